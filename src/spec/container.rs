@@ -1,0 +1,94 @@
+//! One container of a pod.
+
+use std::path::PathBuf;
+
+use super::RestartPolicy;
+use crate::image::Reference;
+
+/// A validated container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Container {
+    /// `name`: a DNS label, unique in the pod.
+    pub name: String,
+    /// What part it plays in the pod's life.
+    pub role: Role,
+    /// `restartPolicy` of the container itself, where it overrides the pod's. Always `Some(Always)` for a
+    /// [`Role::Sidecar`].
+    pub restart_policy: Option<RestartPolicy>,
+    /// The image as the manifest spells it.
+    pub image_name: String,
+    /// `image`, parsed.
+    pub image: Reference,
+    /// `command`, with `$(VAR)` expanded. Empty: the image's own entry point.
+    pub command: Vec<String>,
+    /// `args`, with `$(VAR)` expanded.
+    pub args: Vec<String>,
+    /// `env`, in order, with `$(VAR)` expanded.
+    pub env: Vec<(String, String)>,
+    /// `workingDir`: an absolute path.
+    pub working_dir: Option<String>,
+    /// `volumeMounts`, in order.
+    pub mounts: Vec<Mount>,
+    /// `ports`, in order. Informational, as in Kubernetes.
+    pub ports: Vec<Port>,
+    /// `resources.limits` and `resources.requests`.
+    pub resources: Resources,
+}
+
+/// The part a container plays in the pod's life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Runs to success before the next one starts.
+    Init,
+    /// An init container with `restartPolicy: Always`: the next one starts once it has started; ends
+    /// after the main containers.
+    Sidecar,
+    /// One of `spec.containers`.
+    Main,
+}
+
+/// One entry of `volumeMounts`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// The volume's name; it exists in the pod.
+    pub volume: String,
+    /// Where the container sees it: absolute, normalised, unique in the container.
+    pub path: String,
+    /// A relative path inside the volume, without `..`.
+    pub sub_path: Option<PathBuf>,
+    /// Whether writes are refused.
+    pub read_only: bool,
+}
+
+/// One entry of `ports`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    /// `name`: an IANA service name, unique in the container.
+    pub name: Option<String>,
+    /// `containerPort`, 1 to 65535.
+    pub container_port: u16,
+    /// `protocol`, TCP when absent.
+    pub protocol: Protocol,
+}
+
+/// A transport protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+/// `resources`: limits and requests. `None`: not set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Resources {
+    /// `limits.cpu`, thousandths of a core.
+    pub cpu_limit_millis: Option<u64>,
+    /// `limits.memory`, bytes.
+    pub memory_limit_bytes: Option<u64>,
+    /// `requests.cpu`, thousandths of a core; the limit when absent, as in Kubernetes.
+    pub cpu_request_millis: Option<u64>,
+    /// `requests.memory`, bytes; the limit when absent, as in Kubernetes.
+    pub memory_request_bytes: Option<u64>,
+}

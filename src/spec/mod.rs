@@ -1,0 +1,16 @@
+//! The validated pod: what the rest of peapod works with.
+//!
+//! Nothing here knows serde or the Kubernetes wire types. A value of these types is valid by
+//! construction: [`convert`] is the one place that makes them, and it reports every error of a
+//! manifest together, each with its field path.
+
+pub mod container;
+pub mod convert;
+pub mod name;
+pub mod pod;
+pub mod quantity;
+pub mod volume;
+
+pub use container::{Container, Mount, Port, Protocol, Resources, Role};
+pub use pod::{HostAlias, NetworkMode, Pod, RestartPolicy};
+pub use volume::{HostPathType, Volume, VolumeSource};

@@ -1,0 +1,81 @@
+//! The pod as a whole.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::{Container, Volume};
+
+/// A validated Pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pod {
+    /// `metadata.name`: a DNS subdomain.
+    pub name: String,
+    /// `metadata.namespace`, `default` when absent: a DNS label.
+    pub namespace: String,
+    /// `metadata.uid`, or a fresh random UUID. Names the pod's cgroup and directories.
+    pub uid: String,
+    /// `metadata.labels`.
+    pub labels: BTreeMap<String, String>,
+    /// `metadata.annotations`.
+    pub annotations: BTreeMap<String, String>,
+    /// The UTS hostname: `spec.hostname`, else the pod's name cut to 63 bytes as the kubelet does.
+    pub hostname: String,
+    /// `spec.restartPolicy`, `Always` when absent.
+    pub restart_policy: RestartPolicy,
+    /// `spec.terminationGracePeriodSeconds`, 30 s when absent.
+    pub termination_grace: Duration,
+    /// `spec.activeDeadlineSeconds`.
+    pub active_deadline: Option<Duration>,
+    /// Which network the pod gets: `spec.hostNetwork`, or what the command line says.
+    pub network: NetworkMode,
+    /// `spec.hostAliases`.
+    pub host_aliases: Vec<HostAlias>,
+    /// `spec.initContainers`, in order: [`super::Role::Init`] and [`super::Role::Sidecar`].
+    pub init_containers: Vec<Container>,
+    /// `spec.containers`, in order: [`super::Role::Main`]. At least one.
+    pub containers: Vec<Container>,
+    /// `spec.volumes`, in order.
+    pub volumes: Vec<Volume>,
+}
+
+impl Pod {
+    /// Every container: init containers and sidecars first, in the manifest's order.
+    pub fn all_containers(&self) -> impl Iterator<Item = &Container> {
+        self.init_containers.iter().chain(&self.containers)
+    }
+}
+
+/// When an ended container is started again
+/// (<https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#restart-policy>).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RestartPolicy {
+    /// After every exit.
+    #[default]
+    Always,
+    /// After an exit with a code other than 0.
+    OnFailure,
+    /// Never.
+    Never,
+}
+
+/// The pod's network namespace and what is in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NetworkMode {
+    /// A namespace of its own with an address that the host, and other pods, reach.
+    #[default]
+    Pod,
+    /// A namespace of its own with loopback only.
+    None,
+    /// The host's network namespace.
+    Host,
+}
+
+/// One entry of `spec.hostAliases`: names that resolve to an address inside the pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostAlias {
+    /// The address.
+    pub ip: IpAddr,
+    /// Its names.
+    pub hostnames: Vec<String>,
+}
