@@ -1,5 +1,115 @@
-//! The command line.
-/// Runs the command line.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+//! The command line: one file per subcommand.
+//!
+//! | exit code | meaning |
+//! |---|---|
+//! | 0 | the pod Succeeded, or the command did |
+//! | 1–255 | the exit code of the container that made the pod Fail (134: trapped, 137: killed or out of memory) |
+//! | 2 | the manifest, or the command line, is wrong |
+//! | 124 | `--timeout` was over |
+//! | 125 | peapod or the host could not do it |
+//! | 126 | an image is there but cannot run |
+//! | 127 | an image is not there |
+//! | 130, 143 | stopped by Ctrl-C (SIGINT), by SIGTERM |
+
+mod check;
+mod completions;
+mod display;
+mod load;
+mod progress;
+mod run;
+mod version;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+/// Exit code for a bad manifest, as for a bad command line.
+const EXIT_BAD_MANIFEST: u8 = 2;
+/// Exit code when `--timeout` is over, as timeout(1) has it.
+const EXIT_TIMEOUT: u8 = 124;
+/// Exit code when peapod itself or the host fails, as podman-run(1) has it.
+const EXIT_HOST: u8 = 125;
+
+/// Run Kubernetes Pods whose containers are WebAssembly components.
+///
+/// A pod is a logical host: its containers share one IP address, localhost, volumes and hostname, and
+/// live and die together, inside a Linux network namespace and cgroup of their own.
+#[derive(Parser)]
+#[command(name = "peapod", version, propagate_version = true, max_term_width = 100)]
+#[command(after_help = "\
+Examples:
+  peapod run --build guest-examples/quickstart/pod.yaml   build the guests, run the pod
+  peapod run pod.yaml -o yaml > result.yaml               the final Pod with its status
+  cat pod.yaml | peapod run -                             a manifest from standard input
+  peapod check pod.yaml                                   report every mistake, run nothing")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Say more; twice: say everything. PEAPOD_LOG=FILTER sets it in detail.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Run(run::Args),
+    Check(check::Args),
+    Version(version::Args),
+    Completions(completions::Args),
+}
+
+/// Parses the arguments, runs the subcommand, and maps what it returns to an exit code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    init_tracing(cli.verbose);
+    let result = match cli.command {
+        Command::Run(args) => run::run(args, cli.verbose),
+        Command::Check(args) => check::run(&args),
+        Command::Version(args) => version::run(&args),
+        Command::Completions(args) => completions::run(&args),
+    };
+    match result {
+        Ok(code) => code,
+        Err(failure) => {
+            // Standard error may be gone; there is nobody left to tell then.
+            let _ = writeln!(std::io::stderr(), "peapod: {:#}", failure.error);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// Why a subcommand failed, and the exit code that says so.
+struct Failure {
+    code: u8,
+    error: anyhow::Error,
+}
+
+impl Failure {
+    fn new(code: u8, error: impl Into<anyhow::Error>) -> Self {
+        Self { code, error: error.into() }
+    }
+}
+
+/// Whatever has no code of its own is the host's trouble.
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::new(EXIT_HOST, error)
+    }
+}
+
+fn init_tracing(verbose: u8) {
+    let default = match verbose {
+        0 => "warn",
+        1 => "peapod=info,warn",
+        _ => "peapod=debug,info",
+    };
+    let filter = EnvFilter::try_from_env("PEAPOD_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .without_time()
+        .init();
 }

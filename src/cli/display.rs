@@ -1,0 +1,106 @@
+//! What `peapod run` shows of the pod's life, on standard error: with colour on a terminal, plain in a
+//! pipe. Lines have the form of the containers' log lines, under the name `peapod`.
+
+use std::fmt::Display as Show;
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use crate::pod::control::Event;
+
+const BOLD: &str = "\x1b[1m";
+const DIM: &str = "\x1b[2m";
+const RED: &str = "\x1b[31m";
+const GREEN: &str = "\x1b[32m";
+const YELLOW: &str = "\x1b[33m";
+const RESET: &str = "\x1b[0m";
+
+/// Writes the lines.
+pub struct Display {
+    colour: bool,
+    verbose: bool,
+}
+
+impl Display {
+    pub fn new(verbose: u8) -> Self {
+        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Self { colour: wanted && std::io::stderr().is_terminal(), verbose: verbose > 0 }
+    }
+
+    /// A step on the way to the running pod, and how long it took.
+    pub fn step(&self, name: &str, detail: impl Show, took: Duration) {
+        self.line(format_args!("{name:<9}{detail} {}", self.paint(DIM, milliseconds(took))));
+    }
+
+    /// The same, shown only with -v.
+    pub fn detail(&self, name: &str, took: Duration) {
+        if self.verbose {
+            self.line(self.paint(DIM, format_args!("         {name} {}", milliseconds(took))));
+        }
+    }
+
+    /// Where the pod answers.
+    pub fn address(&self, address: impl Show) {
+        self.line(format_args!("{:<9}{}", "address", self.paint(BOLD, address)));
+    }
+
+    pub fn warning(&self, text: impl Show) {
+        self.line(format_args!("{}: {text}", self.paint(YELLOW, "warning")));
+    }
+
+    pub fn error(&self, text: impl Show) {
+        self.line(format_args!("{}: {text}", self.paint(RED, "error")));
+    }
+
+    pub fn note(&self, text: impl Show) {
+        self.line(text);
+    }
+
+    /// Something that the pod process reports.
+    pub fn event(&self, event: &Event) {
+        match event {
+            Event::Phase { phase, reason } => {
+                let colour = match phase.as_str() {
+                    "Running" | "Succeeded" => GREEN,
+                    "Failed" => RED,
+                    _ => DIM,
+                };
+                let reason = reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+                self.line(format_args!("{:<9}{}{reason}", "phase", self.paint(colour, phase)));
+            }
+            Event::Started { container, restarts, took } => {
+                let again = if *restarts > 0 { format!(" (restart {restarts})") } else { String::new() };
+                self.line(format_args!(
+                    "{:<9}{container}{again} {}",
+                    "started",
+                    self.paint(DIM, milliseconds(*took))
+                ));
+            }
+            Event::Ended { container, code, reason, message } => {
+                let colour = if *code == 0 { GREEN } else { RED };
+                let message = message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();
+                let what = format!("{reason}, exit code {code}");
+                self.line(format_args!("{:<9}{container} {}{message}", "ended", self.paint(colour, what)));
+            }
+            Event::BackOff { container, delay } => {
+                let delay = delay.as_secs_f64();
+                self.line(format_args!("{:<9}{container} starts again in {delay:.0} s", "back-off"));
+            }
+            Event::OutputClosed => self.warning("standard output is closed: stopping the pod"),
+            Event::Warning(text) => self.warning(text),
+        }
+    }
+
+    fn paint(&self, style: &str, text: impl Show) -> String {
+        if self.colour { format!("{style}{text}{RESET}") } else { text.to_string() }
+    }
+
+    fn line(&self, text: impl Show) {
+        let line = format!("{} {text}\n", self.paint(BOLD, "peapod │"));
+        // Nobody is left to tell when standard error is gone.
+        let _ = std::io::stderr().write_all(line.as_bytes());
+    }
+}
+
+fn milliseconds(duration: Duration) -> String {
+    format!("{:.2} ms", duration.as_secs_f64() * 1000.0)
+}

@@ -1,0 +1,424 @@
+//! The one task that owns a pod's state: inside the pod process, it waits for something to happen, lets
+//! the pure machine decide, and acts.
+//!
+//! ```text
+//!   Start  ─► runner task ─► Started ─┐
+//!                        └─► Exit ────┤
+//!   Stop   ─► its listeners close     ├─► state.step(event, now) ─► actions ─┐
+//!   Kill   ─► the runner's future     │                                      │
+//!             is dropped              │          ▲                           │
+//!   WakeAt ─► timer ──────────────────┤          └───────────────────────────┘
+//!   the supervisor's Request, or EOF ─┘
+//! ```
+//!
+//! The runner tasks live in a `JoinSet`, which ends them all when the worker is dropped. The worker ends
+//! with `Action::Finish`; the supervisor's end of file makes it a kill.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::PodStatus;
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
+use tokio::net::unix::OwnedWriteHalf;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use super::actions::Action;
+use super::backoff::BackoffPolicy;
+use super::control::{self, Receiver, Report, Request};
+use super::state::{Event, Phase, State, StopCause};
+use super::status::{Facts, pod_status};
+use super::time::Time;
+use crate::container::log::{ContainerLog, Logger};
+use crate::container::runner::{self, Program, Setup};
+use crate::container::state::{Exit, ExitReason};
+use crate::engine::EpochHandle;
+use crate::net::{Endpoint, Stack};
+use crate::spec::{Container, Pod};
+use crate::volume::Volumes;
+
+/// Containers that may have started without the worker having heard of it yet: it hears of each before
+/// it can start again, so one place a container would do.
+const STARTED_QUEUE: usize = 64;
+
+/// Events that wait for a supervisor that does not read; the oldest are dropped beyond it.
+const EVENT_QUEUE: usize = 1024;
+
+/// How long the end of the pod waits for a supervisor that does not read.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// What the pod is made of, ready to run.
+pub struct Parts {
+    /// The pod.
+    pub spec: Arc<Pod>,
+    /// The linked image of each container, by container name.
+    pub programs: BTreeMap<String, Program>,
+    /// The pod's volumes, mounted.
+    pub volumes: Volumes,
+    /// The pod's network.
+    pub stack: Arc<Stack>,
+    /// Where output goes.
+    pub logger: Logger,
+    /// The clock that makes guests yield.
+    pub epochs: EpochHandle,
+    /// What the status says beyond the state.
+    pub facts: Facts,
+    /// How restarts are delayed.
+    pub backoff: BackoffPolicy,
+}
+
+/// Runs the pod to its end and returns the exit code of its supervisor.
+///
+/// # Errors
+/// The control socket cannot be used.
+pub async fn run(parts: Parts, control: StdUnixStream) -> std::io::Result<i32> {
+    control.set_nonblocking(true)?;
+    let (read, write) = UnixStream::from_std(control)?.into_split();
+    let (started, has_started) = mpsc::channel(STARTED_QUEUE);
+    let clock = Clock::new();
+    let state = State::new(&parts.spec, parts.backoff, clock.now());
+    let mut worker = Worker {
+        requests: Receiver::new(read),
+        reports: Reports::new(write),
+        tasks: JoinSet::new(),
+        running: BTreeMap::new(),
+        wake_at: None,
+        phase: None,
+        alone: false,
+        started,
+        has_started,
+        clock,
+        state,
+        parts,
+    };
+    let exit_code = worker.run().await;
+    let Worker { parts, state, reports, .. } = worker;
+    parts.logger.finish();
+    let status = pod_status(&parts.spec, &state, &parts.facts);
+    reports.finish(status, exit_code).await;
+    Ok(exit_code)
+}
+
+struct Worker {
+    parts: Parts,
+    state: State,
+    clock: Clock,
+    /// One task for each live container; its output names the container.
+    tasks: JoinSet<(String, Exit)>,
+    running: BTreeMap<String, Running>,
+    started: mpsc::Sender<String>,
+    has_started: mpsc::Receiver<String>,
+    wake_at: Option<Duration>,
+    phase: Option<Phase>,
+    /// Whether the supervisor is gone.
+    alone: bool,
+    requests: Receiver<Request>,
+    reports: Reports,
+}
+
+/// What the worker holds of a live container.
+struct Running {
+    task: tokio::task::Id,
+    endpoint: Endpoint,
+    /// Dropping or sending it drops the runner's future.
+    kill: Option<oneshot::Sender<()>>,
+    ordered: Instant,
+    log: ContainerLog,
+}
+
+/// What the worker waits for.
+enum Happening {
+    Started(String),
+    Ended(String, Exit),
+    Requested(Request),
+    SupervisorGone,
+    /// The supervisor has read everything.
+    Told,
+    Woken,
+}
+
+impl Worker {
+    async fn run(&mut self) -> i32 {
+        self.step(Event::SandboxReady);
+        loop {
+            if let Some(code) = self.state.exit_code(&self.parts.spec) {
+                return code.into();
+            }
+            match self.next().await {
+                Happening::Started(name) => self.has_started(name),
+                Happening::Ended(name, exit) => self.has_ended(name, exit),
+                Happening::Requested(request) => self.requested(request),
+                Happening::SupervisorGone => {
+                    self.alone = true;
+                    self.step(Event::KillRequested { cause: StopCause::Signal(9) });
+                }
+                Happening::Told => {}
+                Happening::Woken => self.step(Event::Tick),
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Happening {
+        let wake = self.clock.sleep_until(self.wake_at);
+        let happening = tokio::select! {
+            biased;
+            Some(name) = self.has_started.recv() => Happening::Started(name),
+            Some(ended) = self.tasks.join_next_with_id() => match ended {
+                Ok((_, (name, exit))) => Happening::Ended(name, exit),
+                Err(error) => self.task_failed(&error),
+            },
+            request = self.requests.next(), if !self.alone => match request {
+                Some(request) => Happening::Requested(request),
+                None => Happening::SupervisorGone,
+            },
+            told = self.reports.flush(), if !self.alone && !self.reports.is_empty() => match told {
+                Ok(()) => Happening::Told,
+                Err(_) => Happening::SupervisorGone,
+            },
+            () = wake => Happening::Woken,
+        };
+        if matches!(happening, Happening::Woken) {
+            self.wake_at = None;
+        }
+        happening
+    }
+
+    /// A runner task panicked: peapod's own fault, kept to the one container.
+    fn task_failed(&self, error: &tokio::task::JoinError) -> Happening {
+        let found = self.running.iter().find(|(_, running)| running.task == error.id());
+        match found {
+            Some((name, _)) => {
+                let message = format!("peapod failed while running the container (a bug): {error}");
+                let exit = Exit { message: Some(message), ..Exit::with_code(128) };
+                Happening::Ended(name.clone(), exit)
+            }
+            None => Happening::Woken,
+        }
+    }
+
+    fn has_started(&mut self, name: String) {
+        if let Some(running) = self.running.get(&name) {
+            let restarts = self.state.restarts(&self.parts.spec, &name);
+            let took = running.ordered.elapsed();
+            self.reports.event(control::Event::Started { container: name.clone(), restarts, took });
+        }
+        self.step(Event::ContainerStarted { name });
+    }
+
+    fn has_ended(&mut self, name: String, exit: Exit) {
+        if let Some(running) = self.running.remove(&name) {
+            running.endpoint.close();
+            running.log.close();
+        }
+        let report = control::Event::Ended {
+            container: name.clone(),
+            code: exit.code.into(),
+            reason: exit.reason.as_str().to_owned(),
+            message: exit.message.as_deref().and_then(|text| text.lines().next()).map(str::to_owned),
+        };
+        let event = match exit {
+            Exit { reason: ExitReason::FailedToStart(reason), message, .. } => Event::ContainerFailedToStart {
+                name,
+                reason,
+                message: message.unwrap_or_default(),
+            },
+            exit => Event::ContainerExited { name, exit },
+        };
+        self.reports.event(report);
+        self.step(event);
+    }
+
+    fn requested(&mut self, request: Request) {
+        match request {
+            Request::Stop { cause, grace } => {
+                let own = self.parts.spec.termination_grace;
+                let grace = grace.map_or(own, |shorter| shorter.min(own));
+                self.step(Event::StopRequested { cause: cause.into(), grace });
+            }
+            Request::Kill { cause } => self.step(Event::KillRequested { cause: cause.into() }),
+        }
+    }
+
+    /// Lets the machine decide about an event and does what it says.
+    fn step(&mut self, event: Event) {
+        let now = self.clock.now();
+        let actions = self.state.step(&self.parts.spec, event, now);
+        self.wake_at = None;
+        for action in actions {
+            match action {
+                Action::Start { container, restart } => self.start(container, restart),
+                Action::Stop { container, .. } => {
+                    if let Some(running) = self.running.get(&container) {
+                        running.endpoint.stop_listening();
+                    }
+                }
+                Action::Kill { container } => {
+                    if let Some(running) = self.running.get_mut(&container) {
+                        running.kill.take();
+                    }
+                }
+                Action::WakeAt(at) => self.wake_at = Some(at),
+                Action::Finish { .. } => {}
+            }
+        }
+        self.report_changes();
+    }
+
+    fn start(&mut self, name: String, restart: u32) {
+        let spec = self.parts.spec.all_containers().find(|container| container.name == name);
+        let (Some(spec), Some(program)) = (spec, self.parts.programs.get(&name)) else {
+            return;
+        };
+        let log = self.parts.logger.container(&name, restart);
+        let endpoint = self.parts.stack.attach(&name);
+        let (kill, killed) = oneshot::channel::<()>();
+        let run = run_container(
+            program.clone(),
+            self.parts.epochs.clone(),
+            setup(spec, program, &self.parts.volumes, endpoint.clone(), log.clone()),
+            self.started.clone(),
+            name.clone(),
+        );
+        let ordered = Instant::now();
+        let named = name.clone();
+        let task = self.tasks.spawn(async move {
+            let exit = tokio::select! {
+                biased;
+                _ = killed => Exit { message: Some("interrupted".into()), ..Exit::with_code(137) },
+                exit = run => exit,
+            };
+            (named, exit)
+        });
+        self.running.insert(name, Running { task: task.id(), endpoint, kill: Some(kill), ordered, log });
+    }
+
+    /// Tells the supervisor the status, and the phase when it is another one.
+    fn report_changes(&mut self) {
+        let phase = self.state.phase(&self.parts.spec);
+        let status = pod_status(&self.parts.spec, &self.state, &self.parts.facts);
+        if self.phase != Some(phase) {
+            self.phase = Some(phase);
+            let reason = status.reason.clone();
+            self.reports.event(control::Event::Phase { phase: phase.as_str().to_owned(), reason });
+        }
+        self.reports.status(status);
+    }
+}
+
+/// What one run of a container is given.
+fn setup(
+    spec: &Container,
+    program: &Program,
+    volumes: &Volumes,
+    endpoint: Endpoint,
+    log: ContainerLog,
+) -> Result<Setup, String> {
+    let command =
+        if spec.command.is_empty() { vec![program.name().to_owned()] } else { spec.command.clone() };
+    Ok(Setup {
+        argv: command.into_iter().chain(spec.args.iter().cloned()).collect(),
+        env: spec.env.clone(),
+        working_dir: spec.working_dir.clone(),
+        preopens: volumes.preopens(spec).map_err(|error| error.to_string())?,
+        memory_limit: spec.resources.memory_limit_bytes,
+        endpoint,
+        log,
+    })
+}
+
+async fn run_container(
+    program: Program,
+    epochs: EpochHandle,
+    setup: Result<Setup, String>,
+    started: mpsc::Sender<String>,
+    name: String,
+) -> Exit {
+    match setup {
+        Ok(setup) => {
+            let started = || {
+                // A full queue would be a container that starts twice unheard: see STARTED_QUEUE.
+                let _ = started.try_send(name);
+            };
+            epochs.run(runner::run(&program, setup, started)).await
+        }
+        Err(error) => Exit::start_error(error),
+    }
+}
+
+/// The two clocks that the pure machine is told the time by.
+struct Clock(Instant);
+
+impl Clock {
+    fn new() -> Self {
+        Self(Instant::now())
+    }
+
+    fn now(&self) -> Time {
+        Time { mono: self.0.elapsed(), wall: jiff::Timestamp::now() }
+    }
+
+    /// Ends at `at` on the monotonic clock, or never.
+    fn sleep_until(&self, at: Option<Duration>) -> impl Future<Output = ()> + use<> {
+        let at = at.map(|at| tokio::time::Instant::from_std(self.0 + at));
+        async move {
+            match at {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+}
+
+/// What the supervisor is told: events in order, and the latest status. A supervisor that does not read
+/// (it may be suspended) never holds the pod up; one that is gone is noticed by [`Receiver::next`].
+struct Reports {
+    stream: OwnedWriteHalf,
+    events: VecDeque<Vec<u8>>,
+    status: Option<Vec<u8>>,
+    /// The line being written, and how much of it was.
+    line: Vec<u8>,
+    written: usize,
+}
+
+impl Reports {
+    fn new(stream: OwnedWriteHalf) -> Self {
+        Self { stream, events: VecDeque::new(), status: None, line: Vec::new(), written: 0 }
+    }
+
+    fn event(&mut self, event: control::Event) {
+        if self.events.len() == EVENT_QUEUE {
+            self.events.pop_front();
+        }
+        self.events.push_back(control::encode(&Report::Event(event)));
+    }
+
+    fn status(&mut self, status: PodStatus) {
+        self.status = Some(control::encode(&Report::Status(Box::new(status))));
+    }
+
+    fn is_empty(&self) -> bool {
+        self.written == self.line.len() && self.events.is_empty() && self.status.is_none()
+    }
+
+    /// Writes everything. Safe to cancel: what was written in part goes on from there.
+    async fn flush(&mut self) -> std::io::Result<()> {
+        loop {
+            while self.written < self.line.len() {
+                self.written += self.stream.write(&self.line[self.written..]).await?;
+            }
+            match self.events.pop_front().or_else(|| self.status.take()) {
+                Some(line) => (self.line, self.written) = (line, 0),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Writes everything and the last message, unless the supervisor does not read for a while.
+    async fn finish(mut self, status: PodStatus, exit_code: i32) {
+        self.status = Some(control::encode(&Report::Finished { status: Box::new(status), exit_code }));
+        let _ = tokio::time::timeout(LAST_WORDS, self.flush()).await;
+    }
+}

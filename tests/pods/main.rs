@@ -1,0 +1,14 @@
+//! Real pods, run by the real binary: what a user sees, held.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod broken;
+mod cleanup;
+mod containers;
+mod hostile;
+mod images;
+mod lifecycle;
+mod network;
+mod rootless;
+mod volumes;

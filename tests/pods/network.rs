@@ -1,0 +1,194 @@
+//! One localhost and one port space a pod; an address of its own.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::Command;
+use std::time::Duration;
+
+use super::support::{PATIENCE, Running, needs_root, run};
+
+#[test]
+fn two_containers_talk_over_localhost() {
+    if needs_root() {
+        let text = "
+apiVersion: v1
+kind: Pod
+metadata: {name: pair}
+spec:
+  restartPolicy: Never
+  containers:
+  - {name: server, image: {probe}, args: [serve, '7000', '1']}
+  - {name: client, image: {probe}, args: [connect, '127.0.0.1:7000', 'over localhost', --retry, '5000']}
+";
+        run(text, &[]).expect_code(0).expect_stdout("[client] over localhost");
+    }
+}
+
+#[test]
+fn containers_of_wasi_0_3_share_the_same_localhost() {
+    if needs_root() {
+        let text = "
+apiVersion: v1
+kind: Pod
+metadata: {name: mixed}
+spec:
+  restartPolicy: Never
+  containers:
+  - {name: server, image: {probe}, args: [serve, '7000', '1']}
+  - {name: client, image: {p3}, args: [tcp-connect, '127.0.0.1', '7000', 'from 0.3']}
+";
+        run(text, &[]).expect_code(0).expect_stdout("[client] from 0.3");
+    }
+}
+
+#[test]
+fn a_port_taken_by_one_container_is_in_use_for_the_other() {
+    if needs_root() {
+        let text = "
+apiVersion: v1
+kind: Pod
+metadata: {name: clash}
+spec:
+  restartPolicy: Never
+  terminationGracePeriodSeconds: 0
+  initContainers:
+  - {name: first, image: {probe}, args: [serve, '7000'], restartPolicy: Always}
+  containers:
+  - {name: same, image: {probe}, args: [connect, '127.0.0.1:7000', up, --retry, '5000']}
+  - {name: second, image: {probe}, args: [bind, '127.0.0.1:7000', --retry-until-in-use]}
+";
+        run(text, &[]).expect_code(0).expect_stdout("[second] AddrInUse");
+    }
+}
+
+const SERVER: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: echo}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+  - {name: main, image: {probe}, args: [serve, '8080']}
+";
+
+/// Sends a word to an echo server, retrying until it listens, and returns the answer.
+fn echo(address: impl std::net::ToSocketAddrs + Copy, word: &str) -> String {
+    let end = std::time::Instant::now() + PATIENCE;
+    let mut stream = loop {
+        match TcpStream::connect(address) {
+            Ok(stream) => break stream,
+            Err(error) if std::time::Instant::now() > end => panic!("cannot connect: {error}"),
+            Err(_) => std::thread::sleep(Duration::from_millis(10)),
+        }
+    };
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(word.as_bytes()).unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn two_pods_use_the_same_port_on_addresses_of_their_own() {
+    if needs_root() {
+        let (first, second) = (Running::start(SERVER, &[]), Running::start(SERVER, &[]));
+        let (one, two) = (first.address(), second.address());
+        assert_ne!(one, two);
+        assert_eq!(echo((one, 8080), "to the first"), "to the first");
+        assert_eq!(echo((two, 8080), "to the second"), "to the second");
+    }
+}
+
+#[test]
+fn native_processes_in_the_pods_network_reach_wasm_and_are_reached() {
+    if needs_root() {
+        let text = "
+apiVersion: v1
+kind: Pod
+metadata: {name: native}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+  - {name: server, image: {probe}, args: [serve, '8080']}
+  - {name: client, image: {probe}, args: [connect, '127.0.0.1:9090', 'to native', --retry, '60000']}
+";
+        let pod = Running::start(text, &[]);
+        pod.wait_for("address");
+        let pid = nix::unistd::Pid::from_raw(pod.pod_pid());
+        // A thread of its own enters the pod's network: setns works per thread.
+        let native = std::thread::spawn(move || {
+            let namespace = std::fs::File::open(format!("/proc/{pid}/ns/net")).unwrap();
+            nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            assert_eq!(echo("127.0.0.1:8080", "from native"), "from native");
+            let listener = TcpListener::bind("127.0.0.1:9090").unwrap();
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut word = String::new();
+            stream.read_to_string(&mut word).unwrap();
+            stream.write_all(b"native heard ").unwrap();
+            stream.write_all(word.as_bytes()).unwrap();
+            let taken = TcpListener::bind("127.0.0.1:8080").unwrap_err();
+            assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse);
+        });
+        pod.wait_for("native heard to native");
+        native.join().unwrap();
+    }
+}
+
+#[test]
+fn the_pod_has_namespaces_and_a_cgroup_of_its_own() {
+    if needs_root() {
+        let pod = Running::start(SERVER, &[]);
+        pod.wait_for("address");
+        let pid = pod.pod_pid();
+        for namespace in ["net", "uts", "ipc", "mnt"] {
+            let own = std::fs::read_link(format!("/proc/{pid}/ns/{namespace}")).unwrap();
+            let host = std::fs::read_link(format!("/proc/self/ns/{namespace}")).unwrap();
+            assert_ne!(own, host, "{namespace}");
+        }
+        let cgroups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+        assert!(cgroups.contains("peapod/pod"), "{cgroups}");
+        let nsenter = format!("nsenter -t {pid} -u hostname");
+        let hostname = Command::new("sh").args(["-c", &nsenter]).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&hostname.stdout).trim(), "echo");
+    }
+}
+
+#[test]
+fn network_none_is_loopback_only() {
+    if needs_root() {
+        let text = "
+apiVersion: v1
+kind: Pod
+metadata: {name: alone}
+spec:
+  restartPolicy: Never
+  containers:
+  - {name: server, image: {probe}, args: [serve, '7000', '1']}
+  - {name: client, image: {probe}, args: [connect, '127.0.0.1:7000', inside, --retry, '5000']}
+";
+        let finished = run(text, &["--network", "none", "-o", "json"]).expect_code(0);
+        assert!(finished.pod()["status"]["podIP"].is_null());
+    }
+}
+
+#[test]
+fn network_host_shares_the_hosts_ports() {
+    if needs_root() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let text = format!(
+            "
+apiVersion: v1
+kind: Pod
+metadata: {{name: hosted}}
+spec:
+  restartPolicy: Never
+  containers:
+  - {{name: main, image: {{probe}}, args: [bind, '127.0.0.1:{port}']}}
+"
+        );
+        let finished = run(&text, &["--network", "host"]);
+        assert!(finished.stdout.contains("AddrInUse") || finished.stderr.contains("AddrInUse"), "{finished:?}");
+    }
+}

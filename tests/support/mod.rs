@@ -1,0 +1,215 @@
+//! What the integration tests share: the peapod binary under test, its manifests and its leftovers.
+
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+pub mod guests;
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// How long anything in a test may take before the test fails. Generous: CI machines are slow.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where the tests' pods keep their state, away from the user's own.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("peapod-root")
+}
+
+/// Whether this run is the rootless set, which the user asked for.
+pub fn rootless() -> bool {
+    std::env::var_os("PEAPOD_TESTS").is_some_and(|set| set == "rootless")
+}
+
+/// Fails loudly where a test that needs root has none; returns false in the rootless set.
+pub fn needs_root() -> bool {
+    if rootless() {
+        eprintln!("not part of the rootless set");
+        return false;
+    }
+    assert!(
+        nix::unistd::geteuid().is_root(),
+        "this test needs root; PEAPOD_TESTS=rootless runs the set that does not"
+    );
+    true
+}
+
+/// The peapod binary with the tests' directories.
+pub fn peapod() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_peapod"));
+    command.env("PEAPOD_ROOT", root()).env_remove("PEAPOD_LOG").stdin(Stdio::null());
+    command
+}
+
+/// A directory for one test's manifests and volumes, gone when it is dropped.
+pub fn directory() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a temporary directory")
+}
+
+/// Writes a manifest beside the guests that it names. `{probe}` and its like stand for the guests' files.
+pub fn manifest(directory: &Path, text: &str) -> PathBuf {
+    let path = directory.join("pod.yaml");
+    std::fs::write(&path, guests::fill_in(text)).expect("write the manifest");
+    path
+}
+
+/// Runs a pod to its end.
+pub fn run(text: &str, arguments: &[&str]) -> Finished {
+    let directory = directory();
+    let file = manifest(directory.path(), text);
+    let output = peapod().arg("run").arg(file).args(arguments).output().expect("start peapod");
+    Finished::from(output)
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Finished {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl From<Output> for Finished {
+    fn from(output: Output) -> Self {
+        use std::os::unix::process::ExitStatusExt;
+        let signal = || 128 + output.status.signal().unwrap_or_default();
+        Self {
+            code: output.status.code().unwrap_or_else(signal),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+impl Finished {
+    /// Asserts the exit code, showing all output when it is another.
+    #[track_caller]
+    pub fn expect_code(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "stdout:\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// Asserts that the containers' output has a text.
+    #[track_caller]
+    pub fn expect_stdout(self, text: &str) -> Self {
+        assert!(self.stdout.contains(text), "no {text:?} in\n{}\nstderr:\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// Asserts that standard error has a text.
+    #[track_caller]
+    pub fn expect_stderr(self, text: &str) -> Self {
+        assert!(self.stderr.contains(text), "no {text:?} in\n{}\nstdout:\n{}", self.stderr, self.stdout);
+        self
+    }
+
+    /// The final Pod of a run with `-o json`.
+    #[track_caller]
+    pub fn pod(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("{error} in\n{}\nstderr:\n{}", self.stdout, self.stderr))
+    }
+}
+
+/// A pod that runs in the background; killed when it is dropped, also by a failing test.
+pub struct Running {
+    child: Child,
+    lines: Receiver<String>,
+    seen: Arc<Mutex<String>>,
+    _directory: tempfile::TempDir,
+}
+
+impl Running {
+    /// Starts a pod.
+    pub fn start(text: &str, arguments: &[&str]) -> Self {
+        let directory = directory();
+        let file = manifest(directory.path(), text);
+        let mut command = peapod();
+        command.arg("run").arg(file).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("start peapod");
+        let (sender, lines) = channel();
+        let seen = Arc::new(Mutex::new(String::new()));
+        let stdout = child.stdout.take().expect("a pipe");
+        let stderr: ChildStderr = child.stderr.take().expect("a pipe");
+        for stream in [Box::new(stdout) as Box<dyn Read + Send>, Box::new(stderr)] {
+            let (sender, seen) = (sender.clone(), Arc::clone(&seen));
+            std::thread::spawn(move || {
+                for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                    seen.lock().unwrap().push_str(&format!("{line}\n"));
+                    let _ = sender.send(line);
+                }
+            });
+        }
+        Self { child, lines, seen, _directory: directory }
+    }
+
+    /// The supervisor's process id.
+    pub fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
+
+    /// The pod process's id: the supervisor's one child.
+    #[track_caller]
+    pub fn pod_pid(&self) -> i32 {
+        let pid = self.pid();
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        children.split_whitespace().next().unwrap_or_else(|| panic!("no pod process")).parse().unwrap()
+    }
+
+    /// Waits for a line of output that has `text`, and returns it.
+    #[track_caller]
+    pub fn wait_for(&self, text: &str) -> String {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(line) if line.contains(text) => return line,
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout) => panic!("no {text:?} in time, only\n{}", self.output()),
+                Err(RecvTimeoutError::Disconnected) => panic!("ended without {text:?}:\n{}", self.output()),
+            }
+        }
+    }
+
+    /// All output so far.
+    pub fn output(&self) -> String {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// Waits for the pod's address.
+    #[track_caller]
+    pub fn address(&self) -> IpAddr {
+        let line = self.wait_for("address");
+        let word = line.split_whitespace().find_map(|word| word.trim_end_matches(',').parse().ok());
+        word.unwrap_or_else(|| panic!("no address in {line:?}"))
+    }
+
+    /// Sends the supervisor a signal.
+    pub fn signal(&self, signal: nix::sys::signal::Signal) {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid()), signal).expect("signal peapod");
+    }
+
+    /// Waits for the end and returns the exit code; fails when it takes too long.
+    #[track_caller]
+    pub fn wait(&mut self) -> i32 {
+        use std::os::unix::process::ExitStatusExt;
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            if let Some(status) = self.child.try_wait().expect("wait for peapod") {
+                return status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        panic!("peapod does not end:\n{}", self.output());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
