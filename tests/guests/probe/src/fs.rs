@@ -19,7 +19,13 @@ pub fn ls(args: &[String]) -> Outcome {
     for entry in fs::read_dir(path).about(path)? {
         let entry = entry.about(path)?;
         let kind = entry.file_type().about(entry.path().display())?;
-        let mark = if kind.is_dir() { "/" } else if kind.is_symlink() { "@" } else { "" };
+        let mark = if kind.is_dir() {
+            "/"
+        } else if kind.is_symlink() {
+            "@"
+        } else {
+            ""
+        };
         names.push(format!("{}{mark}", entry.file_name().to_string_lossy()));
     }
     names.sort_unstable();
@@ -88,7 +94,7 @@ pub fn escape(args: &[String]) -> Outcome {
         ("working directory".into(), read_attempt(&PathBuf::from(&up).join(secret))),
         ("dots".into(), read_attempt(&mount.join(&up).join(secret))),
         ("dots below".into(), read_attempt(&mount.join("nowhere").join(&up).join(secret))),
-        ("proc root".into(), read_attempt(&mount.join("/proc/self/root").join(secret))),
+        ("proc root".into(), read_attempt(&Path::new("/proc/self/root").join(secret))),
         ("list root".into(), fs::read_dir("/").map(drop)),
         ("list above".into(), fs::read_dir(mount.join("..")).map(drop)),
         ("write above".into(), fs::write(mount.join("../escaped-by-dots"), "escaped")),

@@ -117,7 +117,7 @@ fn usage() -> ExitCode {
     for command in COMMANDS {
         eprintln!("  {} {}", command.name, command.usage);
     }
-    ExitCode::from(2)
+    ExitCode::FAILURE
 }
 
 /// The argument at `index`.
@@ -132,6 +132,11 @@ fn number<T: std::str::FromStr>(args: &[String], index: usize, name: &str) -> Re
 }
 
 /// The argument at `index` as a number, or `default` when it is absent.
-fn number_or<T: std::str::FromStr>(args: &[String], index: usize, name: &str, default: T) -> Result<T, Failure> {
+fn number_or<T: std::str::FromStr>(
+    args: &[String],
+    index: usize,
+    name: &str,
+    default: T,
+) -> Result<T, Failure> {
     if index < args.len() { number(args, index, name) } else { Ok(default) }
 }

@@ -39,7 +39,8 @@ pub fn retry<T>(patience: Duration, mut attempt: impl FnMut() -> io::Result<T>) 
 /// `resolve NAME`: the addresses, sorted.
 pub fn resolve(args: &[String]) -> Outcome {
     let name = arg(args, 0, "NAME")?;
-    let mut addresses: Vec<_> = (name, 0).to_socket_addrs().about(name)?.map(|address| address.ip()).collect();
+    let mut addresses: Vec<_> =
+        (name, 0).to_socket_addrs().about(name)?.map(|address| address.ip()).collect();
     addresses.sort_unstable();
     addresses.iter().for_each(|address| println!("{address}"));
     Ok(ExitCode::SUCCESS)
