@@ -29,17 +29,13 @@ pub fn guests() -> &'static Guests {
     GUESTS.get_or_init(|| {
         let p2 = build("wasm32-wasip2", &["probe", "p3"]);
         let p1 = build("wasm32-wasip1", &["core-p1"]);
-        Guests {
-            probe: p2.join("probe.wasm"),
-            p3: p2.join("p3.wasm"),
-            core_p1: p1.join("core-p1.wasm"),
-        }
+        Guests { probe: p2.join("probe.wasm"), p3: p2.join("p3.wasm"), core_p1: p1.join("core-p1.wasm") }
     })
 }
 
 /// The binary form of `tests/guests/wat/<name>.wat`.
 pub fn assemble(name: &str) -> Vec<u8> {
-    let path = workspace().join("wat").join(name).with_extension("wat");
+    let path = workspace().join(format!("wat/{name}.wat"));
     wat::parse_file(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
@@ -77,13 +73,15 @@ fn concerns_the_host_build(name: &OsString) -> bool {
     const KEPT: [&str; 4] = ["CARGO_HOME", "CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTR"];
     const DROPPED: [&str; 4] = ["CARGO", "RUSTFLAGS", "RUSTC", "RUSTDOC"];
     let Some(name) = name.to_str() else { return false };
-    DROPPED.iter().any(|prefix| name.starts_with(prefix)) && !KEPT.iter().any(|prefix| name.starts_with(prefix))
+    DROPPED.iter().any(|prefix| name.starts_with(prefix))
+        && !KEPT.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Installs the target's standard library where it is missing.
 fn require_target(target: &str) {
     let sysroot = Command::new("rustc").args(["--print", "sysroot"]).output();
-    let sysroot = sysroot.unwrap_or_else(|error| panic!("rustc, which builds the test guests: {error}")).stdout;
+    let sysroot =
+        sysroot.unwrap_or_else(|error| panic!("rustc, which builds the test guests: {error}")).stdout;
     let sysroot = String::from_utf8_lossy(&sysroot);
     if Path::new(sysroot.trim()).join("lib/rustlib").join(target).join("lib").is_dir() {
         return;
