@@ -59,8 +59,8 @@ fn report(server: &str, path: &Path) -> io::Result<()> {
         thread::sleep(BEAT);
         seen = match visit(server) {
             Ok(seen) => seen,
-            Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-                println!("the server is gone; nothing left to report");
+            Err(error) if is_gone(&error) => {
+                println!("the server is gone ({error}); nothing left to report");
                 return Ok(());
             }
             Err(error) => return Err(error),
@@ -74,12 +74,19 @@ fn first_visit(server: &str) -> io::Result<Visit> {
     let started = Instant::now();
     loop {
         match visit(server) {
-            Err(error) if error.kind() == ErrorKind::ConnectionRefused && started.elapsed() < PATIENCE => {
-                thread::sleep(RETRY);
-            }
+            Err(error) if is_gone(&error) && started.elapsed() < PATIENCE => thread::sleep(RETRY),
             result => return result,
         }
     }
+}
+
+/// Whether nobody listens, or the server ended while it was being visited.
+fn is_gone(error: &io::Error) -> bool {
+    use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, UnexpectedEof};
+    matches!(
+        error.kind(),
+        BrokenPipe | ConnectionAborted | ConnectionRefused | ConnectionReset | UnexpectedEof
+    )
 }
 
 /// Replaces a file so that a reader sees the old or the new one, never half of it.

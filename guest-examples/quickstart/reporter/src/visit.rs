@@ -25,6 +25,9 @@ pub fn visit(server: &str) -> io::Result<Visit> {
     let mut response = Vec::new();
     stream.take(MAX_RESPONSE).read_to_end(&mut response)?;
     let round_trip = started.elapsed();
+    if response.is_empty() {
+        return Err(Error::new(ErrorKind::UnexpectedEof, "closed without an answer"));
+    }
 
     let response = String::from_utf8_lossy(&response);
     let (head, _) = response.split_once("\r\n\r\n").ok_or_else(|| malformed("no end of the head"))?;
