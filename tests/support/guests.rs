@@ -1,0 +1,101 @@
+//! The test guests of `tests/guests`, built once per test process.
+//!
+//! ```text
+//! guests() ─► cargo build for wasm32-wasip2 and -wasip1 ─► paths
+//! assemble("library") ─► tests/guests/wat/library.wat ─► bytes
+//! ```
+
+// Each test crate that includes this module uses a part of it.
+#![allow(dead_code)]
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// Where each guest's Wasm file is.
+pub struct Guests {
+    /// The multi-call component for WASI 0.2, `tests/guests/probe`.
+    pub probe: PathBuf,
+    /// The component for WASI 0.3, `tests/guests/p3`.
+    pub p3: PathBuf,
+    /// The core module for WASI preview 1, `tests/guests/core-p1`.
+    pub core_p1: PathBuf,
+}
+
+/// Builds the guests, or finds them built. Concurrent processes wait for each other by cargo's own lock.
+pub fn guests() -> &'static Guests {
+    static GUESTS: OnceLock<Guests> = OnceLock::new();
+    GUESTS.get_or_init(|| {
+        let p2 = build("wasm32-wasip2", &["probe", "p3"]);
+        let p1 = build("wasm32-wasip1", &["core-p1"]);
+        Guests { probe: p2.join("probe.wasm"), p3: p2.join("p3.wasm"), core_p1: p1.join("core-p1.wasm") }
+    })
+}
+
+/// The binary form of `tests/guests/wat/<name>.wat`.
+pub fn assemble(name: &str) -> Vec<u8> {
+    let path = workspace().join(format!("wat/{name}.wat"));
+    wat::parse_file(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guests")
+}
+
+/// Builds `packages` and returns the directory that holds them.
+fn build(target: &str, packages: &[&str]) -> PathBuf {
+    require_target(target);
+    let target_dir = workspace().join("target");
+    let mut command = cargo();
+    command.args(["build", "--locked", "--release", "--target", target, "--target-dir"]).arg(&target_dir);
+    for package in packages {
+        command.args(["--package", package]);
+    }
+    run(&mut command, &format!("the test guests do not build for {target}"));
+    target_dir.join(target).join("release")
+}
+
+/// A cargo that knows nothing of the cargo that runs this test: its flags and directories are for the host.
+fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+    command.current_dir(workspace());
+    for (name, _) in std::env::vars_os() {
+        if concerns_the_host_build(&name) {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+fn concerns_the_host_build(name: &OsString) -> bool {
+    /// What says where crates come from stays.
+    const KEPT: [&str; 4] = ["CARGO_HOME", "CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTR"];
+    const DROPPED: [&str; 4] = ["CARGO", "RUSTFLAGS", "RUSTC", "RUSTDOC"];
+    let Some(name) = name.to_str() else { return false };
+    DROPPED.iter().any(|prefix| name.starts_with(prefix))
+        && !KEPT.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Installs the target's standard library where it is missing.
+fn require_target(target: &str) {
+    let sysroot = Command::new("rustc").args(["--print", "sysroot"]).output();
+    let sysroot =
+        sysroot.unwrap_or_else(|error| panic!("rustc, which builds the test guests: {error}")).stdout;
+    let sysroot = String::from_utf8_lossy(&sysroot);
+    if Path::new(sysroot.trim()).join("lib/rustlib").join(target).join("lib").is_dir() {
+        return;
+    }
+    run(
+        Command::new("rustup").args(["target", "add", target]),
+        &format!("Rust's target {target} is missing; install it with: rustup target add {target}"),
+    );
+}
+
+fn run(command: &mut Command, what: &str) {
+    match command.output() {
+        Ok(output) if output.status.success() => {}
+        Ok(output) => panic!("{what} ({}):\n{}", output.status, String::from_utf8_lossy(&output.stderr)),
+        Err(error) => panic!("{what}: {}: {error}", command.get_program().display()),
+    }
+}
