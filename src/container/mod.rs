@@ -1,1 +1,4 @@
-//! container
+//! One container: what it is doing ([`state`], pure) and what it says ([`log`]).
+
+pub mod log;
+pub mod state;
