@@ -1,13 +1,29 @@
-//! The pod's life.
+//! A pod's life: what is known of it, what is to be done next, and how it is reported.
 //!
 //! ```text
-//!          supervisor                         │            pod process
-//!  launch ── sandbox::create ────── clone3 ───┼──► worker ── decide(spec, state, now) ─► actions
-//!     ▲                                       │      ▲  └──► container::runner, one task a container
-//!     └── Report ◄── control socket ◄─────────┼──────┘  ◄── exits, requests, timers
+//!      supervisor             │          pod process
+//!  launch ── sandbox::create ─┼─► worker ◄─────────────── Event: exits, requests, timers
+//!     ▲                       │     └► State::apply ──► decide ──► Action ──► carried out
+//!     └── control::Report ◄───┼─────── (facts)          (pure)       └─► State::record
 //! ```
 //!
-//! [`state`], [`actions`], [`status`] and [`backoff`] decide and are pure; [`worker`] is the one task
-//! that owns the state and acts; [`control`] is what the two processes say to each other.
+//! [`time`], [`backoff`], [`state`], [`actions`] and [`status`] are pure: `now` is an argument, and
+//! there is no clock, no I/O and no runtime in them. Every rule of a pod's life can therefore be tested
+//! over any history in microseconds. [`worker`] is the one task that owns the state and acts;
+//! [`control`] is what the two processes say to each other; [`launch`] brings it all together.
 
+pub mod actions;
+pub mod backoff;
 pub mod control;
+pub mod launch;
+pub mod state;
+pub mod status;
+pub mod time;
+pub mod worker;
+
+#[cfg(test)]
+mod model_tests;
+
+pub use actions::{Action, decide};
+pub use state::{Event, Phase, State, StopCause};
+pub use time::Time;

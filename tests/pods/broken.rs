@@ -20,7 +20,7 @@ fn inputs() -> Vec<PathBuf> {
 
 #[test]
 fn each_is_refused_with_a_message_that_helps() {
-    guests::build();
+    guests::guests();
     let mut failures = Vec::new();
     for input in inputs() {
         let expected = std::fs::read_to_string(input.with_extension("expected")).unwrap();

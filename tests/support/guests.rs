@@ -99,3 +99,28 @@ fn run(command: &mut Command, what: &str) {
         Err(error) => panic!("{what}: {}: {error}", command.get_program().display()),
     }
 }
+
+/// A manifest's text with `{probe}`, `{p3}` and `{core}` replaced by the guests' files, and
+/// `{unknown-import}` and the like by the assembled files of `wat/`.
+pub fn fill_in(text: &str) -> String {
+    let built = guests();
+    let mut text = text
+        .replace("{probe}", &built.probe.to_string_lossy())
+        .replace("{p3}", &built.p3.to_string_lossy())
+        .replace("{core}", &built.core_p1.to_string_lossy());
+    for name in ["unknown-import", "http-handler-0.3", "http-handler", "library", "reactor-module"] {
+        let placeholder = format!("{{{name}}}");
+        if text.contains(&placeholder) {
+            let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.wasm"));
+            std::fs::write(&file, assemble(name)).expect("write an assembled guest");
+            text = text.replace(&placeholder, &file.to_string_lossy());
+        }
+    }
+    text
+}
+
+/// The files of the built guests.
+pub fn all() -> [PathBuf; 3] {
+    let built = guests();
+    [built.probe.clone(), built.p3.clone(), built.core_p1.clone()]
+}

@@ -1,0 +1,216 @@
+//! The states of one container. Pure: no clock, no I/O.
+//!
+//! ```text
+//!            start             started              exited
+//! Waiting ─────────► Starting ─────────► Running ─────────► Terminated
+//!                        │  failed to start / exited             ▲ │
+//!                        └───────────────────────────────────────┘ │
+//!                        ▲                 start (a restart)       │
+//!                        └─────────────────────────────────────────┘
+//! ```
+//!
+//! Each variant owns what is known in that state only. When and whether to move is decided by the pod
+//! ([`crate::pod::actions`]); here is what a move does.
+
+use std::time::Duration;
+
+use crate::pod::time::Time;
+
+/// Exit code of a container that could not be started, as containerd reports it (`errorStartExitCode`).
+pub const START_ERROR_EXIT_CODE: u8 = 128;
+
+/// What a container is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ContainerState {
+    /// It was never started. Left by a start.
+    Waiting,
+    /// A start was ordered and is not answered yet. Left when it has started, or when it has ended.
+    Starting {
+        /// Whether it was told to end meanwhile.
+        stopping: Stopping,
+    },
+    /// Its code runs. Left when it has ended.
+    Running {
+        /// When its code began to run.
+        started_at: Time,
+        /// Whether it was told to end.
+        stopping: Stopping,
+    },
+    /// It ended. Left by a restart, if there is one.
+    Terminated(Termination),
+}
+
+/// How far the stop of a live container has come. One-way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopping {
+    /// Nobody told it to end.
+    No,
+    /// It was asked to end.
+    Asked {
+        /// When, monotonic.
+        at: Duration,
+    },
+    /// It is being interrupted; only its exit is missing.
+    Killed,
+}
+
+/// One ended run of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Termination {
+    /// How it ended.
+    pub exit: Exit,
+    /// When its code began to run; `None` when it could not be started.
+    pub started_at: Option<Time>,
+    /// When it ended.
+    pub finished_at: Time,
+}
+
+/// How a container ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exit {
+    /// 0 for success, as a shell sees it.
+    pub code: u8,
+    /// The one word of `state.terminated.reason`.
+    pub reason: ExitReason,
+    /// More for a human, such as the trap and its backtrace.
+    pub message: Option<String>,
+}
+
+impl Exit {
+    /// The exit of a container that ended by itself with `code`.
+    pub fn with_code(code: u8) -> Self {
+        let reason = if code == 0 { ExitReason::Completed } else { ExitReason::Error };
+        Self { code, reason, message: None }
+    }
+}
+
+/// Why a container ended, in Kubernetes' words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExitReason {
+    /// It ended by itself with code 0.
+    Completed,
+    /// It ended with another code, by a trap or because it was interrupted.
+    Error,
+    /// It needed more memory than its limit.
+    OomKilled,
+    /// It could not be started; the word says at what it failed, such as `StartError`.
+    FailedToStart(String),
+}
+
+impl ExitReason {
+    /// The word for `state.terminated.reason`.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Completed => "Completed",
+            Self::Error => "Error",
+            Self::OomKilled => "OOMKilled",
+            Self::FailedToStart(reason) => reason,
+        }
+    }
+}
+
+impl ContainerState {
+    /// Whether there is something to stop: it is starting or running.
+    pub fn is_live(&self) -> bool {
+        self.stopping().is_some()
+    }
+
+    /// Whether its code runs.
+    pub fn is_running(&self) -> bool {
+        matches!(self, Self::Running { .. })
+    }
+
+    /// How far its stop has come; `None` when it is not live.
+    pub fn stopping(&self) -> Option<Stopping> {
+        match self {
+            Self::Starting { stopping } | Self::Running { stopping, .. } => Some(*stopping),
+            Self::Waiting | Self::Terminated(_) => None,
+        }
+    }
+
+    /// Its end, when that is where it is.
+    pub fn termination(&self) -> Option<&Termination> {
+        match self {
+            Self::Terminated(termination) => Some(termination),
+            _ => None,
+        }
+    }
+
+    /// A start is ordered. Returns the end that a restart leaves behind. No effect on a live container.
+    pub fn start(&mut self) -> Option<Termination> {
+        if self.is_live() {
+            return None;
+        }
+        match std::mem::replace(self, Self::Starting { stopping: Stopping::No }) {
+            Self::Terminated(termination) => Some(termination),
+            _ => None,
+        }
+    }
+
+    /// Its code runs. No effect unless it is starting.
+    pub fn started(&mut self, now: Time) {
+        if let Self::Starting { stopping } = *self {
+            *self = Self::Running { started_at: now, stopping };
+        }
+    }
+
+    /// It ended, or its start failed. No effect unless it is live: an exit is counted once.
+    pub fn exited(&mut self, exit: Exit, now: Time) {
+        let started_at = match self {
+            Self::Starting { .. } => None,
+            Self::Running { started_at, .. } => Some(*started_at),
+            Self::Waiting | Self::Terminated(_) => return,
+        };
+        *self = Self::Terminated(Termination { exit, started_at, finished_at: now });
+    }
+
+    /// It is told to end. A stop never goes back: once killed, it stays killed.
+    pub fn stop(&mut self, to: Stopping) {
+        if let Self::Starting { stopping } | Self::Running { stopping, .. } = self
+            && *stopping != Stopping::Killed
+        {
+            *stopping = to;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    const T: Time = Time { mono: Duration::ZERO, wall: Timestamp::UNIX_EPOCH };
+
+    #[test]
+    fn a_run_goes_round_once() {
+        let mut state = ContainerState::Waiting;
+        assert_eq!(state.start(), None);
+        state.started(T);
+        assert!(state.is_running());
+        state.exited(Exit::with_code(3), T);
+        state.exited(Exit::with_code(0), T);
+        assert_eq!(state.termination().map(|t| t.exit.code), Some(3));
+        assert_eq!(state.start().map(|t| t.exit.code), Some(3));
+        assert!(state.is_live() && !state.is_running());
+    }
+
+    #[test]
+    fn an_order_to_end_survives_the_start_and_never_weakens() {
+        let mut state = ContainerState::Waiting;
+        state.stop(Stopping::Killed);
+        assert_eq!(state, ContainerState::Waiting);
+        state.start();
+        state.stop(Stopping::Killed);
+        state.started(T);
+        state.stop(Stopping::Asked { at: Duration::ZERO });
+        assert_eq!(state.stopping(), Some(Stopping::Killed));
+    }
+
+    #[test]
+    fn a_live_container_is_not_started_again() {
+        let mut state = ContainerState::Running { started_at: T, stopping: Stopping::Killed };
+        assert_eq!(state.start(), None);
+        assert!(state.is_running());
+    }
+}
