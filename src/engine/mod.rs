@@ -1,1 +1,126 @@
-//! engine
+//! The WebAssembly engine: one policy for every container.
+//!
+//! ```text
+//! wasm bytes ─► code::compile ─► machine code (a file) ─► code::map ─► Component ─► classify ─► World
+//!                                                                          │
+//!                               Linker ─► imports::check ─► InstancePre ◄──┘
+//!                                                              │  in the pod process
+//!                                        Store + MemoryLimiter ┘ + EpochTicker
+//! ```
+//!
+//! An [`Engine`] is made once, in the single-threaded zygote, and inherited by every pod process that
+//! is forked from it: making one starts no thread, opens no file and touches little memory (most of it
+//! is address space, reserved but never written; see [`config`]). Threads start in the pod process
+//! only: the [`EpochTicker`] there, the compiler's never in the zygote (see [`crate::image`]).
+
+pub mod classify;
+pub mod code;
+pub mod config;
+pub mod epoch;
+pub mod imports;
+pub mod limits;
+
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+pub use classify::{CommandVersion, World, WorldError};
+pub use epoch::{EPOCH_TICK, EpochHandle, EpochTicker};
+pub use limits::{MemoryExceeded, MemoryLimiter};
+
+/// Why an engine cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// Neither the pool nor on-demand allocation could be set up.
+    #[error("cannot set up the WebAssembly engine: {0}")]
+    Setup(String),
+}
+
+/// How instances get their memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Allocation {
+    /// From slots reserved ahead of time: microseconds per instance, no bounds checks in the code.
+    Pooled,
+    /// From the heap when needed, where the address space for the pool cannot be reserved: slower to
+    /// start and, since every access is bounds-checked, slower to run.
+    OnDemand,
+}
+
+/// A `wasmtime::Engine` with peapod's policy. Cloning it is cheap: all clones are one engine.
+#[derive(Clone)]
+pub struct Engine {
+    inner: wasmtime::Engine,
+    allocation: Allocation,
+    warning: Option<String>,
+}
+
+impl Engine {
+    /// Makes the engine: pooled, else on demand with a [`Engine::warning`].
+    pub fn new() -> Result<Self, EngineError> {
+        match wasmtime::Engine::new(&config::pooled()) {
+            Ok(inner) => Ok(Self { inner, allocation: Allocation::Pooled, warning: None }),
+            Err(refused) => Self::on_demand(&format!("{refused:#}")),
+        }
+    }
+
+    /// An engine without a pool, `because` of what is said there.
+    fn on_demand(because: &str) -> Result<Self, EngineError> {
+        let inner = wasmtime::Engine::new(&config::on_demand())
+            .map_err(|error| EngineError::Setup(format!("{error:#}; without the pool because: {because}")))?;
+        let warning = format!(
+            "no address space for the instance pool ({because}): containers start and run slower; \
+             lift the limit (ulimit -v unlimited, vm.overcommit_memory=0)"
+        );
+        Ok(Self { inner, allocation: Allocation::OnDemand, warning: Some(warning) })
+    }
+
+    /// The engine that linkers, stores and components are made with.
+    pub fn wasmtime(&self) -> &wasmtime::Engine {
+        &self.inner
+    }
+
+    /// How instances get their memory.
+    pub fn allocation(&self) -> Allocation {
+        self.allocation
+    }
+
+    /// What the user should know about this engine on this machine; `None` when all is as it should be.
+    pub fn warning(&self) -> Option<&str> {
+        self.warning.as_deref()
+    }
+
+    /// Names everything besides the input bytes that decides what compiled code looks like: wasmtime's
+    /// version, the configuration, the CPU's features, peapod's own `salt`. 16 hexadecimal digits.
+    /// Different builds of peapod may give the same things different names; that costs a compilation.
+    pub fn code_key(&self, salt: impl Hash) -> String {
+        let mut hasher = DefaultHasher::new();
+        self.inner.precompile_compatibility_hash().hash(&mut hasher);
+        salt.hash(&mut hasher);
+        format!("{:016x}", hasher.finish())
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("allocation", &self.allocation).field("warning", &self.warning).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Threads of this process. libtest runs other tests beside this one, so the engine is made in a
+    /// child process of its own by [`making_an_engine_starts_no_thread`].
+    #[test]
+    fn the_fallback_says_why_and_has_its_own_code() {
+        let pooled = Engine::new().unwrap();
+        let on_demand = Engine::on_demand("the test says so").unwrap();
+        assert_eq!(pooled.allocation(), Allocation::Pooled);
+        assert_eq!(pooled.warning(), None);
+        assert_eq!(on_demand.allocation(), Allocation::OnDemand);
+        assert!(on_demand.warning().unwrap().contains("the test says so"));
+        assert_ne!(pooled.code_key(1), on_demand.code_key(1), "the code differs: bounds checks");
+        assert_ne!(pooled.code_key(1), pooled.code_key(2));
+        assert_eq!(pooled.code_key(1), Engine::new().unwrap().code_key(1));
+    }
+}

@@ -1,0 +1,152 @@
+//! The clock that takes the CPU away from a guest.
+//!
+//! Guest code compares the engine's epoch with its store's deadline on every loop; a store set up with
+//! `set_epoch_deadline(1)` and `epoch_deadline_async_yield_and_update(1)` returns to the scheduler at
+//! the first such point after a tick. The ticker is a thread of the pod process:
+//!
+//! ```text
+//!            enter(), and the ticker is parked
+//!   parked ──────────────────────────────────► ticking ──► one epoch every EPOCH_TICK
+//!      ▲                                          │
+//!      └────── nobody inside for IDLE_TICKS ──────┘
+//! ```
+//!
+//! A pod that waits (for a connection, a timer) has nobody inside and its ticker sleeps: it costs no
+//! wake-up at all. Parking only after some idle ticks spares a pod that is polled often the wake-up
+//! of a second thread on each poll.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::thread::{self, JoinHandle, Thread};
+use std::time::Duration;
+
+use super::Engine;
+
+/// How long a guest may compute before another one gets its turn. A timer of one container is late by
+/// at most this for each container that is computing; a yield costs about a microsecond, so that a
+/// thousand a second cost a computing guest 0.1 %.
+pub const EPOCH_TICK: Duration = Duration::from_millis(1);
+
+/// Ticks with nobody inside before the ticker parks.
+const IDLE_TICKS: u32 = 8;
+
+/// Runs the clock of one engine. Start it in the pod process, after the fork; dropping it stops and
+/// joins its thread.
+#[derive(Debug)]
+pub struct EpochTicker {
+    handle: EpochHandle,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Tells an [`EpochTicker`] when guest code runs. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct EpochHandle {
+    shared: Arc<Shared>,
+    ticker: Thread,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// How many threads are inside guest code.
+    inside: AtomicUsize,
+    parked: AtomicBool,
+    stop: AtomicBool,
+}
+
+impl EpochTicker {
+    /// Starts the thread, parked.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's, when it refuses the thread.
+    pub fn start(engine: &Engine) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let engine = engine.wasmtime().clone();
+        let state = Arc::clone(&shared);
+        let thread = thread::Builder::new().name("epoch".into()).spawn(move || {
+            state.run(|| engine.increment_epoch());
+        })?;
+        let handle = EpochHandle { shared, ticker: thread.thread().clone() };
+        Ok(Self { handle, thread: Some(thread) })
+    }
+
+    /// For whoever polls guest code.
+    pub fn handle(&self) -> EpochHandle {
+        self.handle.clone()
+    }
+}
+
+impl Drop for EpochTicker {
+    fn drop(&mut self) {
+        self.handle.shared.stop.store(true, SeqCst);
+        self.handle.ticker.unpark();
+        if let Some(thread) = self.thread.take() {
+            // The thread cannot panic; if it did there would be nothing left to stop.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl EpochHandle {
+    /// The calling thread is inside guest code until the result is dropped.
+    pub fn enter(&self) -> Inside<'_> {
+        self.shared.inside.fetch_add(1, SeqCst);
+        if self.shared.parked.load(SeqCst) {
+            self.ticker.unpark();
+        }
+        Inside(&self.shared)
+    }
+
+    /// Runs `guest`, entering for each poll: while it waits the clock may stand still.
+    pub async fn run<F: Future>(&self, guest: F) -> F::Output {
+        let mut guest = pin!(guest);
+        poll_fn(|cx| {
+            let _inside = self.enter();
+            guest.as_mut().poll(cx)
+        })
+        .await
+    }
+}
+
+/// See [`EpochHandle::enter`].
+#[derive(Debug)]
+#[must_use = "guest code is only pre-empted while this lives"]
+pub struct Inside<'a>(&'a Shared);
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        self.0.inside.fetch_sub(1, SeqCst);
+    }
+}
+
+impl Shared {
+    /// The thread: calls `tick` every [`EPOCH_TICK`] while somebody is inside.
+    fn run(&self, mut tick: impl FnMut()) {
+        let mut idle = IDLE_TICKS;
+        while !self.stop.load(SeqCst) {
+            if self.inside.load(SeqCst) > 0 {
+                idle = 0;
+            } else if idle < IDLE_TICKS {
+                idle += 1;
+            } else {
+                self.park();
+                continue;
+            }
+            thread::park_timeout(EPOCH_TICK);
+            tick();
+        }
+    }
+
+    /// Sleeps until somebody enters or the ticker is stopped. `parked` is set before the last look at
+    /// `inside`, and whoever enters counts itself before looking at `parked`: one of the two sees the
+    /// other, and an `unpark` before the `park` makes it return at once.
+    fn park(&self) {
+        self.parked.store(true, SeqCst);
+        if self.inside.load(SeqCst) == 0 && !self.stop.load(SeqCst) {
+            thread::park();
+        }
+        self.parked.store(false, SeqCst);
+    }
+}
