@@ -13,7 +13,8 @@ use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx, WasiCtxView, WasiView, p2, p3};
 
 use super::log::ContainerLog;
 use super::state::Exit;
-use crate::engine::{Engine, MemoryLimiter, World};
+use crate::engine::imports::{self, ImportsError};
+use crate::engine::{CommandVersion, Engine, MemoryLimiter, WorldError};
 use crate::image::Image;
 use crate::net::Endpoint;
 use crate::volume::Preopen;
@@ -22,21 +23,29 @@ use crate::wasi::{self, LogOutput, SocketsCtx, SocketsCtxView, SocketsView};
 /// Why an image cannot be a container of a pod.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
-    /// The component's world is not one that runs here.
-    #[error("image {path}: {reason}")]
+    /// The component is not a command.
+    #[error("{}: {error}", .path.display())]
     World {
         /// The image's file.
         path: PathBuf,
         /// What it is instead.
-        reason: String,
+        error: WorldError,
     },
-    /// The component needs what peapod does not offer.
-    #[error("image {path}: {reason}")]
+    /// The component needs interfaces that peapod does not offer.
+    #[error("{}: {error}", .path.display())]
     Imports {
         /// The image's file.
         path: PathBuf,
         /// The interfaces.
-        reason: String,
+        error: ImportsError,
+    },
+    /// The component's imports or exports have other types than WASI's.
+    #[error("{}: does not fit WASI: {error:#}", .path.display())]
+    Types {
+        /// The image's file.
+        path: PathBuf,
+        /// What wasmtime says.
+        error: wasmtime::Error,
     },
     /// The WASI hosts do not fit the engine: peapod's own fault.
     #[error("cannot set up the WASI hosts: {0:#}")]
@@ -83,23 +92,22 @@ impl Hosts {
     /// # Errors
     /// The image's world does not run here, or it imports what peapod does not offer.
     pub fn link(&self, image: &Image) -> Result<Program, LinkError> {
-        let path = || image.path().to_path_buf();
-        let world = |reason: String| LinkError::World { path: path(), reason };
-        let imports = |reason: String| LinkError::Imports { path: path(), reason };
-        if let Err(missing) = self.engine.check_imports(&self.linker, image.component()) {
-            return Err(imports(missing.to_string()));
-        }
-        let pre = self
-            .linker
-            .instantiate_pre(image.component())
-            .map_err(|error| imports(format!("cannot be linked: {error:#}")))?;
-        let entry = match image.world() {
-            World::Command02 => p2::bindings::CommandPre::new(pre).map(Entry::Command02),
-            World::Command03 => p3::bindings::CommandPre::new(pre).map(Entry::Command03),
-            other => return Err(world(other.to_string())),
+        let path = || image.path.clone();
+        let types = |error| LinkError::Types { path: path(), error };
+        let version = image.world.command().map_err(|error| LinkError::World { path: path(), error })?;
+        imports::check(&self.linker, &image.component)
+            .map_err(|error| LinkError::Imports { path: path(), error })?;
+        let pre = self.linker.instantiate_pre(&image.component).map_err(types)?;
+        let entry = match version {
+            CommandVersion::V02 => p2::bindings::CommandPre::new(pre).map(Entry::Command02),
+            CommandVersion::V03 => p3::bindings::CommandPre::new(pre).map(Entry::Command03),
         };
-        let entry = entry.map_err(|error| world(format!("is not a wasi:cli command: {error:#}")))?;
-        Ok(Program { engine: self.engine.clone(), entry, name: file_name(image.path()) })
+        Ok(Program {
+            engine: self.engine.clone(),
+            entry: entry.map_err(types)?,
+            name: file_name(&image.path),
+            digest: image.digest.to_string(),
+        })
     }
 }
 
@@ -109,6 +117,7 @@ pub struct Program {
     engine: Engine,
     entry: Entry,
     name: String,
+    digest: String,
 }
 
 #[derive(Clone)]
@@ -121,6 +130,11 @@ impl Program {
     /// The image's file name: `argv[0]` where the manifest has no `command`.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The image's digest: `imageID` in the status.
+    pub fn digest(&self) -> &str {
+        &self.digest
     }
 }
 
@@ -149,9 +163,9 @@ pub struct Setup {
 /// Instantiates the program and runs it to its end. `started` is called once, right before the entry
 /// point is.
 pub async fn run(program: &Program, setup: Setup, started: impl FnOnce()) -> Exit {
-    let log = setup.log.clone();
-    let memory = MemoryLimiter::new(setup.memory_limit);
-    let host = match host(setup, memory) {
+    // The log stays open until the container's end, and closes with it.
+    let Setup { log, .. } = &setup;
+    let host = match host(&setup) {
         Ok(host) => host,
         Err(error) => return Exit::start_error(error),
     };
@@ -160,19 +174,19 @@ pub async fn run(program: &Program, setup: Setup, started: impl FnOnce()) -> Exi
     store.epoch_deadline_async_yield_and_update(1);
     store.set_epoch_deadline(1);
 
-    let result = call(program, &mut store, started).await;
-    let exceeded = store.data().memory.exceeded().cloned();
-    match (result, exceeded) {
-        (Outcome::Ran(Ok(Ok(()))), _) => Exit::completed(),
-        (Outcome::Ran(Ok(Err(()))), None) => Exit::code(1),
+    let outcome = call(program, &mut store, started).await;
+    let exceeded = store.data().memory.exceeded();
+    match (outcome, exceeded) {
+        (Outcome::Ran(Ok(Ok(()))), _) => Exit::with_code(0),
         (_, Some(exceeded)) => Exit::out_of_memory(exceeded.to_string()),
         (Outcome::NotStarted(error), None) => Exit::start_error(format!("{error:#}")),
+        (Outcome::Ran(Ok(Err(()))), None) => Exit::with_code(1),
         (Outcome::Ran(Err(error)), None) => match error.downcast_ref::<I32Exit>() {
-            Some(&I32Exit(code)) => Exit::code(code),
+            Some(&I32Exit(code)) => Exit::from_guest(code),
             None => {
-                let text = format!("{error:?}");
-                log.system(&text);
-                Exit::trapped(text)
+                let backtrace = format!("{error:?}");
+                log.system(&backtrace);
+                Exit::trapped(backtrace)
             }
         },
     }
@@ -205,7 +219,7 @@ async fn call(program: &Program, store: &mut Store<Host>, started: impl FnOnce()
     }
 }
 
-fn host(setup: Setup, memory: MemoryLimiter) -> Result<Host, String> {
+fn host(setup: &Setup) -> Result<Host, String> {
     let mut wasi = WasiCtx::builder();
     wasi.args(&setup.argv).envs(&setup.env);
     wasi.stdout(LogOutput::new(setup.log.stdout())).stderr(LogOutput::new(setup.log.stderr()));
@@ -217,6 +231,7 @@ fn host(setup: Setup, memory: MemoryLimiter) -> Result<Host, String> {
         wasi.preopened_dir(preopen.host_path(), &preopen.guest_path, perms)
             .map_err(|error| format!("cannot open the mount {}: {error:#}", preopen.guest_path))?;
     }
-    let sockets = SocketsCtx::new(setup.endpoint);
+    let sockets = SocketsCtx::new(setup.endpoint.clone());
+    let memory = MemoryLimiter::new(setup.memory_limit);
     Ok(Host { wasi: wasi.build(), sockets, table: ResourceTable::new(), memory })
 }

@@ -19,6 +19,12 @@ use crate::pod::time::Time;
 /// Exit code of a container that could not be started, as containerd reports it (`errorStartExitCode`).
 pub const START_ERROR_EXIT_CODE: u8 = 128;
 
+/// Exit code of a container that was killed: 128 + SIGKILL.
+pub const KILLED_EXIT_CODE: u8 = 137;
+
+/// Exit code of a guest that trapped: 128 + SIGABRT, what wasmtime's command line has for a trap.
+pub const TRAPPED_EXIT_CODE: u8 = 134;
+
 /// What a container is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ContainerState {
@@ -81,6 +87,32 @@ impl Exit {
     pub fn with_code(code: u8) -> Self {
         let reason = if code == 0 { ExitReason::Completed } else { ExitReason::Error };
         Self { code, reason, message: None }
+    }
+
+    /// The code that a guest gave to `wasi:cli/exit`, cut to the 8 bits that a process has (wait(2)).
+    pub fn from_guest(code: i32) -> Self {
+        Self::with_code((code & 0xff) as u8)
+    }
+
+    /// It was interrupted.
+    pub fn killed(why: &str) -> Self {
+        Self { message: Some(why.to_owned()), ..Self::with_code(KILLED_EXIT_CODE) }
+    }
+
+    /// The guest trapped; the message has its backtrace.
+    pub fn trapped(message: String) -> Self {
+        Self { message: Some(message), ..Self::with_code(TRAPPED_EXIT_CODE) }
+    }
+
+    /// It wanted more memory than its limit.
+    pub fn out_of_memory(message: String) -> Self {
+        Self { code: KILLED_EXIT_CODE, reason: ExitReason::OomKilled, message: Some(message) }
+    }
+
+    /// It could not be started.
+    pub fn start_error(message: String) -> Self {
+        let reason = ExitReason::FailedToStart("StartError".to_owned());
+        Self { code: START_ERROR_EXIT_CODE, reason, message: Some(message) }
     }
 }
 

@@ -50,6 +50,9 @@ const EVENT_QUEUE: usize = 1024;
 /// How long the end of the pod waits for a supervisor that does not read.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
+/// Troubles that wait to be passed on. Each is told once per kind and log file.
+pub const TROUBLE_QUEUE: usize = 64;
+
 /// What the pod is made of, ready to run.
 pub struct Parts {
     /// The pod.
@@ -68,6 +71,8 @@ pub struct Parts {
     pub facts: Facts,
     /// How restarts are delayed.
     pub backoff: BackoffPolicy,
+    /// What the logger has to tell the user.
+    pub troubles: mpsc::Receiver<control::Event>,
 }
 
 /// Runs the pod to its end and returns the exit code of its supervisor.
@@ -126,7 +131,6 @@ struct Running {
     /// Dropping or sending it drops the runner's future.
     kill: Option<oneshot::Sender<()>>,
     ordered: Instant,
-    log: ContainerLog,
 }
 
 /// What the worker waits for.
@@ -135,6 +139,7 @@ enum Happening {
     Ended(String, Exit),
     Requested(Request),
     SupervisorGone,
+    Troubled(control::Event),
     /// The supervisor has read everything.
     Told,
     Woken,
@@ -155,6 +160,7 @@ impl Worker {
                     self.alone = true;
                     self.step(Event::KillRequested { cause: StopCause::Signal(9) });
                 }
+                Happening::Troubled(event) => self.reports.event(event),
                 Happening::Told => {}
                 Happening::Woken => self.step(Event::Tick),
             }
@@ -174,6 +180,7 @@ impl Worker {
                 Some(request) => Happening::Requested(request),
                 None => Happening::SupervisorGone,
             },
+            Some(event) = self.parts.troubles.recv() => Happening::Troubled(event),
             told = self.reports.flush(), if !self.alone && !self.reports.is_empty() => match told {
                 Ok(()) => Happening::Told,
                 Err(_) => Happening::SupervisorGone,
@@ -211,7 +218,6 @@ impl Worker {
     fn has_ended(&mut self, name: String, exit: Exit) {
         if let Some(running) = self.running.remove(&name) {
             running.endpoint.close();
-            running.log.close();
         }
         let report = control::Event::Ended {
             container: name.clone(),
@@ -278,7 +284,7 @@ impl Worker {
         let run = run_container(
             program.clone(),
             self.parts.epochs.clone(),
-            setup(spec, program, &self.parts.volumes, endpoint.clone(), log.clone()),
+            self.setup(spec, program, endpoint.clone(), log),
             self.started.clone(),
             name.clone(),
         );
@@ -287,12 +293,12 @@ impl Worker {
         let task = self.tasks.spawn(async move {
             let exit = tokio::select! {
                 biased;
-                _ = killed => Exit { message: Some("interrupted".into()), ..Exit::with_code(137) },
+                _ = killed => Exit::killed("killed: it did not end by itself"),
                 exit = run => exit,
             };
             (named, exit)
         });
-        self.running.insert(name, Running { task: task.id(), endpoint, kill: Some(kill), ordered, log });
+        self.running.insert(name, Running { task: task.id(), endpoint, kill: Some(kill), ordered });
     }
 
     /// Tells the supervisor the status, and the phase when it is another one.
@@ -306,27 +312,29 @@ impl Worker {
         }
         self.reports.status(status);
     }
-}
 
-/// What one run of a container is given.
-fn setup(
-    spec: &Container,
-    program: &Program,
-    volumes: &Volumes,
-    endpoint: Endpoint,
-    log: ContainerLog,
-) -> Result<Setup, String> {
-    let command =
-        if spec.command.is_empty() { vec![program.name().to_owned()] } else { spec.command.clone() };
-    Ok(Setup {
-        argv: command.into_iter().chain(spec.args.iter().cloned()).collect(),
-        env: spec.env.clone(),
-        working_dir: spec.working_dir.clone(),
-        preopens: volumes.preopens(spec).map_err(|error| error.to_string())?,
-        memory_limit: spec.resources.memory_limit_bytes,
-        endpoint,
-        log,
-    })
+    /// What one run of a container is given.
+    fn setup(
+        &self,
+        spec: &Container,
+        program: &Program,
+        endpoint: Endpoint,
+        log: ContainerLog,
+    ) -> Result<Setup, String> {
+        let image_entry = || vec![program.name().to_owned()];
+        let command = if spec.command.is_empty() { image_entry() } else { spec.command.clone() };
+        // Container runtimes set HOSTNAME, and the manifest may say otherwise.
+        let hostname = ("HOSTNAME".to_owned(), self.parts.spec.hostname.clone());
+        Ok(Setup {
+            argv: command.into_iter().chain(spec.args.iter().cloned()).collect(),
+            env: std::iter::once(hostname).chain(spec.env.iter().cloned()).collect(),
+            working_dir: spec.working_dir.clone(),
+            preopens: self.parts.volumes.preopens(spec).map_err(|error| error.to_string())?,
+            memory_limit: spec.resources.memory_limit_bytes,
+            endpoint,
+            log,
+        })
+    }
 }
 
 async fn run_container(
