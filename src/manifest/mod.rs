@@ -15,6 +15,8 @@ mod kind;
 mod node;
 mod path;
 mod suggest;
+#[cfg(test)]
+mod tests;
 
 mod typed;
 
