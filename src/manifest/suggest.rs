@@ -3,10 +3,12 @@
 /// The candidate that `word` was probably meant to be; `None` when nothing is near.
 ///
 /// Case and separators are forgiven first (`hostnetwork`, `host_network`); then as many
-/// insertions, deletions, substitutions and swaps of neighbours as a third of the word's length.
+/// insertions, deletions, substitutions and swaps of neighbours as a third of the word's length, or
+/// a missing end (`cmd` is too far from `command`, `vol` is near `volumes`).
 pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // The distance is quadratic in the length, and nobody misspells a word this long by a little.
     const LONGEST_WORD: usize = 64;
+    const SHORTEST_PREFIX: usize = 3;
     if word.len() > LONGEST_WORD {
         return None;
     }
@@ -15,10 +17,16 @@ pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     candidates
         .into_iter()
         .filter(|candidate| *candidate != word && candidate.len() <= LONGEST_WORD)
-        .map(|candidate| (strsim::damerau_levenshtein(&folded, &fold(candidate)), candidate))
-        .filter(|(distance, candidate)| *distance <= allowed && *distance < candidate.chars().count())
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
+        .map(|candidate| (candidate, fold(candidate)))
+        .map(|(candidate, known)| {
+            let begins = folded.chars().count() >= SHORTEST_PREFIX && known.starts_with(&folded);
+            (strsim::damerau_levenshtein(&folded, &known), begins, candidate)
+        })
+        .filter(|(distance, begins, candidate)| {
+            *begins || (*distance <= allowed && *distance < candidate.chars().count())
+        })
+        .min_by_key(|(distance, _, _)| *distance)
+        .map(|(_, _, candidate)| candidate)
 }
 
 /// `, did you mean X?`, or nothing.
@@ -43,6 +51,7 @@ mod tests {
         assert_eq!(closest("volume_mounts", FIELDS), Some("volumeMounts"));
         assert_eq!(closest("IMAGE", FIELDS), Some("image"));
         assert_eq!(closest("envs", FIELDS), Some("env"));
+        assert_eq!(closest("vol", FIELDS), Some("volumeMounts"));
     }
 
     #[test]
