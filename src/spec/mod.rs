@@ -1,16 +1,20 @@
 //! The validated pod: what the rest of peapod works with.
 //!
-//! Nothing here knows serde or the Kubernetes wire types. A value of these types is valid by
-//! construction: [`convert`] is the one place that makes them, and it reports every error of a
-//! manifest together, each with its field path.
+//! Nothing here knows serde or the Kubernetes wire types but [`convert`]. A value of these types is
+//! valid by construction: [`convert`] is the one place that makes them, and it reports every error of
+//! a manifest together, each with its field path.
 
 pub mod container;
 pub mod convert;
+pub mod expand;
 pub mod name;
 pub mod pod;
+pub mod qos;
 pub mod quantity;
 pub mod volume;
 
 pub use container::{Container, Mount, Port, Protocol, Resources, Role};
+pub use convert::{Converted, Options, load};
 pub use pod::{HostAlias, NetworkMode, Pod, RestartPolicy};
+pub use qos::QosClass;
 pub use volume::{HostPathType, Volume, VolumeSource};

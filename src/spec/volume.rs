@@ -23,7 +23,7 @@ pub enum VolumeSource {
     },
     /// `hostPath`: a path of the host.
     HostPath {
-        /// Absolute, or relative to the manifest's directory.
+        /// Absolute, normalised.
         path: PathBuf,
         /// What must be there, or is created.
         kind: HostPathType,

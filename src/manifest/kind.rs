@@ -1,0 +1,95 @@
+//! Which object a document is, and what to do about one that peapod does not take.
+
+use super::error::FieldError;
+use super::node::Node;
+use super::suggest;
+
+/// The objects that a manifest may hold, all of `apiVersion: v1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Pod,
+    ConfigMap,
+    Secret,
+    PersistentVolumeClaim,
+}
+
+const KINDS: [(&str, Kind); 4] = [
+    ("Pod", Kind::Pod),
+    ("ConfigMap", Kind::ConfigMap),
+    ("Secret", Kind::Secret),
+    ("PersistentVolumeClaim", Kind::PersistentVolumeClaim),
+];
+
+/// Reads `apiVersion` and `kind`.
+pub(super) fn classify(root: &Node) -> Result<Kind, Vec<FieldError>> {
+    if !matches!(root, Node::Map(_)) {
+        return Err(vec![FieldError::new(
+            "",
+            format!(
+                "expected a mapping that begins with `apiVersion: v1` and `kind: Pod`, found {}",
+                root.describe()
+            ),
+        )]);
+    }
+    let kind = match root.get("kind") {
+        Some(Node::String(name)) => match KINDS.iter().find(|(known, _)| known == name) {
+            Some((_, kind)) => Ok((*kind, name)),
+            // A wrong apiVersion beside a wrong kind is that kind's right one.
+            None => return Err(vec![FieldError::new("kind", other_kind(name))]),
+        },
+        None | Some(Node::Null) => Err(FieldError::new("kind", "required; for a pod write `kind: Pod`")),
+        Some(other) => {
+            Err(FieldError::new("kind", format!("expected a string such as Pod, found {}", other.describe())))
+        }
+    };
+    let version = match root.get("apiVersion") {
+        Some(Node::String(version)) if version == "v1" => Ok(()),
+        Some(Node::String(version)) => Err(FieldError::new(
+            "apiVersion",
+            match &kind {
+                Ok((_, name)) => {
+                    format!("a {name} is of apiVersion v1, not {version:?}; write `apiVersion: v1`")
+                }
+                Err(_) => format!("unknown version {version:?}; write `apiVersion: v1`"),
+            },
+        )),
+        None | Some(Node::Null) => Err(FieldError::new("apiVersion", "required; write `apiVersion: v1`")),
+        Some(other) => {
+            Err(FieldError::new("apiVersion", format!("expected the string v1, found {}", other.describe())))
+        }
+    };
+    match (kind, version) {
+        (Ok((kind, _)), Ok(())) => Ok(kind),
+        (kind, version) => Err(version.err().into_iter().chain(kind.err()).collect()),
+    }
+}
+
+fn other_kind(name: &str) -> String {
+    match name {
+        "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "ReplicationController" | "Job" => {
+            format!("peapod runs Pods, not a {name}; use the {name}'s spec.template as a Pod")
+        }
+        "CronJob" => {
+            "peapod runs Pods, not a CronJob; use the CronJob's spec.jobTemplate.spec.template as a Pod"
+                .to_owned()
+        }
+        "PodTemplate" => "peapod runs Pods; use the PodTemplate's template as a Pod".to_owned(),
+        "List" | "PodList" => {
+            format!("a {name} holds several objects; write each as a document of its own, divided by `---`")
+        }
+        "Service" | "Ingress" | "NetworkPolicy" => {
+            format!(
+                "peapod has no {name}; remove this document (containers of a pod reach each other on localhost)"
+            )
+        }
+        _ => {
+            let known = KINDS.iter().map(|(known, _)| *known);
+            match suggest::closest(name, known) {
+                Some(meant) => format!("unknown kind {name:?}, did you mean {meant}?"),
+                None => format!(
+                    "peapod runs a Pod, with ConfigMap, Secret and PersistentVolumeClaim beside it, not a {name:?}; remove this document"
+                ),
+            }
+        }
+    }
+}

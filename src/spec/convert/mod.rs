@@ -1,0 +1,130 @@
+//! From the wire type to the domain type, in one place.
+//!
+//! ```text
+//! Manifest ─► metadata, volumes, containers (image, env, mounts, ports, resources), network ─► Pod
+//!          ├► errors:   wrong, or not supported and ignoring it would change what runs
+//!          └► warnings: ignored, and nothing about what runs here changes
+//! ```
+//!
+//! Every wire type is taken apart field by field without `..`: a field that a new version of
+//! Kubernetes brings does not compile until it is decided here. Nothing stops at the first error.
+
+mod container;
+mod environment;
+mod location;
+mod metadata;
+mod pod_spec;
+mod report;
+mod resources;
+mod security;
+#[cfg(test)]
+mod tests;
+mod volume;
+
+use std::path::PathBuf;
+
+use k8s_openapi::api::core::v1 as wire;
+
+use super::{NetworkMode, Pod};
+use crate::manifest::{self, FieldPath, FieldWarning, Invalid, Manifest};
+use report::Report;
+
+/// Bytes of all variables, commands and arguments of a pod after `$(VAR)` was expanded: values that
+/// repeat one another would grow without bound.
+const MAX_EXPANSION_BYTES: usize = 16 << 20;
+
+/// `terminationGracePeriodSeconds` when absent.
+const DEFAULT_GRACE_SECONDS: i64 = 30;
+
+/// What the manifest itself does not say.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Where relative images start: an absolute path.
+    pub manifest_dir: PathBuf,
+    /// Instead of `metadata.name`.
+    pub name: Option<String>,
+    /// Instead of what `spec.hostNetwork` says.
+    pub network: Option<NetworkMode>,
+}
+
+/// A manifest that can run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Converted {
+    /// What to run.
+    pub pod: Pod,
+    /// The Pod as Kubernetes would print it, without status: the manifest's own with the name,
+    /// namespace, uid and defaults filled in. For output only.
+    pub wire: wire::Pod,
+    /// What is ignored, or looks like a mistake.
+    pub warnings: Vec<FieldWarning>,
+}
+
+/// Reads and converts a manifest.
+///
+/// # Errors
+/// Everything that is wrong with it, from syntax to meaning, at once.
+pub fn load(text: &[u8], options: &Options) -> Result<Converted, Invalid> {
+    let manifest::Reading { manifest, errors, doubtful } = manifest::read(text);
+    let Some(manifest) = manifest else { return Err(Invalid { errors, warnings: Vec::new() }) };
+    let converted = pod(&manifest, options);
+    if errors.is_empty() {
+        return converted;
+    }
+    let mut invalid = match converted {
+        Ok(converted) => Invalid { errors: Vec::new(), warnings: converted.warnings },
+        Err(invalid) => invalid,
+    };
+    // What follows from an unreadable value is no error of its own.
+    let doubtful: Vec<String> = doubtful.iter().map(FieldPath::to_string).collect();
+    invalid.errors.retain(|error| !doubtful.iter().any(|path| is_within(&error.path, path)));
+    invalid.errors.splice(0..0, errors);
+    Err(invalid)
+}
+
+/// Whether `path` is `outer` or a part of it.
+fn is_within(path: &str, outer: &str) -> bool {
+    path.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+}
+
+/// Converts the Pod of a manifest.
+///
+/// # Errors
+/// Everything that is wrong with it at once.
+pub fn pod(manifest: &Manifest, options: &Options) -> Result<Converted, Invalid> {
+    // ConfigMaps, Secrets and claims are read and kept; volumes and variables of them come later.
+    let Manifest { pod, config_maps: _, secrets: _, claims: _ } = manifest;
+    let wire::Pod { metadata, spec, status: _ } = pod;
+    let mut report = Report::default();
+    let metadata = metadata::convert(metadata, options.name.as_deref(), &mut report);
+    let spec_path = FieldPath::root().field("spec");
+    let converted = match spec {
+        Some(spec) => Some(pod_spec::convert(metadata, spec, &spec_path, options, &mut report)),
+        None => {
+            report.error(&spec_path, "required; it holds the containers");
+            None
+        }
+    };
+    let Report { errors, warnings } = report;
+    match converted {
+        Some(converted) if errors.is_empty() => {
+            let wire = completed(pod, &converted);
+            Ok(Converted { pod: converted, wire, warnings })
+        }
+        _ => Err(Invalid { errors, warnings }),
+    }
+}
+
+/// The wire Pod with what Kubernetes fills in.
+fn completed(pod: &wire::Pod, converted: &Pod) -> wire::Pod {
+    let mut wire = pod.clone();
+    wire.status = None;
+    wire.metadata.name = Some(converted.name.clone());
+    wire.metadata.namespace = Some(converted.namespace.clone());
+    wire.metadata.uid = Some(converted.uid.clone());
+    let spec = wire.spec.get_or_insert_default();
+    spec.restart_policy.get_or_insert_with(|| "Always".to_owned());
+    spec.termination_grace_period_seconds.get_or_insert(DEFAULT_GRACE_SECONDS);
+    spec.dns_policy.get_or_insert_with(|| "ClusterFirst".to_owned());
+    spec.host_network = (converted.network == NetworkMode::Host).then_some(true);
+    wire
+}

@@ -1,0 +1,313 @@
+//! `spec` of the pod.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1 as wire;
+
+use super::container::{RESTART_POLICIES, Surroundings};
+use super::metadata::Metadata;
+use super::report::{Report, is_set, items};
+use super::{DEFAULT_GRACE_SECONDS, MAX_EXPANSION_BYTES, Options, container, security, volume};
+use crate::manifest::FieldPath;
+use crate::spec::{Container, HostAlias, NetworkMode, Pod, Role, name};
+
+/// Linux' limit of a hostname, bytes (`HOST_NAME_MAX`, gethostname(2)).
+const MAX_HOSTNAME_BYTES: usize = 64;
+
+/// Converts `spec`, together with the `metadata` that makes it a pod.
+pub(super) fn convert(
+    metadata: Metadata,
+    spec: &wire::PodSpec,
+    path: &FieldPath,
+    options: &Options,
+    report: &mut Report,
+) -> Pod {
+    let wire::PodSpec {
+        active_deadline_seconds,
+        affinity,
+        automount_service_account_token,
+        containers,
+        dns_config,
+        dns_policy,
+        // There are no Services whose variables a container would get.
+        enable_service_links: _,
+        ephemeral_containers,
+        eviction_responders,
+        host_aliases,
+        host_ipc,
+        host_network,
+        host_pid,
+        host_users,
+        hostname,
+        hostname_override,
+        image_pull_secrets,
+        init_containers,
+        node_name,
+        node_selector,
+        os,
+        overhead,
+        preemption_policy,
+        priority,
+        priority_class_name,
+        readiness_gates,
+        resource_claims,
+        resources,
+        restart_policy,
+        runtime_class_name,
+        scheduler_name,
+        scheduling_gates,
+        scheduling_group,
+        security_context,
+        service_account,
+        service_account_name,
+        set_hostname_as_fqdn,
+        share_process_namespace,
+        subdomain,
+        termination_grace_period_seconds,
+        tolerations,
+        topology_spread_constraints,
+        volumes,
+    } = spec;
+
+    const ONE_NODE: &str = "there is one node, this machine";
+    const NO_ACCOUNTS: &str = "there is no API server that accounts would be for";
+    let not_default = |text: &Option<String>, default: &str| is_set(text) && text.as_deref() != Some(default);
+    for (set, field, why) in [
+        (is_set(affinity), "affinity", ONE_NODE),
+        (is_set(node_name), "nodeName", ONE_NODE),
+        (is_set(node_selector), "nodeSelector", ONE_NODE),
+        (items(tolerations).iter().any(|t| !is_default_toleration(t)), "tolerations", ONE_NODE),
+        (is_set(topology_spread_constraints), "topologySpreadConstraints", ONE_NODE),
+        (not_default(scheduler_name, "default-scheduler"), "schedulerName", ONE_NODE),
+        (is_set(scheduling_group), "schedulingGroup", ONE_NODE),
+        (is_set(priority), "priority", "nothing is preempted here"),
+        (is_set(priority_class_name), "priorityClassName", "nothing is preempted here"),
+        (
+            not_default(preemption_policy, "PreemptLowerPriority"),
+            "preemptionPolicy",
+            "nothing is preempted here",
+        ),
+        (is_set(eviction_responders), "evictionResponders", "nothing is evicted here"),
+        (is_set(automount_service_account_token), "automountServiceAccountToken", NO_ACCOUNTS),
+        (not_default(service_account, "default"), "serviceAccount", NO_ACCOUNTS),
+        (not_default(service_account_name, "default"), "serviceAccountName", NO_ACCOUNTS),
+        (is_set(image_pull_secrets), "imagePullSecrets", "images are local files"),
+        (is_set(overhead), "overhead", "peapod accounts for its own"),
+        (is_set(runtime_class_name), "runtimeClassName", "peapod itself is the runtime"),
+        (*host_users == Some(false), "hostUsers", "a WebAssembly guest has none of the host's users anyway"),
+    ] {
+        report.ignored(set, &path.field(field), why);
+    }
+    for (set, field, why) in [
+        (is_set(dns_config), "dnsConfig", "the pod resolves names as this machine does"),
+        (is_set(ephemeral_containers), "ephemeralContainers", "they are added to running pods only"),
+        (is_set(host_ipc), "hostIPC", "a pod has its own IPC namespace"),
+        (is_set(host_pid), "hostPID", "a WebAssembly guest sees no processes"),
+        (
+            is_set(readiness_gates),
+            "readinessGates",
+            "nothing sets their conditions, the pod would never be ready",
+        ),
+        (is_set(resource_claims), "resourceClaims", "there are no devices to claim"),
+        (
+            is_set(resources),
+            "resources",
+            "limits of the pod as a whole are not enforced yet; give the containers' own",
+        ),
+        (is_set(scheduling_gates), "schedulingGates", "nothing removes them, the pod would never start"),
+        (is_set(set_hostname_as_fqdn), "setHostnameAsFQDN", "there is no cluster domain"),
+        (is_set(share_process_namespace), "shareProcessNamespace", "a WebAssembly guest sees no processes"),
+        (is_set(subdomain), "subdomain", "there is no cluster domain"),
+    ] {
+        report.unsupported(set, &path.field(field), why);
+    }
+    if let Some(wire::PodOS { name }) = os
+        && name != "linux"
+    {
+        report.error(&path.field("os").field("name"), format_args!("{name:?}: pods run on linux here"));
+    }
+    check_dns_policy(dns_policy.as_deref(), &path.field("dnsPolicy"), report);
+    security::pod(security_context, &path.field("securityContext"), report);
+
+    let network = options.network.unwrap_or(match host_network {
+        Some(true) => NetworkMode::Host,
+        _ => NetworkMode::Pod,
+    });
+    let restart_policy = restart_policy
+        .as_deref()
+        .and_then(|text| report.choice(&path.field("restartPolicy"), text, &RESTART_POLICIES))
+        .unwrap_or_default();
+    let hostname = convert_hostname(hostname, hostname_override, &metadata.name, path, report);
+    let host_aliases = convert_host_aliases(items(host_aliases), &path.field("hostAliases"), report);
+    let volumes = volume::convert(volumes, &path.field("volumes"), report);
+    let mut around = Surroundings {
+        manifest_dir: &options.manifest_dir,
+        volumes: &volumes,
+        restart_policy,
+        host_network: network == NetworkMode::Host || *host_network == Some(true),
+        expansion_budget: MAX_EXPANSION_BYTES,
+    };
+    if containers.is_empty() {
+        report.error(&path.field("containers"), "required; a pod has at least one container");
+    }
+    let mut names = HashMap::new();
+    let init_containers = convert_containers(
+        items(init_containers),
+        Role::Init,
+        &path.field("initContainers"),
+        &mut names,
+        &mut around,
+        report,
+    );
+    let containers = convert_containers(
+        containers,
+        Role::Main,
+        &path.field("containers"),
+        &mut names,
+        &mut around,
+        report,
+    );
+    warn_of_shared_ports(&containers, &path.field("containers"), report);
+    Pod {
+        name: metadata.name,
+        namespace: metadata.namespace,
+        uid: metadata.uid,
+        labels: metadata.labels,
+        annotations: metadata.annotations,
+        hostname,
+        restart_policy,
+        termination_grace: Duration::from_secs(
+            seconds(
+                *termination_grace_period_seconds,
+                0,
+                &path.field("terminationGracePeriodSeconds"),
+                report,
+            )
+            .unwrap_or(DEFAULT_GRACE_SECONDS.unsigned_abs()),
+        ),
+        active_deadline: seconds(*active_deadline_seconds, 1, &path.field("activeDeadlineSeconds"), report)
+            .map(Duration::from_secs),
+        network,
+        host_aliases,
+        init_containers,
+        containers,
+        volumes: volumes.volumes,
+    }
+}
+
+fn convert_containers(
+    list: &[wire::Container],
+    role: Role,
+    path: &FieldPath,
+    names: &mut HashMap<String, String>,
+    around: &mut Surroundings<'_>,
+    report: &mut Report,
+) -> Vec<Container> {
+    let mut containers = Vec::new();
+    for (index, container) in list.iter().enumerate() {
+        let path = path.index(index);
+        if !container.name.is_empty()
+            && let Some(first) = names.insert(container.name.clone(), path.to_string())
+        {
+            report.error(
+                &path.field("name"),
+                format_args!("duplicate value {:?}: {first} has it", container.name),
+            );
+        }
+        containers.extend(container::convert(container, role, &path, around, report));
+    }
+    containers
+}
+
+/// Containers of a pod share one port space: of two that listen on the same port, one fails.
+fn warn_of_shared_ports(containers: &[Container], path: &FieldPath, report: &mut Report) {
+    let mut owners = HashMap::new();
+    for (index, container) in containers.iter().enumerate() {
+        for (at, port) in container.ports.iter().enumerate() {
+            if let Some(owner) = owners.insert((port.container_port, port.protocol), &container.name)
+                && *owner != container.name
+            {
+                report.warn(
+                    &path.index(index).field("ports").index(at),
+                    format_args!(
+                        "container {owner:?} has port {} too; only one of them can listen on it",
+                        port.container_port
+                    ),
+                );
+            }
+        }
+    }
+}
+
+fn check_dns_policy(policy: Option<&str>, path: &FieldPath, report: &mut Report) {
+    // Without a cluster DNS the first three mean the same: resolve as this machine does.
+    let choices =
+        [("ClusterFirst", true), ("ClusterFirstWithHostNet", true), ("Default", true), ("None", false)];
+    let supported = policy.and_then(|policy| report.choice(path, policy, &choices));
+    report.unsupported(supported == Some(false), path, "the pod resolves names as this machine does");
+}
+
+/// Whether `toleration` is one of the two that the API server adds to every pod.
+fn is_default_toleration(toleration: &wire::Toleration) -> bool {
+    let wire::Toleration { effect, key, operator, toleration_seconds: _, value } = toleration;
+    matches!(key.as_deref(), Some("node.kubernetes.io/not-ready" | "node.kubernetes.io/unreachable"))
+        && effect.as_deref() == Some("NoExecute")
+        && operator.as_deref() == Some("Exists")
+        && !is_set(value)
+}
+
+fn convert_hostname(
+    hostname: &Option<String>,
+    hostname_override: &Option<String>,
+    pod_name: &str,
+    path: &FieldPath,
+    report: &mut Report,
+) -> String {
+    let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let hostname = given(hostname);
+    if let Some(hostname) = &hostname {
+        report.check(&path.field("hostname"), name::label(hostname));
+    }
+    if let Some(hostname) = given(hostname_override) {
+        let path = path.field("hostnameOverride");
+        if report.check(&path, name::subdomain(&hostname)) && hostname.len() > MAX_HOSTNAME_BYTES {
+            report.error(&path, format_args!("must be no more than {MAX_HOSTNAME_BYTES} bytes"));
+        }
+        return hostname;
+    }
+    hostname.unwrap_or_else(|| name::hostname(pod_name))
+}
+
+fn convert_host_aliases(list: &[wire::HostAlias], path: &FieldPath, report: &mut Report) -> Vec<HostAlias> {
+    let mut aliases = Vec::new();
+    for (index, alias) in list.iter().enumerate() {
+        let path = path.index(index);
+        let wire::HostAlias { hostnames, ip } = alias;
+        let hostnames = items(hostnames);
+        for (at, hostname) in hostnames.iter().enumerate() {
+            report.check(&path.field("hostnames").index(at), name::subdomain(hostname));
+        }
+        match ip.parse::<IpAddr>() {
+            Ok(ip) => aliases.push(HostAlias { ip, hostnames: hostnames.to_vec() }),
+            Err(_) => report.error(
+                &path.field("ip"),
+                format_args!(
+                    "invalid value {ip:?}: must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
+                ),
+            ),
+        }
+    }
+    aliases
+}
+
+/// A number of seconds between `least` and Kubernetes' limit of 32 bits.
+fn seconds(value: Option<i64>, least: i64, path: &FieldPath, report: &mut Report) -> Option<u64> {
+    let value = value?;
+    if (least..=i64::from(i32::MAX)).contains(&value) {
+        return u64::try_from(value).ok();
+    }
+    report.error(path, format_args!("invalid value {value}: must be between {least} and {}", i32::MAX));
+    None
+}

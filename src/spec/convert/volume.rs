@@ -1,0 +1,213 @@
+//! `volumes` of the pod.
+
+use std::collections::HashSet;
+
+use k8s_openapi::api::core::v1 as wire;
+use k8s_openapi::apimachinery::pkg::api::resource;
+
+use super::location;
+use super::report::{Report, items};
+use super::resources::quantity;
+use crate::manifest::FieldPath;
+use crate::spec::{HostPathType, Volume, VolumeSource, name};
+
+/// How the API server names the volume with a service account's token that it adds to every pod.
+const TOKEN_VOLUME_PREFIX: &str = "kube-api-access-";
+
+/// The pod's volumes, and the names that mounts may use.
+#[derive(Default)]
+pub(super) struct Volumes {
+    pub(super) volumes: Vec<Volume>,
+    /// Every name in the manifest, of broken volumes too: a mount of one is not at fault.
+    pub(super) names: HashSet<String>,
+    /// Volumes that are left out together with their mounts.
+    pub(super) left_out: HashSet<String>,
+}
+
+pub(super) fn convert(volumes: &Option<Vec<wire::Volume>>, path: &FieldPath, report: &mut Report) -> Volumes {
+    let mut result = Volumes::default();
+    for (index, volume) in items(volumes).iter().enumerate() {
+        let path = path.index(index);
+        let known = report.check(&path.field("name"), name::label(&volume.name));
+        if known && !result.names.insert(volume.name.clone()) {
+            report.error(
+                &path.field("name"),
+                format_args!("duplicate value {:?}: another volume has it", volume.name),
+            );
+        }
+        if volume.name.starts_with(TOKEN_VOLUME_PREFIX) && volume.projected.is_some() {
+            report.ignored(
+                true,
+                &path,
+                "added by a cluster's API server; there is no API server here to talk to",
+            );
+            result.left_out.insert(volume.name.clone());
+            continue;
+        }
+        if let Some(source) = source(volume, &path, report) {
+            result.volumes.push(Volume { name: volume.name.clone(), source });
+        }
+    }
+    result
+}
+
+fn source(volume: &wire::Volume, path: &FieldPath, report: &mut Report) -> Option<VolumeSource> {
+    let wire::Volume {
+        name: _,
+        empty_dir,
+        host_path,
+        aws_elastic_block_store,
+        azure_disk,
+        azure_file,
+        cephfs,
+        cinder,
+        config_map,
+        csi,
+        downward_api,
+        ephemeral,
+        fc,
+        flex_volume,
+        flocker,
+        gce_persistent_disk,
+        git_repo,
+        glusterfs,
+        image,
+        iscsi,
+        nfs,
+        persistent_volume_claim,
+        photon_persistent_disk,
+        portworx_volume,
+        projected,
+        quobyte,
+        rbd,
+        scale_io,
+        secret,
+        storageos,
+        vsphere_volume,
+    } = volume;
+    let others = [
+        ("awsElasticBlockStore", aws_elastic_block_store.is_some()),
+        ("azureDisk", azure_disk.is_some()),
+        ("azureFile", azure_file.is_some()),
+        ("cephfs", cephfs.is_some()),
+        ("cinder", cinder.is_some()),
+        ("configMap", config_map.is_some()),
+        ("csi", csi.is_some()),
+        ("downwardAPI", downward_api.is_some()),
+        ("ephemeral", ephemeral.is_some()),
+        ("fc", fc.is_some()),
+        ("flexVolume", flex_volume.is_some()),
+        ("flocker", flocker.is_some()),
+        ("gcePersistentDisk", gce_persistent_disk.is_some()),
+        ("gitRepo", git_repo.is_some()),
+        ("glusterfs", glusterfs.is_some()),
+        ("image", image.is_some()),
+        ("iscsi", iscsi.is_some()),
+        ("nfs", nfs.is_some()),
+        ("persistentVolumeClaim", persistent_volume_claim.is_some()),
+        ("photonPersistentDisk", photon_persistent_disk.is_some()),
+        ("portworxVolume", portworx_volume.is_some()),
+        ("projected", projected.is_some()),
+        ("quobyte", quobyte.is_some()),
+        ("rbd", rbd.is_some()),
+        ("scaleIO", scale_io.is_some()),
+        ("secret", secret.is_some()),
+        ("storageos", storageos.is_some()),
+        ("vsphereVolume", vsphere_volume.is_some()),
+    ];
+    let mut given: Vec<&str> = others.iter().filter(|(_, given)| *given).map(|(name, _)| *name).collect();
+    for name in &given {
+        report.unsupported(
+            true,
+            &path.field(name),
+            "this kind of volume does not exist yet; use emptyDir or hostPath",
+        );
+    }
+    given.extend(empty_dir.as_ref().map(|_| "emptyDir"));
+    given.extend(host_path.as_ref().map(|_| "hostPath"));
+    match given[..] {
+        [] => report.error(
+            path,
+            "must specify a volume type: emptyDir or hostPath (`emptyDir: {}` for an empty one)",
+        ),
+        [_] => {}
+        _ => report.error(
+            path,
+            format_args!("may not specify more than 1 volume type, found {}", given.join(" and ")),
+        ),
+    }
+    if let Some(empty_dir) = empty_dir {
+        return Some(convert_empty_dir(empty_dir, &path.field("emptyDir"), report));
+    }
+    host_path.as_ref().and_then(|host_path| convert_host_path(host_path, &path.field("hostPath"), report))
+}
+
+fn convert_empty_dir(
+    source: &wire::EmptyDirVolumeSource,
+    path: &FieldPath,
+    report: &mut Report,
+) -> VolumeSource {
+    const DEFAULT_MODE: i32 = 0o777;
+    let wire::EmptyDirVolumeSource { medium, mode, size_limit } = source;
+    let medium = medium.as_deref().unwrap_or_default();
+    let memory = if medium.starts_with("HugePages") {
+        report.unsupported(true, &path.field("medium"), "a WebAssembly guest has no huge pages; use Memory");
+        None
+    } else {
+        report.choice(&path.field("medium"), medium, &[("", false), ("Memory", true)])
+    };
+    let memory = memory.unwrap_or_default();
+    report.unsupported(
+        mode.is_some_and(|mode| mode != DEFAULT_MODE),
+        &path.field("mode"),
+        "a WebAssembly guest has no user that the permissions would be for; remove it",
+    );
+    let limit_path = path.field("sizeLimit");
+    let size_limit = size_limit
+        .as_ref()
+        .and_then(|resource::Quantity(text)| quantity(text, &limit_path, report))
+        // Zero is no limit, as in the kubelet.
+        .filter(|limit| !limit.is_zero())
+        .map(|limit| limit.ceil());
+    report.ignored(
+        size_limit.is_some() && !memory,
+        &limit_path,
+        "the use of disk space is not limited yet; `medium: Memory` enforces it",
+    );
+    VolumeSource::EmptyDir { memory, size_limit }
+}
+
+fn convert_host_path(
+    source: &wire::HostPathVolumeSource,
+    path: &FieldPath,
+    report: &mut Report,
+) -> Option<VolumeSource> {
+    let wire::HostPathVolumeSource { path: host_path, type_ } = source;
+    const KINDS: [(&str, Option<HostPathType>); 8] = [
+        ("", Some(HostPathType::Any)),
+        ("DirectoryOrCreate", Some(HostPathType::DirectoryOrCreate)),
+        ("Directory", Some(HostPathType::Directory)),
+        ("FileOrCreate", Some(HostPathType::FileOrCreate)),
+        ("File", Some(HostPathType::File)),
+        ("Socket", None),
+        ("CharDevice", None),
+        ("BlockDevice", None),
+    ];
+    let type_path = path.field("type");
+    let kind = report.choice(&type_path, type_.as_deref().unwrap_or_default(), &KINDS);
+    report.unsupported(
+        kind == Some(None),
+        &type_path,
+        "WASI has no sockets or devices in the file system; mount a file or directory",
+    );
+    let located = location::on_host(host_path);
+    match located {
+        Ok(located) => {
+            Some(VolumeSource::HostPath { path: located, kind: kind.flatten().unwrap_or_default() })
+        }
+        Err(message) => {
+            report.error(&path.field("path"), message);
+            None
+        }
+    }
+}
