@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 use super::{EXIT_BAD_MANIFEST, Failure};
-use crate::manifest::{self, MAX_MANIFEST_BYTES};
+use crate::manifest::MAX_MANIFEST_BYTES;
 use crate::spec::NetworkMode;
 use crate::spec::convert::{self, Converted};
 
@@ -25,9 +25,7 @@ pub fn manifest(file: &Path, overrides: Overrides) -> Result<Converted, Failure>
     let directory = directory_of(file)?;
     let options =
         convert::Options { manifest_dir: directory, name: overrides.name, network: overrides.network };
-    manifest::parse(&text)
-        .and_then(|manifest| convert::pod(manifest, &options))
-        .map_err(|invalid| bad(anyhow::anyhow!("{source} is not a pod that peapod can run\n{invalid}")))
+    convert::load(&text, &options).map_err(|invalid| bad(anyhow::anyhow!("{source} is not a pod that peapod can run\n{invalid}")))
 }
 
 fn read(file: &Path) -> std::io::Result<Vec<u8>> {

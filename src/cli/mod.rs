@@ -17,6 +17,7 @@ mod display;
 mod load;
 mod progress;
 mod run;
+mod supervise;
 mod version;
 
 use std::io::Write;
@@ -27,10 +28,10 @@ use tracing_subscriber::EnvFilter;
 
 /// Exit code for a bad manifest, as for a bad command line.
 const EXIT_BAD_MANIFEST: u8 = 2;
-/// Exit code when `--timeout` is over, as timeout(1) has it.
-const EXIT_TIMEOUT: u8 = 124;
 /// Exit code when peapod itself or the host fails, as podman-run(1) has it.
 const EXIT_HOST: u8 = 125;
+/// Exit code when an image is there but cannot run.
+const EXIT_IMAGE: u8 = 126;
 
 /// Run Kubernetes Pods whose containers are WebAssembly components.
 ///

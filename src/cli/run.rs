@@ -5,16 +5,38 @@
 //! └──────── single-threaded: this process is the zygote ───────┘
 //! ```
 
-use std::path::PathBuf;
+use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::{Context, anyhow};
 use ipnet::Ipv4Net;
+use k8s_openapi::api::core::v1::{Pod as WirePod, PodStatus};
+use nix::sys::signal::{SigSet, Signal};
 
 use super::display::Display;
-use super::{EXIT_HOST, EXIT_TIMEOUT, Failure, load};
+use super::progress::Spinner;
+use super::supervise::{End, PATIENCE, Watch};
+use super::{EXIT_HOST, EXIT_IMAGE, Failure, load};
+use crate::container::log::Console;
+use crate::container::runner::{Hosts, LinkError, Program};
+use crate::engine::Engine;
+use crate::image::{self, CacheUse, Image, Reference};
 use crate::paths::Paths;
-use crate::spec::NetworkMode;
+use crate::pod::actions::MIN_STOP_WINDOW;
+use crate::pod::backoff::BackoffPolicy;
+use crate::pod::death::status_after_death;
+use crate::pod::launch::{Plan, launch};
+use crate::sandbox::{self, Sandbox};
+use crate::sandbox::cgroup::Limits;
+use crate::spec::{NetworkMode, Pod};
+use crate::spec::convert::Converted;
+
+/// Size of a pod's /dev/shm, bytes: what container runtimes give.
+const SHM_BYTES: u64 = 64 << 20;
 
 /// Run a pod in the foreground until it ends or is stopped.
 ///
@@ -77,6 +99,199 @@ impl From<Network> for NetworkMode {
             Network::Host => Self::Host,
         }
     }
+}
+
+/// Runs the pod; see the module's header.
+pub fn run(args: Args, verbose: u8) -> Result<ExitCode, Failure> {
+    let display = Display::new(verbose);
+    let paths = Paths::from_env();
+
+    let clock = Instant::now();
+    let overrides = load::Overrides { name: args.name.clone(), network: args.network.map(Into::into) };
+    let Converted { pod, wire, warnings } = load::manifest(&args.file, overrides)?;
+    for warning in &warnings {
+        display.warning(warning);
+    }
+    let what = format!("{}/{}, {} containers", pod.namespace, pod.name, pod.all_containers().count());
+    display.step("manifest", what, clock.elapsed());
+
+    for swept in sandbox::sweep(&paths) {
+        display.note(format!("cleaned up after a run that was killed: {swept}"));
+    }
+    let plan = prepare(&args, &paths, pod, &display)?;
+    let spec = Arc::clone(&plan.spec);
+    let signals = block_signals()?;
+    let clock = Instant::now();
+    let mut sandbox = launch(plan, &sandbox_config(&paths, &args, &spec))?;
+    show_sandbox(&sandbox, clock.elapsed(), &display);
+
+    let control = sandbox.control.try_clone().context("cannot duplicate the control socket")?;
+    let watch = Watch {
+        display: &display,
+        timeout: args.timeout,
+        grace: spec.termination_grace,
+        limit: spec.termination_grace + PATIENCE + MIN_STOP_WINDOW * spec.init_containers.len() as u32,
+        kill: &|| {
+            let _ = sandbox.kill();
+        },
+    };
+    let end = watch.run(control, || signals.restore())?;
+    let (status, code) = settle(end, &mut sandbox, &display)?;
+    for left in sandbox.remove() {
+        display.warning(format!("not removed: {left}; the next run tries again"));
+    }
+    if let Some(format) = args.output {
+        print(wire, status, format)?;
+    }
+    Ok(ExitCode::from(code))
+}
+
+/// Everything up to the fork: images, linked, and where output goes.
+fn prepare(args: &Args, paths: &Paths, pod: Pod, display: &Display) -> Result<Plan, Failure> {
+    let clock = Instant::now();
+    let engine = Engine::new()?;
+    if let Some(warning) = engine.warning() {
+        display.warning(warning);
+    }
+    let hosts = Hosts::new(&engine)?;
+    let mut images = Images { build: args.build, hosts, store: image::Store::open(&paths.cache, &engine)?, linked: HashMap::new(), compiled: 0 };
+    let mut programs = BTreeMap::new();
+    for container in pod.all_containers() {
+        let program = images.program(&container.image).map_err(|failure| Failure {
+            code: failure.code,
+            error: failure.error.context(format!("container {}: image {}", container.name, container.image_name)),
+        })?;
+        programs.insert(container.name.clone(), program);
+    }
+    let (count, compiled) = (images.linked.len(), images.compiled);
+    display.step("images", format!("{count}, {compiled} compiled now"), clock.elapsed());
+
+    let console = match args.output {
+        Some(_) => Console::stderr(),
+        None => Console::stdio(),
+    };
+    let log_dir = args.log_dir.as_ref().map(|dir| {
+        // The pod process does not share the current directory's meaning.
+        let dir = std::path::absolute(dir)?;
+        Ok::<_, std::io::Error>(dir.join(format!("{}_{}_{}", pod.namespace, pod.name, pod.uid)))
+    });
+    Ok(Plan {
+        spec: Arc::new(pod),
+        programs,
+        engine,
+        console: Some(console.context("cannot use standard output")?),
+        log_dir: log_dir.transpose().context("--log-dir")?,
+        backoff: BackoffPolicy::default(),
+    })
+}
+
+/// The pod's images, each loaded and linked once.
+struct Images {
+    build: bool,
+    hosts: Hosts,
+    store: image::Store,
+    linked: HashMap<Reference, Program>,
+    compiled: usize,
+}
+
+impl Images {
+    fn program(&mut self, reference: &Reference) -> Result<Program, Failure> {
+        if let Some(program) = self.linked.get(reference) {
+            return Ok(program.clone());
+        }
+        let image = self.image(reference).map_err(|error| Failure::new(error.exit_code(), error))?;
+        self.compiled += usize::from(image.cache == CacheUse::Compiled);
+        let program = self.hosts.link(&image).map_err(|error| match error {
+            LinkError::Hosts(_) => Failure::new(EXIT_HOST, error),
+            _ => Failure::new(EXIT_IMAGE, error),
+        })?;
+        self.linked.insert(reference.clone(), program.clone());
+        Ok(program)
+    }
+
+    fn image(&self, reference: &Reference) -> Result<Image, image::ImageError> {
+        let spinner = Spinner::new();
+        let progress = |event: image::Event<'_>| spinner.show(event);
+        let file = image::build::prepare(reference, self.build, &progress)?;
+        self.store.load_with(&Reference::Local(file), &progress)
+    }
+}
+
+fn sandbox_config<'a>(paths: &'a Paths, args: &Args, pod: &'a Pod) -> sandbox::Config<'a> {
+    sandbox::Config {
+        paths,
+        uid: &pod.uid,
+        name: &pod.name,
+        namespace: &pod.namespace,
+        hostname: &pod.hostname,
+        network: pod.network,
+        pod_cidr: args.pod_cidr,
+        limits: Limits::for_pod(pod),
+        shm_bytes: SHM_BYTES,
+        fail_at: None,
+    }
+}
+
+fn show_sandbox(sandbox: &Sandbox, took: Duration, display: &Display) {
+    for warning in &sandbox.warnings {
+        display.warning(warning);
+    }
+    display.step("sandbox", format!("process {}", sandbox.pid()), took);
+    for (step, took) in &sandbox.timings {
+        display.detail(step, *took);
+    }
+    match sandbox.addresses.as_slice() {
+        [] => display.address("none: loopback only"),
+        addresses => {
+            let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+            display.address(addresses.join(", "));
+        }
+    }
+}
+
+/// Waits for the pod process and says what the run's end means: the final status and the exit code.
+fn settle(end: End, sandbox: &mut Sandbox, display: &Display) -> Result<(Option<PodStatus>, u8), Failure> {
+    match end {
+        End::Finished { status, exit_code } => Ok((Some(*status), u8::try_from(exit_code).unwrap_or(EXIT_HOST))),
+        End::Failed { message } => Err(anyhow!("the pod cannot start: {message}").into()),
+        End::Died { status } => {
+            let exit = sandbox.wait().context("cannot wait for the pod process")?;
+            let out_of_memory = sandbox.oom_killed();
+            let why = if out_of_memory { "the pod's cgroup was out of memory" } else { "it was killed" };
+            display.error(format!("the pod process ended with {exit}: {why}"));
+            let died = status_after_death(status.map(|status| *status), out_of_memory, jiff::Timestamp::now());
+            Ok((Some(died), KILLED))
+        }
+    }
+}
+
+/// Exit code of a run whose pod process was killed: 128 + SIGKILL.
+const KILLED: u8 = 137;
+
+fn print(mut pod: WirePod, status: Option<PodStatus>, format: Output) -> anyhow::Result<()> {
+    pod.status = status;
+    let text = match format {
+        Output::Yaml => serde_yaml::to_string(&pod)?,
+        Output::Json => serde_json::to_string_pretty(&pod)? + "\n",
+    };
+    std::io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")
+}
+
+/// The signals that stop a pod, held back from before there is something to undo until the supervisor
+/// listens for them. The pod process inherits that: a Ctrl-C on the terminal is the supervisor's to handle.
+struct Blocked(SigSet);
+
+impl Blocked {
+    fn restore(&self) {
+        // Cannot fail: the set is valid.
+        let _ = self.0.thread_unblock();
+    }
+}
+
+fn block_signals() -> anyhow::Result<Blocked> {
+    let set = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGPIPE]);
+    set.thread_block().context("cannot block signals")?;
+    Ok(Blocked(set))
 }
 
 /// `90`, `90s`, `1h30m`: seconds, or what Kubernetes' durations look like.

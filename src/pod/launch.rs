@@ -25,6 +25,7 @@ use crate::engine::{Engine, EpochTicker};
 use crate::net::{Stack, StackConfig};
 use crate::sandbox::{self, Inside, Sandbox, SandboxError};
 use crate::spec::Pod;
+use crate::spec::qos::QosClass;
 use crate::volume::{VolumeError, Volumes};
 
 /// Exit code of a pod process that could not begin; its supervisor has the reason.
@@ -105,7 +106,7 @@ fn run(plan: Plan, inside: Inside) -> Result<i32, BeginError> {
     let ticker = EpochTicker::start(&engine).map_err(start("ticker"))?;
     let facts = Facts {
         pod_ips: addresses,
-        qos_class: spec.qos_class().to_string(),
+        qos_class: QosClass::of(&spec).as_str().to_owned(),
         image_ids: programs.iter().map(|(name, program)| (name.clone(), program.digest().to_owned())).collect(),
         ..Facts::default()
     };

@@ -15,6 +15,7 @@
 pub mod actions;
 pub mod backoff;
 pub mod control;
+pub mod death;
 pub mod launch;
 pub mod state;
 pub mod status;

@@ -345,28 +345,27 @@ impl State {
     /// The exit code of `peapod run` once the pod has ended; `None` before.
     ///
     /// 0 when it Succeeded. When it Failed: the code of the container whose failure, first in time, decided
-    /// it; [`EXIT_TIMED_OUT`] for `activeDeadlineSeconds`. A pod that was stopped before any main container
-    /// failed: [`EXIT_TIMED_OUT`], or 128 + the signal.
+    /// it; [`EXIT_TIMED_OUT`] for `activeDeadlineSeconds`. A pod that was stopped: [`EXIT_TIMED_OUT`], or 128 +
+    /// the signal unless all its main containers ended well.
     pub fn exit_code(&self, pod: &Pod) -> Option<u8> {
         let Stage::Finished { cause, phase } = self.stage else { return None };
+        if cause == Cause::Stopped(StopCause::Timeout) {
+            return Some(EXIT_TIMED_OUT);
+        }
         if phase == Phase::Succeeded {
             return Some(0);
         }
-        let first_failure = || {
-            let failed = self.mains(pod).filter_map(|r| r.last_termination()).filter(|t| t.exit.code != 0);
-            failed.min_by_key(|t| t.finished_at.mono).map(|t| t.exit.code)
-        };
         Some(match cause {
-            Cause::DeadlineExceeded => EXIT_TIMED_OUT,
+            Cause::DeadlineExceeded | Cause::Stopped(StopCause::Timeout) => EXIT_TIMED_OUT,
             Cause::InitFailed(index) => {
                 let record = self.containers.get(index);
                 record.and_then(|r| r.last_termination()).map_or(EXIT_FAILED, |t| t.exit.code)
             }
-            Cause::Completed => first_failure().unwrap_or(EXIT_FAILED),
-            Cause::Stopped(StopCause::Timeout) => first_failure().unwrap_or(EXIT_TIMED_OUT),
-            Cause::Stopped(StopCause::Signal(signal)) => {
-                first_failure().unwrap_or(128_u8.saturating_add(signal))
+            Cause::Completed => {
+                let failed = self.mains(pod).filter_map(|r| r.last_termination()).filter(|t| t.exit.code != 0);
+                failed.min_by_key(|t| t.finished_at.mono).map_or(EXIT_FAILED, |t| t.exit.code)
             }
+            Cause::Stopped(StopCause::Signal(signal)) => 128_u8.saturating_add(signal),
         })
     }
 
