@@ -1,2 +1,22 @@
-//! sys
+//! The only place with `unsafe` and raw syscalls: what neither std nor nix offers, wrapped so that the rest
+//! of peapod cannot misuse it.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`clone`] | `clone3(2)` into new namespaces and a cgroup, from a single-threaded process |
+//! | [`fork`] | a function in a child process of its own |
+//! | [`pidfd`] | a process as a file descriptor: signal it, wait for it |
+//! | [`process`] | what `/proc` says about a process: threads, start time, capabilities |
+//! | [`namespace`] | what a process does to the namespaces it has just entered |
+//! | [`mount`] | the mounts of a pod |
+//! | [`netlink`] | a small synchronous netlink socket: one send per batch, acknowledgements read once |
+//! | [`nftables`] | nf_tables messages, for [`netlink`] |
+
+pub mod clone;
 pub mod fork;
+pub mod mount;
+pub mod namespace;
+pub mod netlink;
+pub mod nftables;
+pub mod pidfd;
+pub mod process;

@@ -1,0 +1,285 @@
+//! Links, addresses and routes: the messages and the two batches, one for each end of the link.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
+
+use ipnet::Ipv4Net;
+use netlink_packet_core::Emitable;
+use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
+use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage, NeighbourState};
+use netlink_packet_route::route::{
+    RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use nix::errno::Errno;
+use nix::net::if_::if_nametoindex;
+
+use super::{GATEWAY, HostRoute, NetworkError, POD_LINK, ROUTE_PROTOCOL};
+use crate::sys::netlink::{ACK, Batch, CREATE, DUMP, EXCLUSIVE, Socket, attributes};
+
+/// A link-layer address.
+pub type Mac = [u8; 6];
+
+/// The host's end of every pod's link: each is alone on its link, so they may all be the same.
+const HOST_MAC: Mac = [0x02, 0x70, 0x65, 0x61, 0x00, 0x01];
+/// The index of `lo`, which the kernel makes first.
+const LOOPBACK_INDEX: u32 = 1;
+/// The index of `eth0` inside: chosen rather than asked for, far from those of the tunnel devices that some
+/// kernels put into every new namespace.
+const POD_LINK_INDEX: u32 = 1000;
+/// How long a link may take to become operational; it takes microseconds.
+const UP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the end of a network namespace may take to remove its links: 20 to 40 ms, more when many end.
+const GONE_TIMEOUT: Duration = Duration::from_secs(2);
+
+const RTM_GETLINK: u16 = 18;
+const RTM_NEWROUTE: u16 = 24;
+const RTM_GETROUTE: u16 = 26;
+/// Length of `struct ifinfomsg`, bytes.
+const LINK_HEADER: usize = 16;
+/// Length of `struct rtmsg`, bytes.
+const ROUTE_HEADER: usize = 12;
+const IFLA_OPERSTATE: u16 = 16;
+const RTA_DST: u16 = 1;
+/// `RTN_LOCAL`.
+const ROUTE_LOCAL: u8 = 2;
+/// `IF_OPER_UP` (RFC 2863 by way of linux/if.h).
+const OPERATIONAL: u8 = 6;
+
+/// What the host's routing tables say.
+#[derive(Debug, Default)]
+pub(crate) struct HostNetwork {
+    /// Every IPv4 route.
+    pub(crate) routes: Vec<HostRoute>,
+    /// Whether the host has an address that a pod can answer to.
+    pub(crate) has_address: bool,
+}
+
+impl HostNetwork {
+    /// The addresses that a route of their own leads to: a pod's, perhaps one of another set of directories.
+    pub(crate) fn taken(&self) -> HashSet<Ipv4Addr> {
+        let own = self.routes.iter().filter(|route| route.destination.prefix_len() == 32);
+        own.map(|route| route.destination.addr()).collect()
+    }
+}
+
+/// Reads the host's routing tables.
+pub(crate) fn host_network(socket: &mut Socket) -> Result<HostNetwork, NetworkError> {
+    let mut network = HostNetwork::default();
+    let mut request = [0; ROUTE_HEADER];
+    request[0] = libc::AF_INET as u8;
+    socket.dump("read the routes", RTM_GETROUTE, DUMP, &request, |kind, payload| {
+        // struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags.
+        let &[_, length, _, _, _, protocol, _, route_type, ..] = payload else { return };
+        if kind != RTM_NEWROUTE {
+            return;
+        }
+        let destination = attributes(payload, ROUTE_HEADER)
+            .find(|(kind, _)| *kind == RTA_DST)
+            .and_then(|(_, value)| value.first_chunk::<4>())
+            .map_or(Ipv4Addr::UNSPECIFIED, |bytes| Ipv4Addr::from(*bytes));
+        if let Ok(destination) = Ipv4Net::new(destination, length) {
+            network.routes.push(HostRoute { destination, protocol });
+        }
+        if route_type == ROUTE_LOCAL && !destination.is_loopback() && !destination.is_link_local() {
+            network.has_address = true;
+        }
+    })?;
+    Ok(network)
+}
+
+/// Makes the link between the host and the network namespace of process `pid`. The host's end is up, the
+/// pod's has to be brought up inside. Returns the host's index.
+pub(crate) fn create_pair(socket: &mut Socket, name: &str, pod_mac: Mac, pid: i32) -> Result<u32, NetworkError> {
+    let mut peer = LinkMessage::default();
+    peer.header.index = POD_LINK_INDEX;
+    peer.attributes = vec![
+        LinkAttribute::IfName(POD_LINK.into()),
+        LinkAttribute::Address(pod_mac.into()),
+        LinkAttribute::NetNsPid(pid as u32),
+        // By default a queue for each CPU, on both ends.
+        LinkAttribute::NumTxQueues(1),
+        LinkAttribute::NumRxQueues(1),
+    ];
+    let mut host = LinkMessage::default();
+    host.header.flags = LinkFlags::Up;
+    host.header.change_mask = LinkFlags::Up;
+    host.attributes = vec![
+        LinkAttribute::IfName(name.into()),
+        LinkAttribute::Address(HOST_MAC.into()),
+        LinkAttribute::NumTxQueues(1),
+        LinkAttribute::NumRxQueues(1),
+        LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Veth),
+            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+        ]),
+    ];
+    let mut batch = Batch::default();
+    batch.push("make the pod's link", &RouteNetlinkMessage::NewLink(host), CREATE | EXCLUSIVE);
+    socket.execute(&batch)?;
+    if_nametoindex(name)
+        .map_err(|errno| NetworkError::File { action: format!("find link {name}"), source: errno.into() })
+}
+
+impl HostNetwork {
+    /// The host's side of a pod: where its address is.
+    ///
+    /// # Errors
+    /// [`NetworkError::is_taken`] when the host has a route for `address` already.
+    pub(crate) fn configure_host(
+        &self,
+        socket: &mut Socket,
+        index: u32,
+        address: Ipv4Addr,
+        pod_mac: Mac,
+    ) -> Result<(), NetworkError> {
+        let mut batch = Batch::default();
+        batch.push(
+            "route the pod's address",
+            &route(Ipv4Net::from(address), None, index),
+            CREATE | EXCLUSIVE,
+        );
+        batch.push("name the pod's link-layer address", &neighbour(address, pod_mac, index), CREATE);
+        if !self.has_address {
+            // Otherwise the host would have no address to speak from.
+            batch.push("give the host an address", &own_address(GATEWAY, index), CREATE);
+        }
+        Ok(socket.execute(&batch)?)
+    }
+}
+
+/// In the pod: brings `lo` up.
+pub(crate) fn configure_loopback(socket: &mut Socket) -> Result<(), NetworkError> {
+    let mut batch = Batch::default();
+    batch.push("bring lo up", &up(LOOPBACK_INDEX), 0);
+    Ok(socket.execute(&batch)?)
+}
+
+/// In the pod: address, default route, and the link operational.
+pub(crate) fn configure_pod(socket: &mut Socket, address: Ipv4Addr) -> Result<(), NetworkError> {
+    let mut batch = Batch::default();
+    batch.push("set the pod's address", &own_address(address, POD_LINK_INDEX), CREATE);
+    batch.push("bring eth0 up", &up(POD_LINK_INDEX), 0);
+    batch.push("name the gateway's link-layer address", &neighbour(GATEWAY, HOST_MAC, POD_LINK_INDEX), CREATE);
+    let default = Ipv4Net::default();
+    batch.push("set the default route", &route(default, Some(GATEWAY), POD_LINK_INDEX), CREATE);
+    socket.execute(&batch)?;
+    wait_up(socket, POD_LINK_INDEX, POD_LINK)
+}
+
+/// Waits until the link can carry packets. The host's end becomes so in the same round of the kernel's work
+/// as the pod's.
+fn wait_up(socket: &mut Socket, index: u32, name: &str) -> Result<(), NetworkError> {
+    let deadline = Instant::now() + UP_TIMEOUT;
+    if is_up(socket, index)? {
+        return Ok(());
+    }
+    let mut events = Socket::link_events()?;
+    loop {
+        // Subscribed first, asked then: no change is missed.
+        if is_up(socket, index)? {
+            return Ok(());
+        }
+        if !events.wait_event(deadline)? {
+            return Err(NetworkError::NotUp(name.into(), UP_TIMEOUT.as_secs()));
+        }
+    }
+}
+
+fn is_up(socket: &mut Socket, index: u32) -> Result<bool, NetworkError> {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    let mut request = vec![0; message.buffer_len()];
+    message.emit(&mut request);
+    let mut up = false;
+    socket.dump("look at a link", RTM_GETLINK, ACK, &request, |_, payload| {
+        up |= attributes(payload, LINK_HEADER).any(|(kind, value)| kind == IFLA_OPERSTATE && value == [OPERATIONAL]);
+    })?;
+    Ok(up)
+}
+
+/// Waits until the end of its namespace has removed link `name`; deletes it when that takes too long.
+pub(crate) fn wait_gone(name: &str) -> Result<(), NetworkError> {
+    if if_nametoindex(name) == Err(Errno::ENODEV) {
+        return Ok(());
+    }
+    let deadline = Instant::now() + GONE_TIMEOUT;
+    let mut events = Socket::link_events()?;
+    loop {
+        match if_nametoindex(name) {
+            Err(Errno::ENODEV) => return Ok(()),
+            Ok(index) if !events.wait_event(deadline)? => {
+                let mut message = LinkMessage::default();
+                message.header.index = index;
+                let mut batch = Batch::default();
+                batch.push("delete the pod's link", &RouteNetlinkMessage::DelLink(message), 0);
+                return match Socket::route()?.execute(&batch) {
+                    Err(error) if error.errno() == Some(Errno::ENODEV) => Ok(()),
+                    result => Ok(result?),
+                };
+            }
+            Ok(_) => {}
+            Err(errno) => {
+                let action = format!("look for link {name}");
+                return Err(NetworkError::File { action, source: errno.into() });
+            }
+        }
+    }
+}
+
+fn up(index: u32) -> RouteNetlinkMessage {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    message.header.flags = LinkFlags::Up;
+    message.header.change_mask = LinkFlags::Up;
+    RouteNetlinkMessage::SetLink(message)
+}
+
+fn own_address(address: Ipv4Addr, index: u32) -> RouteNetlinkMessage {
+    let mut message = AddressMessage::default();
+    message.header.family = AddressFamily::Inet;
+    message.header.prefix_len = 32;
+    message.header.scope = AddressScope::Universe;
+    message.header.index = index;
+    message.attributes =
+        vec![AddressAttribute::Local(IpAddr::V4(address)), AddressAttribute::Address(IpAddr::V4(address))];
+    RouteNetlinkMessage::NewAddress(message)
+}
+
+fn neighbour(address: Ipv4Addr, mac: Mac, index: u32) -> RouteNetlinkMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = AddressFamily::Inet;
+    message.header.ifindex = index;
+    message.header.state = NeighbourState::Permanent;
+    message.attributes = vec![
+        NeighbourAttribute::Destination(address.into()),
+        NeighbourAttribute::LinkLayerAddress(mac.into()),
+    ];
+    RouteNetlinkMessage::NewNeighbour(message)
+}
+
+/// A route by way of link `index`: to `gateway` without asking whether the link's address contains it, or else
+/// straight.
+fn route(destination: Ipv4Net, gateway: Option<Ipv4Addr>, index: u32) -> RouteNetlinkMessage {
+    let mut message = RouteMessage::default();
+    message.header = RouteHeader {
+        address_family: AddressFamily::Inet,
+        destination_prefix_length: destination.prefix_len(),
+        table: RouteHeader::RT_TABLE_MAIN,
+        protocol: RouteProtocol::from(ROUTE_PROTOCOL),
+        scope: if gateway.is_some() { RouteScope::Universe } else { RouteScope::Link },
+        kind: RouteType::Unicast,
+        flags: if gateway.is_some() { RouteFlags::Onlink } else { RouteFlags::empty() },
+        ..RouteHeader::default()
+    };
+    message.attributes = vec![RouteAttribute::Oif(index)];
+    if destination.prefix_len() > 0 {
+        message.attributes.push(RouteAttribute::Destination(destination.addr().into()));
+    }
+    if let Some(gateway) = gateway {
+        message.attributes.push(RouteAttribute::Gateway(gateway.into()));
+    }
+    RouteNetlinkMessage::NewRoute(message)
+}

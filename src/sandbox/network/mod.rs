@@ -1,0 +1,94 @@
+//! A pod's network: a routed point-to-point link to the host, and the host's way on to the world.
+//!
+//! ```text
+//!            pod's namespace             │ host's namespace
+//!  address/32 ─ eth0 ════════════════════╪════ pea<12 hex> ─ route address/32, protocol 112
+//!  default via 169.254.1.1 onlink        │                  nftables: table ip peapod, masquerade
+//!  ephemeral ports 32768–49151           │                  ip_forward = 1
+//! ```
+//!
+//! No bridge: it slows down with every port and ends at 1,024. Both ends know each other's MAC address from
+//! the start, so nobody ever asks for it, and the pod's programs start only when the link's operational state
+//! is up: a packet sent before that is lost, and its retransmission takes a second.
+
+mod cidr;
+mod link;
+mod masquerade;
+
+use std::net::Ipv4Addr;
+
+use nix::errno::Errno;
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+pub use cidr::{HostRoute, choose_cidr};
+pub(super) use link::{HostNetwork, Mac, configure_loopback, configure_pod, create_pair, host_network, wait_gone};
+pub(super) use masquerade::{lock_host, masquerade, stop_when_unused};
+
+use crate::sys::netlink::NetlinkError;
+
+/// Every host end of a pod's link begins with this.
+pub const LINK_PREFIX: &str = "pea";
+/// The pod's end.
+pub const POD_LINK: &str = "eth0";
+/// The router that a pod sees: link-local, on no interface; a permanent neighbour answers for it.
+pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+/// The protocol number that marks peapod's host routes (rtnetlink(7); unassigned in iproute2's rt_protos).
+pub const ROUTE_PROTOCOL: u8 = 112;
+/// The kernel's ephemeral ports inside a pod. The memory plane's begin where these end.
+pub const KERNEL_EPHEMERAL_PORTS: &str = "32768 49151";
+
+/// The network cannot be made or removed.
+#[derive(Debug, Error)]
+pub enum NetworkError {
+    /// The kernel refuses.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// The link did not become operational.
+    #[error("link {0} did not come up within {1} seconds")]
+    NotUp(String, u64),
+    /// A file of the kernel or the lock.
+    #[error("cannot {action}: {source}")]
+    File {
+        /// What failed.
+        action: String,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl NetworkError {
+    /// Whether the kernel says that it exists already.
+    pub(super) fn is_taken(&self) -> bool {
+        matches!(self, Self::Netlink(error) if error.errno() == Some(Errno::EEXIST))
+    }
+}
+
+/// The names that pod `uid` has in the network: link and MAC address.
+pub(super) fn names(uid: &str) -> (String, Mac) {
+    let digest = Sha256::digest(uid.as_bytes());
+    // 3 + 12 of the kernel's 15 characters.
+    let hex: String = digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+    // Locally administered, unicast.
+    let mac = [0x02, digest[0], digest[1], digest[2], digest[3], digest[4]];
+    (format!("{LINK_PREFIX}{hex}"), mac)
+}
+
+/// This process's network namespace as a file.
+pub(super) fn own_namespace() -> std::io::Result<std::fs::File> {
+    std::fs::File::open("/proc/self/ns/net")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_fit_the_kernel_and_differ() {
+        let (link, mac) = names("8b1c7d0e-0000-4000-8000-000000000000");
+        assert_eq!(link.len(), 15);
+        assert!(link.starts_with(LINK_PREFIX));
+        assert_eq!(mac[0] & 3, 2, "unicast and locally administered");
+        assert_ne!(names("other"), (link, mac));
+    }
+}

@@ -1,0 +1,266 @@
+//! The pod process from its first instruction to its first container: it prepares its namespaces while it has
+//! one thread.
+//!
+//! ```text
+//! forked ─► in its cgroup ─► mounts, hostname, lo ─"go"─► addressed ─"ready"─► child(Inside) ─► exit
+//!    └────────────┴──────────────────┴──────────────────────┴─"failed"─► exit
+//! ```
+//!
+//! On the control socket: a tag, the length of what follows (u32, little-endian), and that. After "go" and
+//! "ready" the socket is the caller's.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::RawFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::cgroup::Entry;
+use super::network::{self, KERNEL_EPHEMERAL_PORTS};
+use crate::sys::netlink::Socket;
+use crate::sys::{clone, mount, namespace};
+
+const GO: u8 = b'G';
+const READY: u8 = b'R';
+const FAILED: u8 = b'F';
+/// The longest message, bytes: a few addresses or lines of text.
+const MESSAGE_MAX: usize = 16 * 1024;
+/// How long the pod process may take for its part, which takes milliseconds.
+const READY_TIMEOUT: Duration = Duration::from_secs(30);
+/// The exit code of a pod process that could not be prepared.
+const EXIT_FAILED: i32 = 1;
+
+/// What the pod process finds when it begins: everything is prepared, and it has one thread.
+#[derive(Debug)]
+pub struct Inside {
+    /// Its end of the control socket. End of file: the supervisor is dead.
+    pub control: UnixStream,
+    /// The pod's addresses; none without a network of its own that the host reaches.
+    pub addresses: Vec<IpAddr>,
+    /// The pod's directory `<state>/pods/<uid>`.
+    pub pod_dir: PathBuf,
+}
+
+/// What the pod process needs to know before it can be told anything.
+pub(super) struct Setup<'a> {
+    pub(super) hostname: &'a str,
+    pub(super) shm_bytes: u64,
+    pub(super) own_network: bool,
+    /// The user and group to map in a user namespace of its own.
+    pub(super) own_user: Option<(u32, u32)>,
+    pub(super) pod_dir: PathBuf,
+    /// The supervisor's descriptors.
+    pub(super) inherited: Vec<RawFd>,
+    /// A test's wish.
+    pub(super) fail: bool,
+}
+
+/// The pod process.
+pub(super) fn run(
+    setup: Setup<'_>,
+    tasks: Entry,
+    control: UnixStream,
+    child: impl FnOnce(Inside) -> i32,
+) -> i32 {
+    match prepare(&setup, tasks, &control) {
+        Ok((addresses, warnings)) => {
+            if send(&control, READY, warnings.join("\n").as_bytes()).is_err() {
+                return EXIT_FAILED;
+            }
+            child(Inside { control, addresses, pod_dir: setup.pod_dir })
+        }
+        Err(reason) => {
+            // Nobody listens any more: then nobody needs to know.
+            let _ = send(&control, FAILED, reason.as_bytes());
+            EXIT_FAILED
+        }
+    }
+}
+
+/// Everything up to "ready": addresses and warnings, or what failed.
+fn prepare(setup: &Setup<'_>, tasks: Entry, control: &UnixStream) -> Result<(Vec<IpAddr>, Vec<String>), String> {
+    let mut warnings = Vec::new();
+    clone::close_inherited(&setup.inherited);
+    // A supervisor that died before this shows as end of file below.
+    namespace::die_with_parent().map_err(|error| format!("cannot ask to end with the supervisor: {error}"))?;
+    tasks.enter().map_err(|error| format!("cannot enter the pod's cgroup: {error}"))?;
+    drop(tasks);
+    if let Some((uid, gid)) = setup.own_user {
+        namespace::map_own_user(uid, gid).map_err(|error| explain(setup, "map the user", error))?;
+    }
+    namespace::set_hostname(setup.hostname).map_err(|error| explain(setup, "set the hostname", error))?;
+    mounts(setup, &mut warnings)?;
+    let mut socket = None;
+    if setup.own_network {
+        let mut route = Socket::route().map_err(|error| error.to_string())?;
+        network::configure_loopback(&mut route).map_err(|error| error.to_string())?;
+        socket = Some(route);
+        if let Err(error) = namespace::set_ipv4_parameter("ip_local_port_range", KERNEL_EPHEMERAL_PORTS) {
+            warnings.push(format!("cannot set the pod's range of ephemeral ports: {error}"));
+        }
+    }
+    if setup.fail {
+        return Err("failed on purpose".into());
+    }
+    let addresses = match receive(control) {
+        Ok(Some((GO, payload))) => decode(&payload).ok_or("the supervisor's message makes no sense")?,
+        Ok(Some(_)) => return Err("the supervisor's message makes no sense".into()),
+        Ok(None) => return Err("the supervisor has ended".into()),
+        Err(error) => return Err(format!("control socket: {error}")),
+    };
+    if let Some(mut socket) = socket {
+        for address in &addresses {
+            // IPv6 addresses are not given out yet.
+            if let IpAddr::V4(address) = address {
+                network::configure_pod(&mut socket, *address).map_err(|error| error.to_string())?;
+            }
+        }
+    }
+    Ok((addresses, warnings))
+}
+
+fn mounts(setup: &Setup<'_>, warnings: &mut Vec<String>) -> Result<(), String> {
+    mount::make_private().map_err(|error| explain(setup, "make the mounts private", error))?;
+    match mount::tmpfs("/dev/shm", setup.shm_bytes) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            warnings.push("the pod has no /dev/shm: this machine has none".into());
+        }
+        result => result.map_err(|error| explain(setup, "mount /dev/shm", error))?,
+    }
+    // Only native processes look at it, and many machines have no such directory.
+    let _ = mount::mqueue("/dev/mqueue");
+    if let Err(error) = mount::proc() {
+        warnings.push(format!("native processes in the pod see the host's /proc: cannot mount it: {error}"));
+    }
+    Ok(())
+}
+
+fn explain(setup: &Setup<'_>, action: &str, error: io::Error) -> String {
+    let advice = if setup.own_user.is_some() && namespace::is_refusal(&error) {
+        "; user namespaces are restricted here: run as root, or set sysctl \
+         kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu)"
+    } else {
+        ""
+    };
+    format!("cannot {action}: {error}{advice}")
+}
+
+/// What the pod process says of itself.
+pub(super) enum Told {
+    /// It begins; what it did not get.
+    Ready(Vec<String>),
+    /// It ends, and why.
+    Failed(String),
+    /// It ended without a word.
+    Ended,
+}
+
+/// In the supervisor: all that the pod process needs from outside is there.
+pub(super) fn go(control: &UnixStream, addresses: &[IpAddr]) -> io::Result<()> {
+    send(control, GO, &encode(addresses))
+}
+
+/// In the supervisor: waits for the pod process to begin or to fail.
+pub(super) fn listen(control: &UnixStream) -> io::Result<Told> {
+    control.set_read_timeout(Some(READY_TIMEOUT))?;
+    let message = match receive(control) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => None,
+        message => message?,
+    };
+    control.set_read_timeout(None)?;
+    Ok(match message {
+        None => Told::Ended,
+        Some((tag, payload)) => {
+            let text = String::from_utf8_lossy(&payload).into_owned();
+            match tag {
+                READY => Told::Ready(text.lines().map(str::to_owned).collect()),
+                FAILED => Told::Failed(text),
+                _ => return Err(io::ErrorKind::InvalidData.into()),
+            }
+        }
+    })
+}
+
+fn send(mut control: &UnixStream, tag: u8, payload: &[u8]) -> io::Result<()> {
+    let payload = &payload[..payload.len().min(MESSAGE_MAX)];
+    let length = (payload.len() as u32).to_le_bytes();
+    control.write_all(&[&[tag][..], &length, payload].concat())
+}
+
+/// The next message; `None` when the other side has ended.
+fn receive(mut control: &UnixStream) -> io::Result<Option<(u8, Vec<u8>)>> {
+    let mut header = [0; 5];
+    match control.read_exact(&mut header) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        result => result?,
+    }
+    let [tag, length @ ..] = header;
+    let length = u32::from_le_bytes(length) as usize;
+    if length > MESSAGE_MAX {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut payload = vec![0; length];
+    control.read_exact(&mut payload)?;
+    Ok(Some((tag, payload)))
+}
+
+/// Addresses, each behind its length in bytes.
+fn encode(addresses: &[IpAddr]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for address in addresses {
+        match address {
+            IpAddr::V4(address) => {
+                bytes.push(4);
+                bytes.extend(address.octets());
+            }
+            IpAddr::V6(address) => {
+                bytes.push(16);
+                bytes.extend(address.octets());
+            }
+        }
+    }
+    bytes
+}
+
+fn decode(mut bytes: &[u8]) -> Option<Vec<IpAddr>> {
+    let mut addresses = Vec::new();
+    while let Some((length, rest)) = bytes.split_first() {
+        let (address, rest) = rest.split_at_checked(usize::from(*length))?;
+        addresses.push(match *length {
+            4 => IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(address).ok()?)),
+            16 => IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(address).ok()?)),
+            _ => return None,
+        });
+        bytes = rest;
+    }
+    Some(addresses)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_survive_the_way() {
+        let addresses = vec!["10.201.0.2".parse().unwrap(), "fd00::2".parse().unwrap()];
+        assert_eq!(decode(&encode(&addresses)), Some(addresses));
+        assert_eq!(decode(&[]), Some(vec![]));
+        for garbage in [&[4, 1, 2][..], &[5, 1, 2, 3, 4, 5], &[0]] {
+            assert_eq!(decode(garbage), None, "{garbage:?}");
+        }
+    }
+
+    #[test]
+    fn messages_are_framed_and_end_of_file_is_seen() {
+        let (one, other) = UnixStream::pair().unwrap();
+        send(&one, FAILED, b"no luck").unwrap();
+        assert!(matches!(listen(&other).unwrap(), Told::Failed(text) if text == "no luck"));
+        send(&one, READY, b"a\nb").unwrap();
+        assert!(matches!(listen(&other).unwrap(), Told::Ready(lines) if lines == ["a", "b"]));
+        (&one).write_all(&[READY, 255, 255, 255, 255]).unwrap();
+        assert!(listen(&other).is_err());
+        drop(one);
+        assert!(matches!(listen(&other).unwrap(), Told::Ended));
+    }
+}

@@ -1,0 +1,290 @@
+//! Who owns a pod's things: a lock that ends with its holder, and a record of what there is to remove.
+//!
+//! ```text
+//! <run>/lock                 held for moments: while a pod's directory appears, is looked for or vanishes
+//! <run>/pods/<uid>/lock      held by the pod's supervisor as long as it lives
+//! <run>/pods/<uid>/record.json
+//!
+//! absent ─take─► owned ─release─► absent
+//!                  └── owner dies ──► orphaned ─take_orphans─► owned (by the sweeper)
+//! ```
+//!
+//! A pod's cgroups, link, leases and directories follow from its uid, so that a record which is missing or cut
+//! short hides nothing. The record adds the process, and the cgroups as they were found when it began.
+
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io::{self, ErrorKind};
+use std::net::IpAddr;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::paths::Paths;
+
+const LOCK: &str = "lock";
+const RECORD: &str = "record.json";
+/// How often a directory may vanish between its making and its locking.
+const TAKE_TRIES: usize = 16;
+/// The longest uid: it names cgroups and directories beside a prefix (NAME_MAX is 255).
+const UID_MAX_BYTES: usize = 128;
+
+/// A pod's record or lock cannot be had.
+#[derive(Debug, Error)]
+pub enum RecordError {
+    /// The uid cannot name a directory.
+    #[error("pod uid {0:?}: use at most {UID_MAX_BYTES} letters, digits, '-', '_' and '.', not beginning with '.'")]
+    Uid(String),
+    /// Somebody holds the lock.
+    #[error("pod {0} is already running, or is being removed")]
+    Running(String),
+    /// A directory belongs to someone else.
+    #[error("{} belongs to another user, or is no directory: remove it, or set PEAPOD_ROOT", .0.display())]
+    Foreign(PathBuf),
+    /// The files cannot be read or written.
+    #[error("cannot {action} {}: {source}", path.display())]
+    File {
+        /// What failed.
+        action: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// What a pod consists of on this host.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// `metadata.uid`.
+    pub uid: String,
+    /// `metadata.name`.
+    pub name: String,
+    /// `metadata.namespace`.
+    pub namespace: String,
+    /// The pod process, once there is one.
+    pub pid: Option<i32>,
+    /// When it started, clock ticks since boot.
+    pub started: Option<u64>,
+    /// Its cgroups.
+    pub cgroups: Vec<PathBuf>,
+    /// The host's end of its link.
+    pub link: Option<String>,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// The right to make and remove one pod's things. It ends when this value does, or this process.
+#[derive(Debug)]
+pub struct Owner {
+    directory: PathBuf,
+    lock: File,
+    run_lock: PathBuf,
+}
+
+impl Owner {
+    /// Takes ownership of pod `uid`.
+    ///
+    /// # Errors
+    /// [`RecordError::Running`] when it has an owner already.
+    pub fn take(paths: &Paths, uid: &str) -> Result<Self, RecordError> {
+        if !is_valid_uid(uid) {
+            return Err(RecordError::Uid(uid.into()));
+        }
+        private_directory(&paths.run)?;
+        let directory = pods(paths).join(uid);
+        let run_lock = paths.run.join(LOCK);
+        let _held = lock(&run_lock)?;
+        for _ in 0..TAKE_TRIES {
+            make_directories(&directory)?;
+            match try_lock(&directory) {
+                Ok(lock) => return Ok(Self { directory, lock, run_lock }),
+                Err(TryLockError::WouldBlock) => return Err(RecordError::Running(uid.into())),
+                Err(TryLockError::Error(error)) if error.kind() == ErrorKind::NotFound => {}
+                Err(TryLockError::Error(error)) => return Err(file_error("lock", directory.join(LOCK), error)),
+            }
+        }
+        Err(RecordError::Running(uid.into()))
+    }
+
+    /// Takes ownership of every pod that has lost its owner: (uid, ownership). What is not a pod's directory
+    /// is left alone.
+    ///
+    /// # Errors
+    /// When the directories cannot be read; none of them existing is no error.
+    pub fn take_orphans(paths: &Paths) -> Result<Vec<(String, Self)>, RecordError> {
+        let entries = match fs::read_dir(pods(paths)) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(vec![]),
+            Err(error) => return Err(file_error("read", pods(paths), error)),
+        };
+        private_directory(&paths.run)?;
+        let run_lock = paths.run.join(LOCK);
+        let _held = lock(&run_lock)?;
+        let mut orphans = Vec::new();
+        for entry in entries.flatten() {
+            let Ok(uid) = entry.file_name().into_string() else { continue };
+            // Not a symbolic link: file_type does not follow.
+            if !is_valid_uid(&uid) || !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
+            let directory = entry.path();
+            if let Ok(lock) = try_lock(&directory) {
+                orphans.push((uid, Self { directory, lock, run_lock: run_lock.clone() }));
+            }
+        }
+        Ok(orphans)
+    }
+
+    /// The pod's directory below `<run>`.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The lock's descriptor: a forked child closes its copy, or the lock would outlive its owner.
+    pub fn lock(&self) -> &File {
+        &self.lock
+    }
+
+    /// Writes the record: at any instant there is the old one or the new one.
+    ///
+    /// # Errors
+    /// The file's.
+    pub fn write(&self, record: &Record) -> Result<(), RecordError> {
+        let path = self.directory.join(RECORD);
+        let fresh = self.directory.join("record.json.new");
+        let text = serde_json::to_vec(record).map_err(io::Error::from);
+        let written = text.and_then(|text| fs::write(&fresh, text)).and_then(|()| fs::rename(&fresh, &path));
+        written.map_err(|error| file_error("write", path, error))
+    }
+
+    /// The record; `None` when it is missing or makes no sense.
+    pub fn read(&self) -> Option<Record> {
+        serde_json::from_slice(&fs::read(self.directory.join(RECORD)).ok()?).ok()
+    }
+
+    /// Holds off everyone who would take or look for a pod: for removing this one's directory.
+    ///
+    /// # Errors
+    /// The lock file's.
+    pub fn hold_others_off(&self) -> Result<File, RecordError> {
+        lock(&self.run_lock)
+    }
+}
+
+/// Whether pod `uid` has a directory: whether it has, or had, an owner.
+pub fn exists(paths: &Paths, uid: &str) -> bool {
+    is_valid_uid(uid) && pods(paths).join(uid).exists()
+}
+
+/// Makes `path` with its parents for this user alone; refuses one that another user owns.
+///
+/// # Errors
+/// [`RecordError::Foreign`]; mkdir(2)'s.
+pub fn private_directory(path: &Path) -> Result<(), RecordError> {
+    make_directories(path)?;
+    let metadata = fs::symlink_metadata(path).map_err(|error| file_error("look at", path, error))?;
+    if !metadata.is_dir() || metadata.uid() != nix::unistd::geteuid().as_raw() {
+        return Err(RecordError::Foreign(path.into()));
+    }
+    Ok(())
+}
+
+fn make_directories(path: &Path) -> Result<(), RecordError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| file_error("make", path, error))
+}
+
+fn pods(paths: &Paths) -> PathBuf {
+    paths.run.join("pods")
+}
+
+fn is_valid_uid(uid: &str) -> bool {
+    !uid.is_empty()
+        && uid.len() <= UID_MAX_BYTES
+        && !uid.starts_with('.')
+        && uid.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+}
+
+fn lock(path: &Path) -> Result<File, RecordError> {
+    let file = open(path);
+    let locked = file.and_then(|file| file.lock().map(|()| file));
+    locked.map_err(|error| file_error("lock", path, error))
+}
+
+fn try_lock(directory: &Path) -> Result<File, TryLockError> {
+    let file = open(&directory.join(LOCK)).map_err(TryLockError::Error)?;
+    file.try_lock()?;
+    // Between opening and locking its last owner may have removed it.
+    match file.metadata() {
+        Ok(metadata) if metadata.nlink() > 0 => Ok(file),
+        Ok(_) => Err(TryLockError::Error(ErrorKind::NotFound.into())),
+        Err(error) => Err(TryLockError::Error(error)),
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    File::options().create(true).truncate(false).write(true).open(path)
+}
+
+fn file_error(action: &'static str, path: impl Into<PathBuf>, source: io::Error) -> RecordError {
+    RecordError::File { action, path: path.into(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn paths() -> (tempfile::TempDir, Paths) {
+        let directory = tempfile::tempdir().unwrap();
+        let paths = Paths::resolve(0, |_| Some(directory.path().into()));
+        (directory, paths)
+    }
+
+    #[test]
+    fn a_pod_has_one_owner_and_loses_it() {
+        let (_directory, paths) = paths();
+        let owner = Owner::take(&paths, "u1").unwrap();
+        assert!(matches!(Owner::take(&paths, "u1"), Err(RecordError::Running(_))));
+        assert!(Owner::take_orphans(&paths).unwrap().is_empty());
+        let record = Record { uid: "u1".into(), pid: Some(7), ..Record::default() };
+        owner.write(&record).unwrap();
+        assert_eq!(owner.read(), Some(record));
+        drop(owner);
+        let orphans = Owner::take_orphans(&paths).unwrap();
+        assert_eq!(orphans[0].0, "u1");
+        assert!(matches!(Owner::take(&paths, "u1"), Err(RecordError::Running(_))));
+    }
+
+    #[test]
+    fn garbage_is_no_record() {
+        let (_directory, paths) = paths();
+        let owner = Owner::take(&paths, "u1").unwrap();
+        assert_eq!(owner.read(), None);
+        for text in ["", "{\"uid\":", "[]", "\u{0}"] {
+            fs::write(owner.directory().join(RECORD), text).unwrap();
+            assert_eq!(owner.read(), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn hostile_uids_name_nothing() {
+        let (_directory, paths) = paths();
+        for uid in ["", ".", "..", "../x", "a/b", "a b", "a\0", "ü", &"x".repeat(200)] {
+            assert!(matches!(Owner::take(&paths, uid), Err(RecordError::Uid(_))), "{uid:?}");
+        }
+        fs::create_dir_all(pods(&paths).join(".hidden")).unwrap();
+        fs::write(pods(&paths).join("file"), "").unwrap();
+        std::os::unix::fs::symlink("/", pods(&paths).join("link")).unwrap();
+        assert!(Owner::take_orphans(&paths).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_directory_that_is_a_link_is_foreign() {
+        let (directory, paths) = paths();
+        std::os::unix::fs::symlink("/tmp", &paths.run).unwrap();
+        assert!(matches!(Owner::take(&paths, "u1"), Err(RecordError::Foreign(_))));
+        drop(directory);
+    }
+}

@@ -1,0 +1,49 @@
+//! Cleans up after supervisors that were killed: called at the start of every run.
+//!
+//! A pod whose lock can be taken has no owner any more. Its record says what there is; what the record cannot
+//! say follows from the uid. Several sweeps and creations may go on at once: the lock decides.
+
+use std::net::IpAddr;
+
+use super::ipam::Leases;
+use super::record::{self, Owner, RecordError};
+use super::remove::{Holdings, RemoveError};
+use crate::paths::Paths;
+
+/// A pod that was cleaned up after.
+#[derive(Debug)]
+pub struct Swept {
+    /// `metadata.uid`.
+    pub uid: String,
+    /// The name in its record, where it is readable.
+    pub name: Option<String>,
+    /// The addresses it held.
+    pub addresses: Vec<IpAddr>,
+    /// What could not be removed; the next sweep tries again.
+    pub errors: Vec<RemoveError>,
+}
+
+/// Removes what pods without an owner left behind.
+///
+/// # Errors
+/// When `<run>` cannot be read.
+pub fn sweep(paths: &Paths) -> Result<Vec<Swept>, RecordError> {
+    let orphans = Owner::take_orphans(paths)?;
+    let mut swept = Vec::with_capacity(orphans.len());
+    for (uid, owner) in orphans {
+        let name = owner.read().map(|record| record.name);
+        let mut holdings = Holdings::of_orphan(paths, &uid, owner);
+        let addresses = holdings.addresses.iter().copied().map(IpAddr::V4).collect();
+        let errors = holdings.remove();
+        swept.push(Swept { uid, name, addresses, errors });
+    }
+    // A lease is taken after its pod's directory is made and given back before that is removed: one without
+    // the other is left from someone who removed the directory by hand.
+    let leases = Leases::of(paths);
+    for (address, uid) in leases.all() {
+        if !record::exists(paths, &uid) {
+            let _ = leases.release(address, &uid);
+        }
+    }
+    Ok(swept)
+}

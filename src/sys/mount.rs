@@ -1,0 +1,42 @@
+//! The mounts of a pod, made in its own mount namespace.
+
+use std::io;
+
+use nix::mount::{MsFlags, mount};
+
+/// Nothing on it is a program, a device or set-user-ID.
+const DATA_ONLY: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
+
+/// Cuts every mount of this namespace off from the host's: what is mounted on either side from now on does
+/// not show on the other (mount_namespaces(7)).
+///
+/// # Errors
+/// EINVAL when `/` is not a mount point, as in a plain chroot.
+pub fn make_private() -> io::Result<()> {
+    Ok(mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?)
+}
+
+/// A fresh tmpfs of at most `bytes` on `path`, for all users.
+///
+/// # Errors
+/// ENOENT when there is no such directory.
+pub fn tmpfs(path: &str, bytes: u64) -> io::Result<()> {
+    let options = format!("size={bytes},mode=1777");
+    Ok(mount(Some("tmpfs"), path, Some("tmpfs"), DATA_ONLY, Some(options.as_str()))?)
+}
+
+/// The message queues of this IPC namespace on `path` (mq_overview(7)).
+///
+/// # Errors
+/// ENOENT when there is no such directory, ENODEV when the kernel has none.
+pub fn mqueue(path: &str) -> io::Result<()> {
+    Ok(mount(Some("mqueue"), path, Some("mqueue"), DATA_ONLY, None::<&str>)?)
+}
+
+/// The processes of this pid namespace on `/proc`.
+///
+/// # Errors
+/// EPERM in a user namespace whose host's `/proc` is partly covered, as in most containers.
+pub fn proc() -> io::Result<()> {
+    Ok(mount(Some("proc"), "/proc", Some("proc"), DATA_ONLY, None::<&str>)?)
+}

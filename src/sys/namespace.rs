@@ -1,0 +1,58 @@
+//! What a process does to the namespaces that it has just been cloned into.
+
+use std::fs;
+use std::io;
+
+use nix::errno::Errno;
+use nix::sys::signal::Signal;
+
+/// Asks the kernel to kill this process when its parent's thread ends. A parent that ended before the call
+/// is not noticed: the caller needs a second sign of life, such as a socket's end of file.
+///
+/// # Errors
+/// prctl(2)'s.
+pub fn die_with_parent() -> io::Result<()> {
+    Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?)
+}
+
+/// Sets the hostname of this UTS namespace.
+///
+/// # Errors
+/// sethostname(2)'s: EINVAL beyond 64 bytes.
+pub fn set_hostname(name: &str) -> io::Result<()> {
+    Ok(nix::unistd::sethostname(name)?)
+}
+
+/// Maps the user and group that made this user namespace to themselves. Files made inside belong to the
+/// user, and the capabilities inside last until the process executes another program
+/// (user_namespaces(7)).
+///
+/// # Errors
+/// EPERM where the kernel forbids it.
+pub fn map_own_user(uid: u32, gid: u32) -> io::Result<()> {
+    // An unprivileged gid_map is allowed only once setgroups(2) is given up.
+    fs::write("/proc/self/setgroups", "deny")?;
+    fs::write("/proc/self/uid_map", format!("{uid} {uid} 1"))?;
+    fs::write("/proc/self/gid_map", format!("{gid} {gid} 1"))
+}
+
+/// Writes a `net.ipv4` parameter of this network namespace (ip-sysctl in the kernel's documentation).
+///
+/// # Errors
+/// The file's.
+pub fn set_ipv4_parameter(name: &str, value: &str) -> io::Result<()> {
+    fs::write(format!("/proc/sys/net/ipv4/{name}"), value)
+}
+
+/// Reads a `net.ipv4` parameter of this network namespace, without its end of line.
+///
+/// # Errors
+/// The file's.
+pub fn ipv4_parameter(name: &str) -> io::Result<String> {
+    fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).map(|value| value.trim_end().to_owned())
+}
+
+/// Whether an error means that the kernel refuses privileges rather than that something is wrong.
+pub fn is_refusal(error: &io::Error) -> bool {
+    error.raw_os_error().map(Errno::from_raw).is_some_and(|errno| matches!(errno, Errno::EPERM | Errno::EACCES))
+}
