@@ -1,0 +1,234 @@
+//! How long a pod takes to start: from an accepted manifest to the first byte of its container's output.
+//!
+//! Measured in one run, taking turns, so that the machine's mood hits all alike:
+//!
+//! * **floor**: the kernel's share: the same namespaces, veth pair, cgroup and a bare fork whose child
+//!   writes one byte;
+//! * **pod**: a whole pod with network and cgroup, its image's machine code mapped from the cache on disk;
+//!   nothing is warm but the zygote (engine and linker);
+//! * **hot**: the same with the image already mapped and linked in the zygote;
+//! * **podman**: `podman run --rm` of a busybox image, where podman and the image are installed.
+//!
+//! ```console
+//! # cargo bench --bench pod_start -- [--rounds N] [--pause MS]
+//! ```
+//!
+//! Starts are paced: an isolated start meets cold caches and idle cores, which a tight loop hides.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use peapod::container::log::Console;
+use peapod::container::runner::{Hosts, Program};
+use peapod::engine::Engine;
+use peapod::image;
+use peapod::paths::Paths;
+use peapod::pod::backoff::BackoffPolicy;
+use peapod::pod::launch::{Plan, launch};
+use peapod::sandbox::cgroup::Limits;
+use peapod::sandbox;
+use peapod::spec::Pod;
+use peapod::spec::convert;
+
+const MANIFEST: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: bench}
+spec:
+  restartPolicy: Never
+  containers:
+  - name: hello
+    image: ./hello.wasm
+    resources: {limits: {cpu: '1', memory: 64Mi}}
+";
+
+/// A guest that says something and waits to be killed, so that its end costs the measurement nothing.
+const GUEST: &str = "fn main() { println!(\"hello\"); loop { std::thread::sleep(std::time::Duration::MAX) } }";
+
+fn main() -> anyhow::Result<()> {
+    let options = Options::from_arguments()?;
+    if !nix::unistd::geteuid().is_root() {
+        bail!("a pod's network and cgroup need root: run this benchmark as root");
+    }
+    let zygote = Zygote::new()?;
+    zygote.hot_start().context("the first start")?;
+
+    let podman = podman_is_installed();
+    let mut series: BTreeMap<&str, Vec<Duration>> = BTreeMap::new();
+    for _ in 0..options.rounds {
+        let mut measure = |name, took: Duration| {
+            series.entry(name).or_default().push(took);
+            std::thread::sleep(options.pause);
+        };
+        measure("floor", sandbox::floor()?.total);
+        measure("pod", zygote.cold_start()?);
+        measure("hot", zygote.hot_start()?);
+        if podman {
+            measure("podman", podman_start()?);
+        }
+    }
+    report(&mut series);
+    Ok(())
+}
+
+struct Options {
+    rounds: usize,
+    pause: Duration,
+}
+
+impl Options {
+    fn from_arguments() -> anyhow::Result<Self> {
+        let mut options = Self { rounds: 50, pause: Duration::from_millis(100) };
+        let mut arguments = std::env::args().skip(1);
+        while let Some(argument) = arguments.next() {
+            let mut number = || arguments.next().and_then(|text| text.parse().ok());
+            match argument.as_str() {
+                "--rounds" => options.rounds = number().context("--rounds takes a number")?,
+                "--pause" => {
+                    let pause = number().context("--pause takes milliseconds")?;
+                    options.pause = Duration::from_millis(pause as u64);
+                }
+                // What cargo bench adds.
+                "--bench" => {}
+                other => bail!("unknown argument {other}"),
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// What `peapod run` holds before it accepts a manifest.
+struct Zygote {
+    paths: Paths,
+    engine: Engine,
+    hosts: Hosts,
+    store: image::Store,
+    spec: Arc<Pod>,
+    hot: Program,
+}
+
+impl Zygote {
+    fn new() -> anyhow::Result<Self> {
+        let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pod_start");
+        std::fs::create_dir_all(&root)?;
+        build_guest(&root)?;
+        let paths = Paths { run: root.join("run"), state: root.join("state"), cache: root.join("cache") };
+        let engine = Engine::new()?;
+        let hosts = Hosts::new(&engine)?;
+        let store = image::Store::open(&paths.cache, &engine)?;
+        let options = convert::Options { manifest_dir: root, ..Default::default() };
+        let spec = Arc::new(convert::load(MANIFEST.as_bytes(), &options)?.pod);
+        let hot = hosts.link(&store.load(&spec.containers[0].image)?)?;
+        Ok(Self { paths, engine, hosts, store, spec, hot })
+    }
+
+    /// A start whose image comes from the cache on disk.
+    fn cold_start(&self) -> anyhow::Result<Duration> {
+        let accepted = Instant::now();
+        let program = self.hosts.link(&self.store.load(&self.spec.containers[0].image)?)?;
+        self.start(program, accepted)
+    }
+
+    /// A start whose image is mapped and linked already.
+    fn hot_start(&self) -> anyhow::Result<Duration> {
+        self.start(self.hot.clone(), Instant::now())
+    }
+
+    /// Starts the pod, waits for its first byte, and removes it.
+    fn start(&self, program: Program, accepted: Instant) -> anyhow::Result<Duration> {
+        let (mut output, pod_output) = std::io::pipe()?;
+        let plan = Plan {
+            spec: Arc::clone(&self.spec),
+            programs: BTreeMap::from([(self.spec.containers[0].name.clone(), program)]),
+            engine: self.engine.clone(),
+            console: Some(Console::new(File::from(OwnedFd::from(pod_output)), File::open("/dev/null")?)),
+            log_dir: None,
+            backoff: BackoffPolicy::default(),
+        };
+        let config = sandbox::Config {
+            paths: &self.paths,
+            uid: &self.spec.uid,
+            name: &self.spec.name,
+            namespace: &self.spec.namespace,
+            hostname: &self.spec.hostname,
+            network: self.spec.network,
+            pod_cidr: "10.201.0.0/16".parse()?,
+            limits: Limits::for_pod(&self.spec),
+            shm_bytes: 64 << 20,
+            fail_at: None,
+        };
+        let sandbox = launch(plan, &config)?;
+        output.read_exact(&mut [0]).context("the guest said nothing")?;
+        let took = accepted.elapsed();
+        let left = sandbox.remove();
+        if !left.is_empty() {
+            bail!("not removed: {left:?}");
+        }
+        Ok(took)
+    }
+}
+
+fn build_guest(directory: &Path) -> anyhow::Result<()> {
+    let source = directory.join("hello.rs");
+    if std::fs::read_to_string(&source).is_ok_and(|text| text == GUEST) && directory.join("hello.wasm").exists() {
+        return Ok(());
+    }
+    std::fs::write(&source, GUEST)?;
+    let status = Command::new("rustc")
+        .args(["--edition", "2024", "--target", "wasm32-wasip2", "-O", "-C", "strip=debuginfo", "-o"])
+        .arg(directory.join("hello.wasm"))
+        .arg(&source)
+        .status()
+        .context("rustc, which builds the guest")?;
+    if !status.success() {
+        bail!("the guest does not build: is the target installed? (rustup target add wasm32-wasip2)");
+    }
+    Ok(())
+}
+
+fn podman_is_installed() -> bool {
+    let image = Command::new("podman").args(["image", "exists", PODMAN_IMAGE]).stderr(Stdio::null()).status();
+    let installed = image.is_ok_and(|status| status.success());
+    if !installed {
+        println!("podman: not measured (needs podman and the image {PODMAN_IMAGE})");
+    }
+    installed
+}
+
+const PODMAN_IMAGE: &str = "docker.io/library/busybox:latest";
+
+/// From the command to the first byte of `echo`.
+fn podman_start() -> anyhow::Result<Duration> {
+    let begin = Instant::now();
+    let mut podman = Command::new("podman")
+        .args(["run", "--rm", PODMAN_IMAGE, "echo", "hello"])
+        .stdout(Stdio::piped())
+        .spawn()?;
+    podman.stdout.as_mut().context("a pipe")?.read_exact(&mut [0])?;
+    let took = begin.elapsed();
+    podman.wait()?;
+    Ok(took)
+}
+
+/// The order of the report.
+const SERIES: [&str; 4] = ["floor", "pod", "hot", "podman"];
+
+fn report(series: &mut BTreeMap<&str, Vec<Duration>>) {
+    let micros = |duration: Duration| duration.as_secs_f64() * 1e6;
+    let mut floor = None;
+    println!("{:<8} {:>10} {:>10} {:>10}   p50 against the floor", "", "min µs", "p50 µs", "p90 µs");
+    for name in SERIES {
+        let Some(times) = series.get_mut(name) else { continue };
+        times.sort();
+        let at = |percent: usize| micros(times[(times.len() - 1) * percent / 100]);
+        let floor = *floor.get_or_insert(at(50));
+        println!("{name:<8} {:>10.0} {:>10.0} {:>10.0}   {:.2} ×", at(0), at(50), at(90), at(50) / floor);
+    }
+}
