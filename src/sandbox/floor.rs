@@ -73,10 +73,7 @@ fn measure(
     connect: impl FnOnce(&mut Clock, i32) -> Result<(), SandboxError>,
 ) -> Result<(), SandboxError> {
     let (mut outer, inner) = UnixStream::pair()?;
-    let (directory, tasks) = match entry {
-        Entry::V2(directory) => (Some(directory), Entry::None),
-        other => (None, other),
-    };
+    let (directory, tasks) = entry.split();
     let inherited = outer.as_raw_fd();
     let namespaces = CloneFlags::CLONE_NEWUTS
         | CloneFlags::CLONE_NEWIPC

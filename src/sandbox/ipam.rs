@@ -71,7 +71,12 @@ impl Leases {
     ///
     /// # Errors
     /// [`IpamError::Exhausted`]; the files'.
-    pub fn acquire(&self, network: Ipv4Net, uid: &str, taken: &HashSet<Ipv4Addr>) -> Result<Ipv4Addr, IpamError> {
+    pub fn acquire(
+        &self,
+        network: Ipv4Net,
+        uid: &str,
+        taken: &HashSet<Ipv4Addr>,
+    ) -> Result<Ipv4Addr, IpamError> {
         self.make_directory()?;
         // Only a hint: lost or stale, it makes the search longer.
         let last = fs::read_to_string(&self.last).ok().and_then(|last| last.parse().ok());
@@ -103,7 +108,9 @@ impl Leases {
         let path = self.directory.join(address.to_string());
         match fs::read_link(&path) {
             Ok(owner) if owner == Path::new(uid) => match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file_error("remove", &path, error)),
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    Err(file_error("remove", &path, error))
+                }
                 _ => Ok(()),
             },
             _ => Ok(()),
@@ -214,7 +221,9 @@ mod tests {
                 std::thread::spawn(move || {
                     let uid = worker.to_string();
                     let taken = HashSet::new();
-                    (0..20).map(|_| leases.acquire(net("10.0.0.0/24"), &uid, &taken).unwrap()).collect::<Vec<_>>()
+                    (0..20)
+                        .map(|_| leases.acquire(net("10.0.0.0/24"), &uid, &taken).unwrap())
+                        .collect::<Vec<_>>()
                 })
             })
             .collect();

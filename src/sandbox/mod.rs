@@ -6,9 +6,11 @@
 //!  own <run>/pods/<uid>, record
 //!  address lease, cgroup + limits
 //!  clone3 ───────────────────────────────────────────► enters its cgroup, mounts, hostname, lo
-//!  veth pair, host route, masquerade
-//!  "go": the addresses ──────────────────────────────► address, default route, waits for the link
-//!  record with the pid
+//!  veth pair, host route
+//!  "go": the addresses ──────────────────────────────► address, default route, waits for its end of the link
+//!  masquerade, record with the pid,
+//!  waits for the host's end
+//!  "up" ─────────────────────────────────────────────►
 //!  Sandbox ◄────────────────────────────────"ready"── child(Inside), still single-threaded
 //! ```
 //!
@@ -109,10 +111,10 @@ pub enum Step {
     Link,
     /// The host's route.
     Route,
-    /// The way out.
-    Masquerade,
     /// The pod process's own part, before it is told to go.
     Inside,
+    /// The way out.
+    Masquerade,
     /// The pod process has begun.
     Ready,
 }
@@ -126,8 +128,8 @@ impl Step {
         Self::Clone,
         Self::Link,
         Self::Route,
-        Self::Masquerade,
         Self::Inside,
+        Self::Masquerade,
         Self::Ready,
     ];
 
@@ -140,8 +142,8 @@ impl Step {
             Self::Clone => "clone",
             Self::Link => "link",
             Self::Route => "route",
-            Self::Masquerade => "masquerade",
             Self::Inside => "inside",
+            Self::Masquerade => "masquerade",
             Self::Ready => "ready",
         }
     }
@@ -316,7 +318,11 @@ pub fn create(config: &Config<'_>, child: impl FnOnce(Inside) -> i32) -> Result<
         }),
         Err(cause) => {
             let left = holdings.remove();
-            if left.is_empty() { Err(cause) } else { Err(SandboxError::RollBack { cause: Box::new(cause), left }) }
+            if left.is_empty() {
+                Err(cause)
+            } else {
+                Err(SandboxError::RollBack { cause: Box::new(cause), left })
+            }
         }
     }
 }
@@ -365,6 +371,7 @@ fn build(
     config.passed(Step::Clone)?;
 
     let mut addresses = Vec::new();
+    let mut connected = None;
     if let Some(lan) = &mut lan {
         let index = network::create_pair(&mut lan.socket, &link, mac, pid)?;
         clock.lap(Step::Link);
@@ -372,16 +379,25 @@ fn build(
         addresses.push(IpAddr::V4(lan.route(config, holdings, index, mac)?));
         clock.lap(Step::Route);
         config.passed(Step::Route)?;
-        let _held = network::lock_host()?;
-        warnings.extend(network::masquerade());
-        clock.lap(Step::Masquerade);
+        connected = Some((lan, index));
     }
-    config.passed(Step::Masquerade)?;
 
-    // Refused when the pod process has ended: what it said before explains why.
-    let told = process::go(&control, &addresses);
-    if told.is_ok() {
+    // From here on beside the pod process's own part. When that has failed, what it says explains why.
+    if process::go(&control, &addresses).is_ok() {
+        if connected.is_some() {
+            let _held = network::lock_host()?;
+            warnings.extend(network::masquerade());
+            clock.lap(Step::Masquerade);
+        }
+        config.passed(Step::Masquerade)?;
         holdings.owner.write(&holdings.record(config.name, config.namespace))?;
+        let carries = match connected {
+            Some((lan, index)) => network::wait_up(&mut lan.socket, index, Some(control.as_fd()))?,
+            None => true,
+        };
+        if carries {
+            let _ = process::up(&control);
+        }
     }
     match process::listen(&control)? {
         Told::Ready(inside) => warnings.extend(inside),
@@ -432,6 +448,9 @@ fn fork(
         | CloneFlags::CLONE_NEWPID;
     namespaces.set(CloneFlags::CLONE_NEWNET, config.network != NetworkMode::Host);
     namespaces.set(CloneFlags::CLONE_NEWUSER, !privileged);
+    let (directory, tasks) = entry.split();
+    // The child closes its copy of a v2 directory, through which it has entered.
+    inherited.extend(directory.as_ref().map(AsRawFd::as_raw_fd));
     let setup = Setup {
         hostname: config.hostname,
         shm_bytes: config.shm_bytes,
@@ -441,13 +460,6 @@ fn fork(
         inherited,
         fail: config.fail_at == Some(Step::Inside),
     };
-    // The child closes its copy of a v2 directory after entering by it, and has to write v1's files.
-    let (directory, tasks) = match entry {
-        Entry::V2(directory) => (Some(directory), Entry::None),
-        other => (None, other),
-    };
-    let mut setup = setup;
-    setup.inherited.extend(directory.as_ref().map(AsRawFd::as_raw_fd));
     let spawned = clone::spawn(namespaces, directory.as_ref().map(AsFd::as_fd), move || {
         process::run(setup, tasks, inner, child)
     });

@@ -2,12 +2,13 @@
 //! one thread.
 //!
 //! ```text
-//! forked ─► in its cgroup ─► mounts, hostname, lo ─"go"─► addressed ─"ready"─► child(Inside) ─► exit
-//!    └────────────┴──────────────────┴──────────────────────┴─"failed"─► exit
+//! forked ─► in its cgroup ─► mounts, hostname, lo ─"go"─► addressed ─"up"─► "ready", child(Inside) ─► exit
+//!    └────────────┴──────────────────┴──────────────────────┴─────► "failed", exit
 //! ```
 //!
-//! On the control socket: a tag, the length of what follows (u32, little-endian), and that. After "go" and
-//! "ready" the socket is the caller's.
+//! On the control socket: a tag, the length of what follows (u32, little-endian), and that. The
+//! supervisor says "go" with the addresses, then "up" when its end of the link is; the pod process answers "ready"
+//! or "failed". After that the socket is the caller's.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -22,6 +23,7 @@ use crate::sys::netlink::Socket;
 use crate::sys::{clone, mount, namespace};
 
 const GO: u8 = b'G';
+const UP: u8 = b'U';
 const READY: u8 = b'R';
 const FAILED: u8 = b'F';
 /// The longest message, bytes: a few addresses or lines of text.
@@ -30,6 +32,8 @@ const MESSAGE_MAX: usize = 16 * 1024;
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 /// The exit code of a pod process that could not be prepared.
 const EXIT_FAILED: i32 = 1;
+
+const NONSENSE: &str = "the supervisor's message makes no sense";
 
 /// What the pod process finds when it begins: everything is prepared, and it has one thread.
 #[derive(Debug)]
@@ -79,11 +83,16 @@ pub(super) fn run(
 }
 
 /// Everything up to "ready": addresses and warnings, or what failed.
-fn prepare(setup: &Setup<'_>, tasks: Entry, control: &UnixStream) -> Result<(Vec<IpAddr>, Vec<String>), String> {
+fn prepare(
+    setup: &Setup<'_>,
+    tasks: Entry,
+    control: &UnixStream,
+) -> Result<(Vec<IpAddr>, Vec<String>), String> {
     let mut warnings = Vec::new();
     clone::close_inherited(&setup.inherited);
     // A supervisor that died before this shows as end of file below.
-    namespace::die_with_parent().map_err(|error| format!("cannot ask to end with the supervisor: {error}"))?;
+    namespace::die_with_parent()
+        .map_err(|error| format!("cannot ask to end with the supervisor: {error}"))?;
     tasks.enter().map_err(|error| format!("cannot enter the pod's cgroup: {error}"))?;
     drop(tasks);
     if let Some((uid, gid)) = setup.own_user {
@@ -103,12 +112,7 @@ fn prepare(setup: &Setup<'_>, tasks: Entry, control: &UnixStream) -> Result<(Vec
     if setup.fail {
         return Err("failed on purpose".into());
     }
-    let addresses = match receive(control) {
-        Ok(Some((GO, payload))) => decode(&payload).ok_or("the supervisor's message makes no sense")?,
-        Ok(Some(_)) => return Err("the supervisor's message makes no sense".into()),
-        Ok(None) => return Err("the supervisor has ended".into()),
-        Err(error) => return Err(format!("control socket: {error}")),
-    };
+    let addresses = decode(&expect(control, GO)?).ok_or(NONSENSE)?;
     if let Some(mut socket) = socket {
         for address in &addresses {
             // IPv6 addresses are not given out yet.
@@ -117,7 +121,18 @@ fn prepare(setup: &Setup<'_>, tasks: Entry, control: &UnixStream) -> Result<(Vec
             }
         }
     }
+    expect(control, UP)?;
     Ok((addresses, warnings))
+}
+
+/// The supervisor's next message, which has to be of this kind.
+fn expect(control: &UnixStream, tag: u8) -> Result<Vec<u8>, String> {
+    match receive(control) {
+        Ok(Some((got, payload))) if got == tag => Ok(payload),
+        Ok(Some(_)) => Err(NONSENSE.into()),
+        Ok(None) => Err("the supervisor has ended".into()),
+        Err(error) => Err(format!("control socket: {error}")),
+    }
 }
 
 fn mounts(setup: &Setup<'_>, warnings: &mut Vec<String>) -> Result<(), String> {
@@ -159,6 +174,11 @@ pub(super) enum Told {
 /// In the supervisor: all that the pod process needs from outside is there.
 pub(super) fn go(control: &UnixStream, addresses: &[IpAddr]) -> io::Result<()> {
     send(control, GO, &encode(addresses))
+}
+
+/// In the supervisor: the host's side is ready to carry the pod's packets.
+pub(super) fn up(control: &UnixStream) -> io::Result<()> {
+    send(control, UP, &[])
 }
 
 /// In the supervisor: waits for the pod process to begin or to fail.

@@ -34,7 +34,9 @@ const UID_MAX_BYTES: usize = 128;
 #[derive(Debug, Error)]
 pub enum RecordError {
     /// The uid cannot name a directory.
-    #[error("pod uid {0:?}: use at most {UID_MAX_BYTES} letters, digits, '-', '_' and '.', not beginning with '.'")]
+    #[error(
+        "pod uid {0:?}: use at most {UID_MAX_BYTES} letters, digits, '-', '_' and '.', not beginning with '.'"
+    )]
     Uid(String),
     /// Somebody holds the lock.
     #[error("pod {0} is already running, or is being removed")]
@@ -102,7 +104,9 @@ impl Owner {
                 Ok(lock) => return Ok(Self { directory, lock, run_lock }),
                 Err(TryLockError::WouldBlock) => return Err(RecordError::Running(uid.into())),
                 Err(TryLockError::Error(error)) if error.kind() == ErrorKind::NotFound => {}
-                Err(TryLockError::Error(error)) => return Err(file_error("lock", directory.join(LOCK), error)),
+                Err(TryLockError::Error(error)) => {
+                    return Err(file_error("lock", directory.join(LOCK), error));
+                }
             }
         }
         Err(RecordError::Running(uid.into()))

@@ -105,7 +105,8 @@ impl Holdings {
     pub(super) fn of_orphan(paths: &Paths, uid: &str, owner: Owner) -> Self {
         let record = owner.read().unwrap_or_default();
         let mut holdings = Self::new(paths, uid, owner);
-        holdings.cgroups = cgroup::Hierarchy::find().map(|hierarchy| hierarchy.paths(uid)).unwrap_or_default();
+        holdings.cgroups =
+            cgroup::Hierarchy::find().map(|hierarchy| hierarchy.paths(uid)).unwrap_or_default();
         for path in record.cgroups {
             if cgroup::is_of_pod(&path, uid) && !holdings.cgroups.contains(&path) {
                 holdings.cgroups.push(path);

@@ -124,9 +124,9 @@ impl Walk {
 
 /// Opens directory `name` of `parent`, on the same mount, whatever its mode.
 fn open_below(parent: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
-    let how = OpenHow::new()
-        .flags(OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC)
-        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_XDEV);
+    let how = OpenHow::new().flags(OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).resolve(
+        ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_XDEV,
+    );
     match openat2(parent, name, how) {
         // Without root, a directory of mode 0 is closed to its own owner.
         Err(Errno::EACCES) => {
@@ -139,10 +139,13 @@ fn open_below(parent: &OwnedFd, name: &OsStr) -> Result<OwnedFd, Errno> {
 
 /// Some names in `directory` other than those in `without`.
 fn entries(directory: &OwnedFd, without: &HashSet<CString>) -> Result<Vec<CString>, Errno> {
-    let mut stream = Dir::openat(directory.as_fd(), c".", OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let mut stream =
+        Dir::openat(directory.as_fd(), c".", OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
     let names = stream.iter().map(|entry| entry.map(|entry| entry.file_name().to_owned()));
     names
-        .filter(|name| !name.as_ref().is_ok_and(|name| matches!(name.to_bytes(), b"." | b"..") || without.contains(name)))
+        .filter(|name| {
+            !name.as_ref().is_ok_and(|name| matches!(name.to_bytes(), b"." | b"..") || without.contains(name))
+        })
         .take(ENTRIES_MAX)
         .collect()
 }
@@ -192,7 +195,9 @@ mod tests {
         for depth in 0..3000 {
             nix::sys::stat::mkdirat(&at, "d", Mode::S_IRWXU).unwrap();
             if depth % 100 == 0 {
-                drop(nix::fcntl::openat(&at, "file", OFlag::O_CREAT | OFlag::O_WRONLY, Mode::S_IRUSR).unwrap());
+                drop(
+                    nix::fcntl::openat(&at, "file", OFlag::O_CREAT | OFlag::O_WRONLY, Mode::S_IRUSR).unwrap(),
+                );
             }
             at = nix::fcntl::openat(&at, "d", OFlag::O_DIRECTORY, Mode::empty()).unwrap();
         }

@@ -40,7 +40,8 @@ pub fn spawn(
 ) -> io::Result<Child> {
     let threads = process::threads()?;
     if threads != 1 {
-        let message = format!("this process has {threads} threads; only a single-threaded one may fork a pod");
+        let message =
+            format!("this process has {threads} threads; only a single-threaded one may fork a pod");
         return Err(io::Error::new(io::ErrorKind::ResourceBusy, message));
     }
     // What is buffered now would be written twice, once by each process.

@@ -54,5 +54,8 @@ pub fn ipv4_parameter(name: &str) -> io::Result<String> {
 
 /// Whether an error means that the kernel refuses privileges rather than that something is wrong.
 pub fn is_refusal(error: &io::Error) -> bool {
-    error.raw_os_error().map(Errno::from_raw).is_some_and(|errno| matches!(errno, Errno::EPERM | Errno::EACCES))
+    error
+        .raw_os_error()
+        .map(Errno::from_raw)
+        .is_some_and(|errno| matches!(errno, Errno::EPERM | Errno::EACCES))
 }

@@ -17,8 +17,8 @@ use netlink_packet_core::NetlinkSerializable;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, setsockopt, socket,
-    sockopt,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, setsockopt,
+    socket, sockopt,
 };
 use nix::sys::time::TimeVal;
 use thiserror::Error;
@@ -126,6 +126,17 @@ struct Answer<'a> {
     flags: u16,
     sequence: u32,
     payload: &'a [u8],
+}
+
+/// Why [`Socket::wait_event`] returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waited {
+    /// Something changed.
+    Event,
+    /// The other descriptor is readable.
+    Interrupted,
+    /// The deadline has passed.
+    TimedOut,
 }
 
 /// A netlink socket.
@@ -247,28 +258,38 @@ impl Socket {
         }
     }
 
-    /// Waits for the next event, at most until `deadline`. `false`: none came. Events are only a reason to
-    /// look again: their content is discarded, so losing some (ENOBUFS) is harmless.
+    /// Waits for the next event: not beyond `deadline`, and not when `interrupt` becomes readable. Events are only
+    /// a reason to look again: their content is discarded, so losing some (ENOBUFS) is harmless.
     ///
     /// # Errors
     /// poll(2)'s.
-    pub fn wait_event(&mut self, deadline: Instant) -> Result<bool, NetlinkError> {
+    pub fn wait_event(
+        &mut self,
+        deadline: Instant,
+        interrupt: Option<BorrowedFd<'_>>,
+    ) -> Result<Waited, NetlinkError> {
         loop {
-            // poll counts whole milliseconds: a remainder below one must not become a busy loop.
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Ok(false);
+                return Ok(Waited::TimedOut);
             }
-            let left = left.max(Duration::from_millis(1));
-            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-            match poll(&mut [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)], timeout) {
+            // poll counts whole milliseconds: a remainder below one must not become a busy loop.
+            let timeout =
+                PollTimeout::try_from(left.max(Duration::from_millis(1))).unwrap_or(PollTimeout::MAX);
+            let mut descriptors = vec![PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
+            descriptors.extend(interrupt.map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+            match poll(&mut descriptors, timeout) {
                 Err(Errno::EINTR) | Ok(0) => continue,
                 Err(error) => return Err(error.into()),
-                Ok(_) => match recv(self.fd.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_DONTWAIT) {
-                    Ok(_) | Err(Errno::ENOBUFS) => return Ok(true),
-                    Err(Errno::EINTR | Errno::EAGAIN) => continue,
-                    Err(error) => return Err(error.into()),
-                },
+                Ok(_) => {}
+            }
+            if descriptors.get(1).is_some_and(|interrupt| interrupt.any().unwrap_or(true)) {
+                return Ok(Waited::Interrupted);
+            }
+            match recv(self.fd.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_DONTWAIT) {
+                Ok(_) | Err(Errno::ENOBUFS) => return Ok(Waited::Event),
+                Err(Errno::EINTR | Errno::EAGAIN) => continue,
+                Err(error) => return Err(error.into()),
             }
         }
     }

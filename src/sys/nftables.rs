@@ -103,10 +103,8 @@ impl Transaction {
 
     /// Makes a chain that rewrites sources of packets on their way out.
     pub fn add_source_nat_chain(&mut self, table: &str, chain: &str) {
-        let hook = [
-            attribute(1, &HOOK_POSTROUTING.to_be_bytes()),
-            attribute(2, &PRIORITY_SOURCE_NAT.to_be_bytes()),
-        ];
+        let hook =
+            [attribute(1, &HOOK_POSTROUTING.to_be_bytes()), attribute(2, &PRIORITY_SOURCE_NAT.to_be_bytes())];
         let attributes = [
             attribute(1, &text(table)),
             attribute(3, &text(chain)),
@@ -119,8 +117,7 @@ impl Transaction {
     /// Appends a rule.
     pub fn add_rule(&mut self, table: &str, chain: &str, expressions: impl IntoIterator<Item = Expression>) {
         let expressions: Vec<_> = expressions.into_iter().map(|expression| expression.0).collect();
-        let attributes =
-            [attribute(1, &text(table)), attribute(2, &text(chain)), nested(4, &expressions)];
+        let attributes = [attribute(1, &text(table)), attribute(2, &text(chain)), nested(4, &expressions)];
         self.push("make an nftables rule", NEW_RULE, CREATE | APPEND, &attributes);
     }
 

@@ -32,9 +32,12 @@ fn parse_start_time(stat: &str) -> Option<u64> {
 
 /// Whether this process may make namespaces, mounts and links without a user namespace of its own.
 pub fn is_privileged() -> bool {
-    fs::read_to_string("/proc/self/status").ok().and_then(|status| effective_capabilities(&status)).is_some_and(
-        |capabilities| [CAP_NET_ADMIN, CAP_SYS_ADMIN].iter().all(|cap| capabilities & (1 << cap) != 0),
-    )
+    fs::read_to_string("/proc/self/status")
+        .ok()
+        .and_then(|status| effective_capabilities(&status))
+        .is_some_and(|capabilities| {
+            [CAP_NET_ADMIN, CAP_SYS_ADMIN].iter().all(|cap| capabilities & (1 << cap) != 0)
+        })
 }
 
 /// `CapEff` of proc_pid_status(5).

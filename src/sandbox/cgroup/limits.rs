@@ -121,6 +121,9 @@ mod tests {
 
     #[test]
     fn huge_limits_do_not_overflow() {
-        assert_eq!(memory(&[], &[Some(u64::MAX - RUNTIME_MEMORY_BYTES), Some(7)]), Some(u64::MAX - RUNTIME_MEMORY_BYTES));
+        assert_eq!(
+            memory(&[], &[Some(u64::MAX - RUNTIME_MEMORY_BYTES), Some(7)]),
+            Some(u64::MAX - RUNTIME_MEMORY_BYTES)
+        );
     }
 }

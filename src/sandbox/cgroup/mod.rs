@@ -88,7 +88,8 @@ impl Hierarchy {
     /// none.
     pub fn find() -> Option<Self> {
         let has_controllers = |root: &Path| {
-            fs::read_to_string(root.join("cgroup.controllers")).is_ok_and(|list| v2::missing(&list).is_empty())
+            fs::read_to_string(root.join("cgroup.controllers"))
+                .is_ok_and(|list| v2::missing(&list).is_empty())
         };
         Self::parse(&fs::read_to_string("/proc/self/mountinfo").ok()?, has_controllers)
     }
@@ -194,13 +195,11 @@ impl Entry {
         Ok(())
     }
 
-    /// The descriptors in it.
-    pub fn descriptors(&self) -> Vec<std::os::fd::RawFd> {
-        use std::os::fd::AsRawFd;
+    /// What `clone3(2)` takes, and what is left for [`Entry::enter`].
+    pub fn split(self) -> (Option<OwnedFd>, Self) {
         match self {
-            Self::None => vec![],
-            Self::V2(directory) => vec![directory.as_raw_fd()],
-            Self::V1(tasks) => tasks.iter().map(AsRawFd::as_raw_fd).collect(),
+            Self::V2(directory) => (Some(directory), Self::None),
+            other => (None, other),
         }
     }
 }
@@ -274,7 +273,9 @@ fn cpu_quota_us(millis: u64) -> u64 {
 /// How many processes of a pod the kernel killed for want of memory.
 pub fn oom_kills(paths: &[PathBuf]) -> u64 {
     let count = |text: String| {
-        text.lines().find_map(|line| line.strip_prefix("oom_kill ")).and_then(|count| count.trim().parse().ok())
+        text.lines()
+            .find_map(|line| line.strip_prefix("oom_kill "))
+            .and_then(|count| count.trim().parse().ok())
     };
     let files = ["memory.events", "memory.oom_control"];
     paths
@@ -293,7 +294,9 @@ pub fn kill(path: &Path) {
     for pid in fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default().lines() {
         let Ok(pid) = pid.parse() else { continue };
         // 0 is a process of another pid namespace: not ours to kill, and to kill(2) it would mean ourselves.
-        if pid > 0 && let Ok(process) = pidfd::open(pid) {
+        if pid > 0
+            && let Ok(process) = pidfd::open(pid)
+        {
             let _ = pidfd::signal(process, Signal::SIGKILL);
         }
     }

@@ -4,7 +4,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::{
-    CONTROLLERS, CPU_PERIOD_US, CgroupError, Entry, Limits, cpu_quota_us, make_directory, write, write_if_present,
+    CONTROLLERS, CPU_PERIOD_US, CgroupError, Entry, Limits, cpu_quota_us, make_directory, write,
+    write_if_present,
 };
 
 pub(super) fn create(
@@ -15,7 +16,9 @@ pub(super) fn create(
 ) -> Result<Entry, CgroupError> {
     for controller in CONTROLLERS {
         if !mounts.iter().any(|(name, _)| *name == controller) {
-            warnings.push(format!("no {controller} limit for the pod: this machine has no such cgroup controller"));
+            warnings.push(format!(
+                "no {controller} limit for the pod: this machine has no such cgroup controller"
+            ));
         }
     }
     let mut tasks = Vec::with_capacity(mounts.len());

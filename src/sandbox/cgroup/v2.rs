@@ -20,7 +20,9 @@ pub(super) fn create(
     let made = match made {
         // Processes in this machine's root cgroup, which is another's leaf: no controllers below it
         // (the "no internal processes" rule). Such a cgroup still counts and kills.
-        Err(error) if error.source.raw_os_error() == Some(libc::EBUSY) => make_directory(root, uid, |_| Ok(())),
+        Err(error) if error.source.raw_os_error() == Some(libc::EBUSY) => {
+            make_directory(root, uid, |_| Ok(()))
+        }
         made => made,
     };
     let directory = match made {
@@ -34,7 +36,10 @@ pub(super) fn create(
     let available = fs::read_to_string(directory.join("cgroup.controllers")).unwrap_or_default();
     let missing = missing(&available);
     if !missing.is_empty() {
-        warnings.push(format!("no {} limit for the pod: this cgroup hierarchy does not lend it", missing.join(", ")));
+        warnings.push(format!(
+            "no {} limit for the pod: this cgroup hierarchy does not lend it",
+            missing.join(", ")
+        ));
     }
     let has = |controller| !missing.contains(&controller);
     if let Some(bytes) = limits.memory_bytes.filter(|_| has("memory")) {

@@ -30,7 +30,9 @@ pub fn choose_cidr(wanted: Ipv4Net, routes: &[HostRoute]) -> (Ipv4Net, Option<St
     let Some(other) = conflict(&wanted) else { return (wanted, None) };
     let free = alternatives().find(|network| conflict(network).is_none());
     let message = match free {
-        Some(free) => format!("pods get addresses from {free}: this host routes {other}, which overlaps {wanted}"),
+        Some(free) => {
+            format!("pods get addresses from {free}: this host routes {other}, which overlaps {wanted}")
+        }
         None => format!("this host routes {other}, which overlaps the pods' {wanted}; choose a --pod-cidr"),
     };
     (free.unwrap_or(wanted), Some(message))
@@ -62,7 +64,8 @@ mod tests {
 
     #[test]
     fn the_wanted_network_stays_when_only_pods_and_the_default_route_are_there() {
-        let routes = [route("0.0.0.0/0", 3), route("10.201.0.2/32", ROUTE_PROTOCOL), route("192.0.2.0/24", 2)];
+        let routes =
+            [route("0.0.0.0/0", 3), route("10.201.0.2/32", ROUTE_PROTOCOL), route("192.0.2.0/24", 2)];
         assert_eq!(choose(&routes), ("10.201.0.0/16".into(), None));
     }
 

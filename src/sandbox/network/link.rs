@@ -2,12 +2,15 @@
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use ipnet::Ipv4Net;
 use netlink_packet_core::Emitable;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
-use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::link::{
+    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+};
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage, NeighbourState};
 use netlink_packet_route::route::{
     RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -17,7 +20,7 @@ use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
 
 use super::{GATEWAY, HostRoute, NetworkError, POD_LINK, ROUTE_PROTOCOL};
-use crate::sys::netlink::{ACK, Batch, CREATE, DUMP, EXCLUSIVE, Socket, attributes};
+use crate::sys::netlink::{ACK, Batch, CREATE, DUMP, EXCLUSIVE, Socket, Waited, attributes};
 
 /// A link-layer address.
 pub type Mac = [u8; 6];
@@ -26,9 +29,6 @@ pub type Mac = [u8; 6];
 const HOST_MAC: Mac = [0x02, 0x70, 0x65, 0x61, 0x00, 0x01];
 /// The index of `lo`, which the kernel makes first.
 const LOOPBACK_INDEX: u32 = 1;
-/// The index of `eth0` inside: chosen rather than asked for, far from those of the tunnel devices that some
-/// kernels put into every new namespace.
-const POD_LINK_INDEX: u32 = 1000;
 /// How long a link may take to become operational; it takes microseconds.
 const UP_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the end of a network namespace may take to remove its links: 20 to 40 ms, more when many end.
@@ -92,9 +92,13 @@ pub(crate) fn host_network(socket: &mut Socket) -> Result<HostNetwork, NetworkEr
 
 /// Makes the link between the host and the network namespace of process `pid`. The host's end is up, the
 /// pod's has to be brought up inside. Returns the host's index.
-pub(crate) fn create_pair(socket: &mut Socket, name: &str, pod_mac: Mac, pid: i32) -> Result<u32, NetworkError> {
+pub(crate) fn create_pair(
+    socket: &mut Socket,
+    name: &str,
+    pod_mac: Mac,
+    pid: i32,
+) -> Result<u32, NetworkError> {
     let mut peer = LinkMessage::default();
-    peer.header.index = POD_LINK_INDEX;
     peer.attributes = vec![
         LinkAttribute::IfName(POD_LINK.into()),
         LinkAttribute::Address(pod_mac.into()),
@@ -119,6 +123,12 @@ pub(crate) fn create_pair(socket: &mut Socket, name: &str, pod_mac: Mac, pid: i3
     let mut batch = Batch::default();
     batch.push("make the pod's link", &RouteNetlinkMessage::NewLink(host), CREATE | EXCLUSIVE);
     socket.execute(&batch)?;
+    index_of(name)
+}
+
+/// The kernel takes a wish for an index of the pod's end only together with one for the host's, which might be
+/// another link's.
+fn index_of(name: &str) -> Result<u32, NetworkError> {
     if_nametoindex(name)
         .map_err(|errno| NetworkError::File { action: format!("find link {name}"), source: errno.into() })
 }
@@ -159,31 +169,38 @@ pub(crate) fn configure_loopback(socket: &mut Socket) -> Result<(), NetworkError
 
 /// In the pod: address, default route, and the link operational.
 pub(crate) fn configure_pod(socket: &mut Socket, address: Ipv4Addr) -> Result<(), NetworkError> {
+    let index = index_of(POD_LINK)?;
     let mut batch = Batch::default();
-    batch.push("set the pod's address", &own_address(address, POD_LINK_INDEX), CREATE);
-    batch.push("bring eth0 up", &up(POD_LINK_INDEX), 0);
-    batch.push("name the gateway's link-layer address", &neighbour(GATEWAY, HOST_MAC, POD_LINK_INDEX), CREATE);
+    batch.push("set the pod's address", &own_address(address, index), CREATE);
+    batch.push("bring eth0 up", &up(index), 0);
+    batch.push("name the gateway's link-layer address", &neighbour(GATEWAY, HOST_MAC, index), CREATE);
     let default = Ipv4Net::default();
-    batch.push("set the default route", &route(default, Some(GATEWAY), POD_LINK_INDEX), CREATE);
+    batch.push("set the default route", &route(default, Some(GATEWAY), index), CREATE);
     socket.execute(&batch)?;
-    wait_up(socket, POD_LINK_INDEX, POD_LINK)
+    wait_up(socket, index, None).map(drop)
 }
 
-/// Waits until the link can carry packets. The host's end becomes so in the same round of the kernel's work
-/// as the pod's.
-fn wait_up(socket: &mut Socket, index: u32, name: &str) -> Result<(), NetworkError> {
-    let deadline = Instant::now() + UP_TIMEOUT;
+/// Waits until the link can carry packets: until then the kernel drops them. The kernel's worker brings the two
+/// ends up one after the other. `false`: `interrupt` became readable before.
+pub(crate) fn wait_up(
+    socket: &mut Socket,
+    index: u32,
+    interrupt: Option<BorrowedFd<'_>>,
+) -> Result<bool, NetworkError> {
     if is_up(socket, index)? {
-        return Ok(());
+        return Ok(true);
     }
+    let deadline = Instant::now() + UP_TIMEOUT;
     let mut events = Socket::link_events()?;
     loop {
         // Subscribed first, asked then: no change is missed.
         if is_up(socket, index)? {
-            return Ok(());
+            return Ok(true);
         }
-        if !events.wait_event(deadline)? {
-            return Err(NetworkError::NotUp(name.into(), UP_TIMEOUT.as_secs()));
+        match events.wait_event(deadline, interrupt)? {
+            Waited::Event => {}
+            Waited::Interrupted => return Ok(false),
+            Waited::TimedOut => return Err(NetworkError::NotUp(UP_TIMEOUT.as_secs())),
         }
     }
 }
@@ -195,7 +212,8 @@ fn is_up(socket: &mut Socket, index: u32) -> Result<bool, NetworkError> {
     message.emit(&mut request);
     let mut up = false;
     socket.dump("look at a link", RTM_GETLINK, ACK, &request, |_, payload| {
-        up |= attributes(payload, LINK_HEADER).any(|(kind, value)| kind == IFLA_OPERSTATE && value == [OPERATIONAL]);
+        up |= attributes(payload, LINK_HEADER)
+            .any(|(kind, value)| kind == IFLA_OPERSTATE && value == [OPERATIONAL]);
     })?;
     Ok(up)
 }
@@ -210,7 +228,7 @@ pub(crate) fn wait_gone(name: &str) -> Result<(), NetworkError> {
     loop {
         match if_nametoindex(name) {
             Err(Errno::ENODEV) => return Ok(()),
-            Ok(index) if !events.wait_event(deadline)? => {
+            Ok(index) if events.wait_event(deadline, None)? == Waited::TimedOut => {
                 let mut message = LinkMessage::default();
                 message.header.index = index;
                 let mut batch = Batch::default();

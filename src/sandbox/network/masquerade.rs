@@ -17,9 +17,7 @@ use std::fs::File;
 use super::{HostNetwork, LINK_PREFIX, NetworkError, own_namespace};
 use crate::sys::namespace::{ipv4_parameter, set_ipv4_parameter};
 use crate::sys::netlink::Socket;
-use crate::sys::nftables::{
-    Comparison, Expression, Interface, Transaction, chain_exists, table_exists,
-};
+use crate::sys::nftables::{Comparison, Expression, Interface, Transaction, chain_exists, table_exists};
 
 const TABLE: &str = "peapod";
 const CHAIN: &str = "postrouting";

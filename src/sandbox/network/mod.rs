@@ -8,8 +8,8 @@
 //! ```
 //!
 //! No bridge: it slows down with every port and ends at 1,024. Both ends know each other's MAC address from
-//! the start, so nobody ever asks for it, and the pod's programs start only when the link's operational state
-//! is up: a packet sent before that is lost, and its retransmission takes a second.
+//! the start, so nobody ever asks for it, and the pod's programs start only when the operational state of both
+//! ends is up: a packet sent before that is lost, and its retransmission takes a second.
 
 mod cidr;
 mod link;
@@ -22,7 +22,9 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 pub use cidr::{HostRoute, choose_cidr};
-pub(super) use link::{HostNetwork, Mac, configure_loopback, configure_pod, create_pair, host_network, wait_gone};
+pub(super) use link::{
+    HostNetwork, Mac, configure_loopback, configure_pod, create_pair, host_network, wait_gone, wait_up,
+};
 pub(super) use masquerade::{lock_host, masquerade, stop_when_unused};
 
 use crate::sys::netlink::NetlinkError;
@@ -45,8 +47,8 @@ pub enum NetworkError {
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
     /// The link did not become operational.
-    #[error("link {0} did not come up within {1} seconds")]
-    NotUp(String, u64),
+    #[error("the pod's link did not come up within {0} seconds")]
+    NotUp(u64),
     /// A file of the kernel or the lock.
     #[error("cannot {action}: {source}")]
     File {
