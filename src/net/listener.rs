@@ -98,7 +98,12 @@ impl Listener {
 
     /// A client of the memory plane. `to_client` and `to_server` are made from the listener's options,
     /// which the accepted socket inherits.
-    pub(super) fn connect(&self, client: SocketAddr, server: SocketAddr, options: &Options) -> memory::Stream {
+    pub(super) fn connect(
+        &self,
+        client: SocketAddr,
+        server: SocketAddr,
+        options: &Options,
+    ) -> memory::Stream {
         let mut wakes = Wakes::default();
         let mut state = self.lock();
         let mine = match &*state {

@@ -194,10 +194,7 @@ impl Stream {
             pipes: [Pipe::new(to_client), Pipe::new(to_server)],
         };
         let connection = Arc::new(Connection { state: Mutex::new(state), client, server, ports });
-        (
-            Self { connection: connection.clone(), side: Side::Client },
-            Self { connection, side: Side::Server },
-        )
+        (Self { connection: connection.clone(), side: Side::Client }, Self { connection, side: Side::Server })
     }
 
     pub(super) fn local(&self) -> SocketAddr {

@@ -92,7 +92,8 @@ impl Names {
             let _permit = permit;
             (name.as_str(), 0).to_socket_addrs().map(|found| found.map(|a| a.ip()).collect::<Vec<_>>())
         });
-        let found = lookup.await.map_err(|_| Error::TemporaryResolverFailure)?.map_err(|e| resolver_error(&e))?;
+        let found =
+            lookup.await.map_err(|_| Error::TemporaryResolverFailure)?.map_err(|e| resolver_error(&e))?;
         let mut addresses = Vec::with_capacity(found.len());
         for ip in found.into_iter().map(|ip| ip.to_canonical()) {
             if !addresses.contains(&ip) {
@@ -192,7 +193,9 @@ mod tests {
     #[test]
     fn what_is_no_name() {
         let long = "a".repeat(64);
-        for name in ["", ".", " ", "a b", "a..b", ".a", "[::1", "127.0.0.1:80", "1.2.3.999", "a/b", &long, "a\0"] {
+        for name in
+            ["", ".", " ", "a b", "a..b", ".a", "[::1", "127.0.0.1:80", "1.2.3.999", "a/b", &long, "a\0"]
+        {
             assert_eq!(names().answer(name), Err(Error::InvalidArgument), "{name:?}");
         }
     }

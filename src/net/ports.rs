@@ -204,7 +204,7 @@ mod tests {
         t.claim(101);
         t.claim(101);
         t.release(101);
-        let mut next = |t: &mut Ports<()>| t.connect(remote.ip(), None, remote).map(|a| a.port());
+        let next = |t: &mut Ports<()>| t.connect(remote.ip(), None, remote).map(|a| a.port());
         assert_eq!(next(&mut t), Ok(100));
         t.disconnect(addr("127.0.0.1:100"), remote);
         assert_eq!(next(&mut t), Ok(102), "101 is bound, 100 rests");

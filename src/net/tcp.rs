@@ -258,7 +258,8 @@ impl TcpSocket {
         let State::Bound(bound) = &core.state else { return Err(Error::InvalidState) };
         self.inner.endpoint.check(Request::TcpListen(bound.local))?;
         kernel::listen(&bound.socket, core.backlog)?;
-        let State::Bound(bound) = std::mem::replace(&mut core.state, State::Closed(Error::InvalidState)) else {
+        let State::Bound(bound) = std::mem::replace(&mut core.state, State::Closed(Error::InvalidState))
+        else {
             return Err(Error::InvalidState);
         };
         let Bound { socket, local, claim } = bound;

@@ -53,7 +53,9 @@ where
     clocks::wall_clock::add_to_linker::<T, WasiClocks>(l, T::clocks)?;
     clocks::monotonic_clock::add_to_linker::<T, WasiClocks>(l, T::clocks)?;
     random::random::add_to_linker::<T, WasiRandom>(l, |t| wasmtime_wasi::random::WasiRandomView::random(t))?;
-    random::insecure::add_to_linker::<T, WasiRandom>(l, |t| wasmtime_wasi::random::WasiRandomView::random(t))?;
+    random::insecure::add_to_linker::<T, WasiRandom>(l, |t| {
+        wasmtime_wasi::random::WasiRandomView::random(t)
+    })?;
     random::insecure_seed::add_to_linker::<T, WasiRandom>(l, |t| {
         wasmtime_wasi::random::WasiRandomView::random(t)
     })?;

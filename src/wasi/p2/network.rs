@@ -27,10 +27,7 @@ impl Host for SocketsCtxView<'_> {
         error.into_code()
     }
 
-    fn network_error_code(
-        &mut self,
-        error: Resource<network::Error>,
-    ) -> wasmtime::Result<Option<ErrorCode>> {
+    fn network_error_code(&mut self, error: Resource<network::Error>) -> wasmtime::Result<Option<ErrorCode>> {
         Ok(self.table.get(&error)?.downcast_ref::<net::Error>().map(|e| (*e).into()))
     }
 }

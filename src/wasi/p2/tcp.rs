@@ -45,7 +45,11 @@ impl TcpSocket {
         Self { socket, operation: None, acceptor: None, streams: None }
     }
 
-    fn start(&mut self, operation: Operation, run: impl FnOnce(&mut Self) -> SocketResult<()>) -> SocketResult<()> {
+    fn start(
+        &mut self,
+        operation: Operation,
+        run: impl FnOnce(&mut Self) -> SocketResult<()>,
+    ) -> SocketResult<()> {
         if self.operation.is_some() {
             return Err(SocketError::Code(ErrorCode::ConcurrencyConflict));
         }

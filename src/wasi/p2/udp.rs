@@ -207,7 +207,10 @@ impl HostIncomingDatagramStream for SocketsCtxView<'_> {
         Ok(datagrams)
     }
 
-    fn subscribe(&mut self, this: Resource<IncomingDatagramStream>) -> wasmtime::Result<Resource<DynPollable>> {
+    fn subscribe(
+        &mut self,
+        this: Resource<IncomingDatagramStream>,
+    ) -> wasmtime::Result<Resource<DynPollable>> {
         subscribe(self.table, this)
     }
 
@@ -253,7 +256,10 @@ impl HostOutgoingDatagramStream for SocketsCtxView<'_> {
         Ok(sent)
     }
 
-    fn subscribe(&mut self, this: Resource<OutgoingDatagramStream>) -> wasmtime::Result<Resource<DynPollable>> {
+    fn subscribe(
+        &mut self,
+        this: Resource<OutgoingDatagramStream>,
+    ) -> wasmtime::Result<Resource<DynPollable>> {
         subscribe(self.table, this)
     }
 

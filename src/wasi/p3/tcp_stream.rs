@@ -10,9 +10,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::sync::oneshot;
 use tokio::time::Sleep;
-use wasmtime::component::{
-    Destination, Resource, Source, StreamConsumer, StreamProducer, StreamResult,
-};
+use wasmtime::component::{Destination, Resource, Source, StreamConsumer, StreamProducer, StreamResult};
 use wasmtime::{AsContextMut as _, StoreContextMut};
 
 use super::bindings::wasi::sockets::types::ErrorCode;
