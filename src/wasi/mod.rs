@@ -1,1 +1,82 @@
-//! wasi
+//! The WASI hosts: thin adapters that put `wasi:sockets` 0.2 and 0.3 on the pod's
+//! [network](crate::net) and the container's output on its log. Everything else of WASI (cli,
+//! clocks, filesystem, io, random) is wasmtime-wasi's.
+//!
+//! ```text
+//!  guest ─ wasi:sockets 0.2 ─► p2 ┐
+//!        ─ wasi:sockets 0.3 ─► p3 ┴─► net::{TcpSocket, UdpSocket, Endpoint}
+//!        ─ wasi:cli/stdout ──► wasmtime-wasi ─► stdio ─► the container's log
+//!        ─ the rest ─────────► wasmtime-wasi
+//! ```
+//!
+//! Sockets live in the store's [`ResourceTable`]; what they do is decided in [`crate::net`], which
+//! knows nothing of wasmtime. An adapter translates types and errors, and the polls of `net` into
+//! the pollables of 0.2 and the streams and futures of 0.3.
+
+mod convert;
+mod error;
+pub mod p2;
+pub mod p3;
+pub mod stdio;
+
+#[cfg(test)]
+mod tests;
+
+use wasmtime::component::{HasData, Linker, ResourceTable};
+use wasmtime_wasi::WasiView;
+
+pub use error::SocketError;
+
+use crate::net::Endpoint;
+
+/// Most bytes one call moves between guest and host, and so the most that the host allocates for one.
+/// wasmtime-wasi's limit.
+const MAX_TRANSFER: usize = 64 * 1024;
+
+/// What a container's sockets need.
+#[derive(Debug, Clone)]
+pub struct SocketsCtx {
+    /// The container's place on the pod's network.
+    pub endpoint: Endpoint,
+}
+
+impl SocketsCtx {
+    /// Sockets on the endpoint.
+    pub fn new(endpoint: Endpoint) -> Self {
+        Self { endpoint }
+    }
+}
+
+/// [`SocketsCtx`] and the store's resources, for the time of one call.
+pub struct SocketsCtxView<'a> {
+    /// The container's sockets.
+    pub ctx: &'a mut SocketsCtx,
+    /// Where the guest's resources are.
+    pub table: &'a mut ResourceTable,
+}
+
+/// A store's data that has sockets.
+pub trait SocketsView: Send {
+    /// Access to them.
+    fn sockets(&mut self) -> SocketsCtxView<'_>;
+}
+
+/// Tells wasmtime's linker that the host of `wasi:sockets` is a [`SocketsCtxView`].
+pub struct Sockets;
+
+impl HasData for Sockets {
+    type Data<'a> = SocketsCtxView<'a>;
+}
+
+/// Adds all of WASI 0.2 (its async variant) and 0.3 to the linker, with peapod's sockets.
+///
+/// # Errors
+/// When the linker has one of the interfaces already, or the engine is not configured for
+/// component-model-async.
+pub fn add_to_linker<T>(linker: &mut Linker<T>) -> wasmtime::Result<()>
+where
+    T: WasiView + SocketsView + 'static,
+{
+    p2::add_to_linker(linker)?;
+    p3::add_to_linker(linker)
+}

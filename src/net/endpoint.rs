@@ -1,0 +1,193 @@
+//! One container's handle on the pod's network.
+//!
+//! ```text
+//!  Open ── stop_listening ──► Stopping ── close, or the last handle is dropped ──► Closed
+//!    └───────────────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! The endpoint knows every socket of its container (weakly; the sockets belong to the container's
+//! store) so that it can end them all, whoever still holds them.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use super::policy::Request;
+use super::stack::Stack;
+use super::{Error, Family, Result, TcpSocket, UdpSocket};
+
+/// Most sockets one container may have, on both planes and in every state. A bound against a guest
+/// that opens sockets without end; above what any server in a pod is known to need.
+pub const MAX_SOCKETS: usize = 32_768;
+
+/// What an endpoint can do to its sockets.
+pub(super) trait Member: Send + Sync {
+    fn stop_listening(&self) {}
+    fn close(&self);
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    /// Exits: `Stopping`, `Closed`.
+    Open,
+    /// No listeners any more; connections go on. Exit: `Closed`.
+    Stopping,
+    /// No sockets any more. Final.
+    Closed,
+}
+
+struct Registry {
+    phase: Phase,
+    next_id: u64,
+    members: HashMap<u64, Weak<dyn Member>>,
+}
+
+pub(super) struct Shared {
+    pub(super) stack: Arc<Stack>,
+    container: String,
+    registry: Mutex<Registry>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Endpoint").field("container", &self.container).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Registry> {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a socket, and knows it until [`Self::forget`].
+    ///
+    /// # Errors
+    /// [`Error::TooManySockets`]; [`Error::InvalidState`] after [`Endpoint::close`].
+    pub(super) fn register<M: Member + 'static>(&self, make: impl FnOnce(u64) -> M) -> Result<Arc<M>> {
+        let mut registry = self.lock();
+        if registry.phase == Phase::Closed {
+            return Err(Error::InvalidState);
+        }
+        if registry.members.len() >= MAX_SOCKETS {
+            return Err(Error::TooManySockets);
+        }
+        let id = registry.next_id;
+        registry.next_id += 1;
+        let member = Arc::new(make(id));
+        let weak: Weak<M> = Arc::downgrade(&member);
+        registry.members.insert(id, weak);
+        Ok(member)
+    }
+
+    pub(super) fn forget(&self, id: u64) {
+        self.lock().members.remove(&id);
+    }
+
+    /// # Errors
+    /// [`Error::InvalidState`] once the container no longer listens.
+    pub(super) fn check_may_listen(&self) -> Result<()> {
+        if self.lock().phase == Phase::Open { Ok(()) } else { Err(Error::InvalidState) }
+    }
+
+    pub(super) fn check(&self, request: Request<'_>) -> Result<()> {
+        self.stack.check(&self.container, request)
+    }
+
+    fn advance(&self, phase: Phase) -> Vec<Arc<dyn Member>> {
+        let mut registry = self.lock();
+        if registry.phase >= phase {
+            return Vec::new();
+        }
+        registry.phase = phase;
+        registry.members.values().filter_map(Weak::upgrade).collect()
+    }
+
+    fn close(&self) {
+        for member in self.advance(Phase::Closed) {
+            member.close();
+        }
+    }
+}
+
+/// Closes when the last [`Endpoint`] goes; the sockets themselves hold [`Shared`] only.
+#[derive(Debug)]
+struct CloseOnDrop(Arc<Shared>);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// One container's handle on the pod's network; clones are the same endpoint.
+///
+/// When the last clone is dropped, everything the container had is given back, as by
+/// [`Endpoint::close`].
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    shared: Arc<CloseOnDrop>,
+}
+
+impl Endpoint {
+    pub(super) fn new(stack: Arc<Stack>, container: String) -> Self {
+        let registry = Registry { phase: Phase::Open, next_id: 0, members: HashMap::new() };
+        let shared = Shared { stack, container, registry: Mutex::new(registry) };
+        Self { shared: Arc::new(CloseOnDrop(Arc::new(shared))) }
+    }
+
+    /// The container's name.
+    pub fn container(&self) -> &str {
+        &self.shared.0.container
+    }
+
+    /// A new TCP socket. It has no kernel socket until it needs one.
+    ///
+    /// # Errors
+    /// [`Error::TooManySockets`]; [`Error::InvalidState`] after [`Self::close`].
+    pub fn tcp_socket(&self, family: Family) -> Result<TcpSocket> {
+        TcpSocket::new(self.shared.0.clone(), family)
+    }
+
+    /// A new UDP socket.
+    ///
+    /// # Errors
+    /// As [`Self::tcp_socket`], and what the kernel says.
+    pub fn udp_socket(&self, family: Family) -> Result<UdpSocket> {
+        UdpSocket::new(self.shared.0.clone(), family)
+    }
+
+    /// Looks a name up; the future does not borrow the endpoint. At least one address, IPv4-mapped
+    /// ones never.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for what is no name, [`Error::NameUnresolvable`] and the resolver's
+    /// failures, [`Error::AccessDenied`].
+    pub fn resolve(&self, name: String) -> impl Future<Output = Result<Vec<IpAddr>>> + Send + use<> {
+        let shared = self.shared.0.clone();
+        async move { shared.stack.resolve(&shared.container, &name).await }
+    }
+
+    /// Graceful stop: the container's listeners stop listening, give their ports back and fail
+    /// every accept, waiting or to come, with [`Error::InvalidState`] (EINVAL, as `accept(2)` does
+    /// on a socket that no longer listens). Connections, also those just accepted, go on.
+    pub fn stop_listening(&self) {
+        for member in self.shared.0.advance(Phase::Stopping) {
+            member.stop_listening();
+        }
+    }
+
+    /// Gives back every listener, connection and port of the container at once, whoever still holds
+    /// the sockets. Peers see what they would see if a process died: the end of the stream, or a
+    /// reset if the container had not read all it was sent.
+    ///
+    /// Tasks that wait for one of the kernel plane's sockets are not woken: they belong to the
+    /// container and end with it.
+    pub fn close(&self) {
+        self.shared.0.close();
+    }
+
+    /// How many sockets the container has.
+    pub fn socket_count(&self) -> usize {
+        self.shared.0.lock().members.len()
+    }
+}

@@ -1,0 +1,513 @@
+//! A TCP connection between two containers of the pod that the kernel never sees: two
+//! [pipes](super::pipe) and what TCP does at their ends.
+//!
+//! ```text
+//!              admit                  both ends closed
+//!  Waiting ───────────► Established ────────────────────► gone
+//!     │ the listener closes             │ close with unread data, or data for a closed end
+//!     ▼                                 ▼
+//!  Refused                       the other end is reset
+//! ```
+//!
+//! The rules are Linux's (`net/ipv4/tcp.c`, `tcp_input.c`), as seen through the socket calls:
+//!
+//! * Closing with unread data sends RST, otherwise FIN.
+//! * Data for an end that is closed, or that has sent FIN and shut its receiving side, is taken and
+//!   lost, and RST comes back.
+//! * After RST, what had arrived is still read; then one call fails with ECONNRESET (or EPIPE if the
+//!   peer's FIN had come first); after that reads find the end and writes fail with EPIPE.
+//! * An end that only shut its receiving side throws away what comes. Linux would let it pile up
+//!   until the peer blocks, which no one can see from the data but holds memory.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+
+use super::pipe::{Pipe, Readable};
+use super::stack::SharedPorts;
+use super::wakes::{Wakes, remember};
+use super::{Error, Result};
+
+/// Which end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Client = 0,
+    Server = 1,
+}
+
+impl Side {
+    fn peer(self) -> Self {
+        match self {
+            Self::Client => Self::Server,
+            Self::Server => Self::Client,
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// The listener's backlog is full. Exits: `Established` when there is room, `Refused` when the
+    /// listener closes.
+    Waiting(Option<Waker>),
+    /// In the backlog or accepted; data flows. Final.
+    Established,
+    /// Final.
+    Refused,
+}
+
+#[derive(Debug, Default)]
+struct End {
+    /// `close` was called: nothing is read or written here any more.
+    closed: bool,
+    /// RST came, or was sent by this end.
+    reset: bool,
+    /// What the next call fails with, once (Linux's `sk_err`).
+    error: Option<Error>,
+}
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    ends: [End; 2],
+    /// `pipes[side]` is what that side receives.
+    pipes: [Pipe; 2],
+}
+
+impl State {
+    fn end(&mut self, side: Side) -> &mut End {
+        &mut self.ends[side as usize]
+    }
+
+    /// What `side` reads from.
+    fn incoming(&mut self, side: Side) -> &mut Pipe {
+        &mut self.pipes[side as usize]
+    }
+
+    /// What `side` writes to.
+    fn outgoing(&mut self, side: Side) -> &mut Pipe {
+        &mut self.pipes[side.peer() as usize]
+    }
+
+    /// RST arrives at `side`.
+    fn reset(&mut self, side: Side, wakes: &mut Wakes) {
+        let received_fin = self.incoming(side).is_finished();
+        let sent_fin = self.outgoing(side).is_finished();
+        let end = self.end(side);
+        if end.closed || end.reset {
+            return;
+        }
+        end.reset = true;
+        end.error = match (received_fin, sent_fin) {
+            (false, _) => Some(Error::ConnectionReset),
+            (true, false) => Some(Error::ConnectionBroken),
+            (true, true) => None,
+        };
+        self.incoming(side).wake(wakes);
+        self.outgoing(side).wake(wakes);
+    }
+
+    /// Whether data written by `side` can arrive: `Err` with what the write fails with, `Ok(false)`
+    /// when it is lost and answered by RST.
+    fn route(&mut self, side: Side) -> Result<bool> {
+        if let Some(error) = self.end(side).error.take() {
+            return Err(error);
+        }
+        if self.end(side).reset || self.end(side).closed || self.outgoing(side).is_finished() {
+            return Err(Error::ConnectionBroken);
+        }
+        let peer = side.peer();
+        let peer_takes_no_data = self.incoming(peer).is_shut() && self.outgoing(peer).is_finished();
+        Ok(!(self.end(peer).closed || self.end(peer).reset || peer_takes_no_data))
+    }
+
+    fn resize(&mut self, reader: Side, old: usize, new: usize, wakes: &mut Wakes) {
+        let pipe = self.incoming(reader);
+        pipe.set_capacity((pipe.capacity() + new).saturating_sub(old), wakes);
+    }
+
+    fn readable(&mut self, side: Side) -> Option<Readable> {
+        let found = self.incoming(side).readable();
+        let end = self.end(side);
+        found.or_else(|| (end.reset || end.closed).then_some(Readable::Eof))
+    }
+}
+
+#[derive(Debug)]
+struct Connection {
+    state: Mutex<State>,
+    client: SocketAddr,
+    server: SocketAddr,
+    ports: SharedPorts,
+}
+
+impl Connection {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.ports.lock().unwrap_or_else(PoisonError::into_inner).disconnect(self.client, self.server);
+    }
+}
+
+/// What to write: handed over or copied.
+pub(super) enum Data<'a> {
+    Bytes(&'a mut Bytes),
+    Slice(&'a [u8]),
+}
+
+impl Data<'_> {
+    fn lose(self) -> usize {
+        match self {
+            Self::Bytes(bytes) => std::mem::take(bytes).len(),
+            Self::Slice(slice) => slice.len(),
+        }
+    }
+}
+
+/// One end of a connection. A handle: clones are the same end, and dropping them does not close it.
+#[derive(Debug, Clone)]
+pub(super) struct Stream {
+    connection: Arc<Connection>,
+    side: Side,
+}
+
+impl Stream {
+    /// A connection in [`Phase::Waiting`], as (client, server). The 4-tuple must be entered in the
+    /// table; it is removed when the last handle is dropped.
+    ///
+    /// `to_client` and `to_server` are the capacities of the two directions, in bytes.
+    pub(super) fn pair(
+        ports: SharedPorts,
+        client: SocketAddr,
+        server: SocketAddr,
+        to_client: usize,
+        to_server: usize,
+    ) -> (Self, Self) {
+        let state = State {
+            phase: Phase::Waiting(None),
+            ends: Default::default(),
+            pipes: [Pipe::new(to_client), Pipe::new(to_server)],
+        };
+        let connection = Arc::new(Connection { state: Mutex::new(state), client, server, ports });
+        (Self { connection: connection.clone(), side: Side::Client }, Self { connection, side: Side::Server })
+    }
+
+    pub(super) fn local(&self) -> SocketAddr {
+        match self.side {
+            Side::Client => self.connection.client,
+            Side::Server => self.connection.server,
+        }
+    }
+
+    pub(super) fn remote(&self) -> SocketAddr {
+        match self.side {
+            Side::Client => self.connection.server,
+            Side::Server => self.connection.client,
+        }
+    }
+
+    /// The listener takes the connection into its backlog.
+    pub(super) fn admit(&self, wakes: &mut Wakes) {
+        self.leave_waiting(Phase::Established, wakes);
+    }
+
+    /// The listener closes before it had room.
+    pub(super) fn refuse(&self, wakes: &mut Wakes) {
+        self.leave_waiting(Phase::Refused, wakes);
+    }
+
+    fn leave_waiting(&self, phase: Phase, wakes: &mut Wakes) {
+        let mut state = self.connection.lock();
+        if let Phase::Waiting(connector) = &mut state.phase {
+            wakes.add(connector.take());
+            state.phase = phase;
+        }
+    }
+
+    /// Whether the other end was closed before this one saw the connection.
+    pub(super) fn peer_is_closed(&self) -> bool {
+        self.connection.lock().end(self.side.peer()).closed
+    }
+
+    pub(super) fn poll_connect(&self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        match &mut self.connection.lock().phase {
+            Phase::Waiting(connector) => {
+                remember(connector, cx.waker());
+                Poll::Pending
+            }
+            Phase::Established => Poll::Ready(Ok(())),
+            Phase::Refused => Poll::Ready(Err(Error::ConnectionRefused)),
+        }
+    }
+
+    /// How many bytes the next write takes, at least 1.
+    pub(super) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<Result<usize>> {
+        let mut state = self.connection.lock();
+        if !state.route(self.side)? {
+            return Poll::Ready(Ok(usize::MAX));
+        }
+        let pipe = state.outgoing(self.side);
+        pipe.poll_writable(cx).map(|()| Ok(pipe.free()))
+    }
+
+    /// Like [`Self::poll_writable`] without taking the pending error.
+    pub(super) fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.connection.lock();
+        if state.end(self.side).error.is_some() || !matches!(state.route(self.side), Ok(true)) {
+            return Poll::Ready(());
+        }
+        state.outgoing(self.side).poll_writable(cx)
+    }
+
+    pub(super) fn poll_write(&self, cx: &mut Context<'_>, data: Data<'_>) -> Poll<Result<usize>> {
+        let mut wakes = Wakes::default();
+        let mut state = self.connection.lock();
+        if !state.route(self.side)? {
+            state.reset(self.side, &mut wakes);
+            return Poll::Ready(Ok(data.lose()));
+        }
+        let pipe = state.outgoing(self.side);
+        if pipe.poll_writable(cx).is_pending() {
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(match data {
+            Data::Bytes(bytes) => pipe.write(bytes, &mut wakes),
+            Data::Slice(slice) => pipe.write_slice(slice, &mut wakes),
+        }))
+    }
+
+    pub(super) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.connection.lock();
+        if state.readable(self.side).is_some() {
+            return Poll::Ready(());
+        }
+        state.incoming(self.side).await_data(cx);
+        Poll::Pending
+    }
+
+    /// Up to `max` (at least 1) bytes; none is the end.
+    pub(super) fn poll_read_bytes(&self, cx: &mut Context<'_>, max: usize) -> Poll<Result<Bytes>> {
+        self.poll_read_with(cx, |pipe, wakes| pipe.read(max, wakes))
+    }
+
+    /// Fills the front of `out` (not empty); 0 is the end.
+    pub(super) fn poll_read(&self, cx: &mut Context<'_>, out: &mut [u8]) -> Poll<Result<usize>> {
+        self.poll_read_with(cx, |pipe, wakes| pipe.read_into(out, wakes))
+    }
+
+    fn poll_read_with<T: Default>(
+        &self,
+        cx: &mut Context<'_>,
+        read: impl FnOnce(&mut Pipe, &mut Wakes) -> T,
+    ) -> Poll<Result<T>> {
+        let mut wakes = Wakes::default();
+        let mut state = self.connection.lock();
+        match state.readable(self.side) {
+            Some(Readable::Data) => Poll::Ready(Ok(read(state.incoming(self.side), &mut wakes))),
+            Some(Readable::Eof) => {
+                // After the peer's FIN, or on a side that was shut, the end comes before the error.
+                let pipe = state.incoming(self.side);
+                let at_end = pipe.is_finished() || pipe.is_shut();
+                match state.end(self.side).error {
+                    Some(error) if !at_end => {
+                        state.end(self.side).error = None;
+                        Poll::Ready(Err(error))
+                    }
+                    _ => Poll::Ready(Ok(T::default())),
+                }
+            }
+            None => {
+                state.incoming(self.side).await_data(cx);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// `shutdown(SHUT_WR)`: FIN.
+    pub(super) fn shutdown_write(&self) {
+        let mut wakes = Wakes::default();
+        let mut state = self.connection.lock();
+        if !state.end(self.side).reset {
+            state.outgoing(self.side).finish(&mut wakes);
+        }
+    }
+
+    /// `shutdown(SHUT_RD)`.
+    pub(super) fn shutdown_read(&self) {
+        let mut wakes = Wakes::default();
+        self.connection.lock().incoming(self.side).shut(&mut wakes);
+    }
+
+    /// `close`: FIN, or RST when data is lost by it.
+    pub(super) fn close(&self) {
+        let mut wakes = Wakes::default();
+        let mut state = self.connection.lock();
+        if state.end(self.side).closed {
+            return;
+        }
+        let loses_data = state.incoming(self.side).loses_data();
+        let was_reset = state.end(self.side).reset;
+        state.end(self.side).closed = true;
+        state.incoming(self.side).shut(&mut wakes);
+        if loses_data {
+            state.reset(self.side.peer(), &mut wakes);
+        } else if !was_reset {
+            state.outgoing(self.side).finish(&mut wakes);
+        }
+        // A writer that waits for room learns that there is no reader.
+        state.outgoing(self.side).wake(&mut wakes);
+    }
+
+    /// Closes without ever having been accepted: always RST.
+    pub(super) fn abort(&self, wakes: &mut Wakes) {
+        let mut state = self.connection.lock();
+        state.end(self.side).closed = true;
+        state.incoming(self.side).shut(wakes);
+        state.reset(self.side.peer(), wakes);
+    }
+
+    /// This end's receive buffer changes from `old` to `new` bytes. A direction holds what the
+    /// sender's and the receiver's buffer hold together.
+    pub(super) fn resize_incoming(&self, old: usize, new: usize) {
+        let mut wakes = Wakes::default();
+        self.connection.lock().resize(self.side, old, new, &mut wakes);
+    }
+
+    /// This end's send buffer changes from `old` to `new` bytes.
+    pub(super) fn resize_outgoing(&self, old: usize, new: usize) {
+        let mut wakes = Wakes::default();
+        self.connection.lock().resize(self.side.peer(), old, new, &mut wakes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::super::ports::{EPHEMERAL_PORTS, Ports};
+    use super::*;
+
+    fn connected() -> (Stream, Stream, SharedPorts) {
+        let ports: SharedPorts = Arc::new(Mutex::new(Ports::new(EPHEMERAL_PORTS)));
+        let server: SocketAddr = "127.0.0.1:80".parse().expect("address");
+        let client = ports.lock().expect("lock").connect(server.ip(), None, server).expect("port");
+        let (c, s) = Stream::pair(ports.clone(), client, server, 16, 16);
+        s.admit(&mut Wakes::default());
+        (c, s, ports)
+    }
+
+    fn write(stream: &Stream, data: &[u8]) -> Poll<Result<usize>> {
+        stream.poll_write(&mut Context::from_waker(Waker::noop()), Data::Slice(data))
+    }
+
+    fn read(stream: &Stream) -> Poll<Result<Vec<u8>>> {
+        stream.poll_read_bytes(&mut Context::from_waker(Waker::noop()), 100).map_ok(|b| b.to_vec())
+    }
+
+    fn data(bytes: &[u8]) -> Poll<Result<Vec<u8>>> {
+        Poll::Ready(Ok(bytes.to_vec()))
+    }
+
+    const END: Poll<Result<Vec<u8>>> = Poll::Ready(Ok(Vec::new()));
+    const RESET: Poll<Result<Vec<u8>>> = Poll::Ready(Err(Error::ConnectionReset));
+    const BROKEN: Poll<Result<usize>> = Poll::Ready(Err(Error::ConnectionBroken));
+
+    #[test]
+    fn both_directions_with_back_pressure() {
+        let (c, s, _) = connected();
+        assert_eq!(write(&c, &[1; 20]), Poll::Ready(Ok(16)));
+        assert_eq!(write(&c, &[1; 4]), Poll::Pending);
+        assert_eq!(write(&s, b"hello"), Poll::Ready(Ok(5)));
+        assert_eq!(read(&c), data(b"hello"));
+        assert_eq!(read(&s), data(&[1; 16]));
+        assert_eq!(write(&c, &[1; 4]), Poll::Ready(Ok(4)));
+        assert_eq!(read(&c), Poll::Pending);
+    }
+
+    #[test]
+    fn half_close_each_way() {
+        let (c, s, _) = connected();
+        write(&c, b"request").is_ready();
+        c.shutdown_write();
+        assert_eq!(write(&c, b"x"), BROKEN);
+        assert_eq!(read(&s), data(b"request"));
+        assert_eq!(read(&s), END);
+        assert_eq!(write(&s, b"reply"), Poll::Ready(Ok(5)));
+        s.close();
+        assert_eq!(read(&c), data(b"reply"));
+        assert_eq!(read(&c), END);
+    }
+
+    #[test]
+    fn close_with_unread_data_resets() {
+        let (c, s, _) = connected();
+        write(&s, b"partial").is_ready();
+        write(&c, b"unread").is_ready();
+        s.close();
+        assert_eq!(read(&c), data(b"partial"), "what had arrived is still read");
+        assert_eq!(read(&c), RESET);
+        assert_eq!(read(&c), END);
+        assert_eq!(write(&c, b"x"), BROKEN);
+    }
+
+    #[test]
+    fn clean_close_is_eof_and_the_second_write_breaks() {
+        let (c, s, _) = connected();
+        s.close();
+        assert_eq!(read(&c), END);
+        assert_eq!(write(&c, b"lost"), Poll::Ready(Ok(4)), "RST comes back only now");
+        assert_eq!(write(&c, b"x"), BROKEN);
+        assert_eq!(write(&c, b"x"), BROKEN);
+        assert_eq!(read(&c), END);
+    }
+
+    #[test]
+    fn shut_receive_side_swallows_until_fin() {
+        let (c, s, _) = connected();
+        s.shutdown_read();
+        assert_eq!(read(&s), END);
+        for _ in 0..10 {
+            assert_eq!(write(&c, &[0; 16]), Poll::Ready(Ok(16)));
+        }
+        assert_eq!(write(&s, b"still"), Poll::Ready(Ok(5)));
+        s.shutdown_write();
+        assert_eq!(write(&c, b"lost"), Poll::Ready(Ok(4)));
+        assert_eq!(write(&c, b"x"), BROKEN);
+        assert_eq!(read(&c), data(b"still"));
+        assert_eq!(read(&c), END);
+    }
+
+    #[test]
+    fn ports_come_back_with_the_last_handle() {
+        let (c, s, ports) = connected();
+        c.close();
+        s.close();
+        drop(c);
+        assert!(!ports.lock().expect("lock").is_empty());
+        drop(s);
+        assert!(ports.lock().expect("lock").is_empty());
+    }
+
+    #[test]
+    fn waiting_then_admitted_or_refused() {
+        let cx = &mut Context::from_waker(Waker::noop());
+        for refuse in [false, true] {
+            let (c, s, _) = connected();
+            let (c, s) = Stream::pair(s.connection.ports.clone(), c.local(), s.local(), 1, 1);
+            assert_eq!(c.poll_connect(cx), Poll::Pending);
+            let expected = if refuse {
+                s.refuse(&mut Wakes::default());
+                Err(Error::ConnectionRefused)
+            } else {
+                s.admit(&mut Wakes::default());
+                Ok(())
+            };
+            assert_eq!(c.poll_connect(cx), Poll::Ready(expected));
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! The two streams of a connection in 0.2.
+//!
+//! The socket and its streams share the halves of the connection: `shutdown` on the socket closes a
+//! stream, and a half goes when the socket does, as wasmtime-wasi has it.
+//!
+//! A write in 0.2 is all or nothing within the permit that `check-write` gave. On the memory plane
+//! the permit is the room in the pipe, so every write is done when it returns. The kernel does not
+//! say how much it will take: what it does not take at once is written by a task that the stream
+//! owns, and the next permit waits for it.
+
+use std::future::poll_fn;
+use std::mem;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::Bytes;
+use wasmtime_wasi::async_trait;
+use wasmtime_wasi::runtime::AbortOnDropJoinHandle;
+use wasmtime_wasi_io::poll::Pollable;
+use wasmtime_wasi_io::streams::{InputStream, OutputStream, StreamError, StreamResult};
+
+use crate::net::{Error, ReceiveHalf, SendHalf};
+use crate::wasi::MAX_TRANSFER;
+
+fn now() -> Context<'static> {
+    Context::from_waker(Waker::noop())
+}
+
+fn stream_error(error: Error) -> StreamError {
+    match error {
+        Error::ConnectionBroken => StreamError::Closed,
+        error => StreamError::LastOperationFailed(error.into()),
+    }
+}
+
+/// The input stream. Clones are the same stream.
+#[derive(Clone)]
+pub(super) struct Reader(Arc<Mutex<Option<ReceiveHalf>>>);
+
+impl Reader {
+    pub(super) fn new(half: ReceiveHalf) -> Self {
+        Self(Arc::new(Mutex::new(Some(half))))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<ReceiveHalf>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn shutdown(&self) {
+        drop(self.lock().take());
+    }
+}
+
+impl InputStream for Reader {
+    fn read(&mut self, size: usize) -> StreamResult<Bytes> {
+        let mut half = self.lock();
+        let Some(open) = &*half else { return Err(StreamError::Closed) };
+        if size == 0 {
+            return Ok(Bytes::new());
+        }
+        let closed = match open.poll_read_bytes(&mut now(), size.min(MAX_TRANSFER)) {
+            Poll::Pending => return Ok(Bytes::new()),
+            Poll::Ready(Ok(bytes)) if !bytes.is_empty() => return Ok(bytes),
+            Poll::Ready(Ok(_)) => StreamError::Closed,
+            Poll::Ready(Err(error)) => stream_error(error),
+        };
+        *half = None;
+        Err(closed)
+    }
+}
+
+#[async_trait]
+impl Pollable for Reader {
+    async fn ready(&mut self) {
+        poll_fn(|cx| match &*self.lock() {
+            Some(half) => half.poll_ready(cx),
+            None => Poll::Ready(()),
+        })
+        .await;
+    }
+}
+
+enum Write {
+    /// Exits: `Busy` when the kernel does not take all, `Closed`.
+    Open { half: SendHalf, permit: usize },
+    /// The rest of a write is under way. Exits: `Open`, `Closed`.
+    Busy(AbortOnDropJoinHandle<Result<SendHalf, Error>>),
+    /// The same, and `shutdown` waits for it. Exit: `Closed`.
+    Closing(AbortOnDropJoinHandle<Result<SendHalf, Error>>),
+    /// The rest of a write failed. Exit: `Closed`, when the guest has been told.
+    Failed(Error),
+    /// Final.
+    Closed,
+}
+
+/// The output stream. Clones are the same stream.
+#[derive(Clone)]
+pub(super) struct Writer(Arc<Mutex<Write>>);
+
+impl Writer {
+    pub(super) fn new(half: SendHalf) -> Self {
+        Self(Arc::new(Mutex::new(Write::Open { half, permit: 0 })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Write> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn shutdown(&self) {
+        let mut state = self.lock();
+        *state = match mem::replace(&mut *state, Write::Closed) {
+            Write::Busy(task) | Write::Closing(task) => Write::Closing(task),
+            Write::Open { .. } | Write::Failed(_) | Write::Closed => Write::Closed,
+        };
+    }
+}
+
+impl Write {
+    /// Waits for the rest of the last write.
+    fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let (Self::Busy(task) | Self::Closing(task)) = self else { return Poll::Ready(()) };
+        let result = ready!(Pin::new(task).poll(cx));
+        let closing = matches!(self, Self::Closing(_));
+        *self = match result {
+            Ok(half) if !closing => Self::Open { half, permit: 0 },
+            Ok(_) => Self::Closed,
+            Err(error) => Self::Failed(error),
+        };
+        Poll::Ready(())
+    }
+
+    /// How much may be written now.
+    fn poll_permit(&mut self, cx: &mut Context<'_>) -> Poll<StreamResult<usize>> {
+        ready!(self.poll_settled(cx));
+        let error = match self {
+            Self::Open { half, permit } => match ready!(half.poll_room(cx)) {
+                Ok(room) => {
+                    *permit = room.unwrap_or(MAX_TRANSFER).min(MAX_TRANSFER);
+                    return Poll::Ready(Ok(*permit));
+                }
+                Err(error) => error,
+            },
+            Self::Failed(error) => *error,
+            Self::Busy(_) | Self::Closing(_) | Self::Closed => return Poll::Ready(Err(StreamError::Closed)),
+        };
+        *self = Self::Closed;
+        Poll::Ready(Err(stream_error(error)))
+    }
+
+    /// Waits until `check-write` would not say 0.
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        ready!(self.poll_settled(cx));
+        match self {
+            Self::Open { half, .. } => half.poll_ready(cx),
+            _ => Poll::Ready(()),
+        }
+    }
+
+    fn write(&mut self, mut bytes: Bytes) -> StreamResult<()> {
+        let (half, permit) = match self {
+            Self::Open { half, permit } => (half, permit),
+            Self::Failed(_) | Self::Closed => return Err(StreamError::Closed),
+            Self::Busy(_) | Self::Closing(_) => return Err(StreamError::trap("write without a permit")),
+        };
+        if bytes.len() > *permit {
+            return Err(StreamError::trap("write of more bytes than permitted"));
+        }
+        *permit = 0;
+        while !bytes.is_empty() {
+            match half.poll_write_bytes(&mut now(), &mut bytes) {
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => {
+                    *self = Self::Closed;
+                    return Err(stream_error(error));
+                }
+                Poll::Pending => {
+                    if let Self::Open { half, .. } = mem::replace(self, Self::Closed) {
+                        *self = Self::Busy(wasmtime_wasi::runtime::spawn(write_all(half, bytes)));
+                    }
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn write_all(half: SendHalf, mut bytes: Bytes) -> Result<SendHalf, Error> {
+    while !bytes.is_empty() {
+        poll_fn(|cx| half.poll_write_bytes(cx, &mut bytes)).await?;
+    }
+    Ok(half)
+}
+
+#[async_trait]
+impl OutputStream for Writer {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.lock().write(bytes)
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        // Everything written is on its way; a write that is not done holds the next permit back.
+        match &*self.lock() {
+            Write::Failed(error) => Err(stream_error(*error)),
+            Write::Closed => Err(StreamError::Closed),
+            Write::Open { .. } | Write::Busy(_) | Write::Closing(_) => Ok(()),
+        }
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        match self.lock().poll_permit(&mut now()) {
+            Poll::Ready(permit) => permit,
+            Poll::Pending => Ok(0),
+        }
+    }
+
+    /// The guest drops the stream: what it was told is written, is written.
+    async fn cancel(&mut self) {
+        poll_fn(|cx| self.lock().poll_settled(cx)).await;
+    }
+}
+
+#[async_trait]
+impl Pollable for Writer {
+    async fn ready(&mut self) {
+        poll_fn(|cx| self.lock().poll_ready(cx)).await;
+    }
+}
