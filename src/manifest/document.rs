@@ -14,6 +14,11 @@ pub const MAX_MANIFEST_BYTES: usize = 4 << 20;
 /// Documents of one manifest.
 const MAX_DOCUMENTS: usize = 1000;
 
+/// Brackets and braces open at once anywhere in the text. The parser's time and memory grow with the
+/// square of their nesting before it reports it as too deep; real manifests nest a few dozen, and text
+/// inside of a ConfigMap is allowed its share of unbalanced ones.
+const MAX_OPEN_BRACKETS: usize = 10_000;
+
 /// One document with something in it.
 pub(super) struct Document {
     /// Its place in the file, counted from 1 over all documents, empty ones too.
@@ -33,6 +38,10 @@ pub(super) struct Split {
 impl Split {
     fn failed(message: impl Into<String>) -> Self {
         Self { errors: vec![FieldError::new("", message)], ..Self::default() }
+    }
+
+    fn too_many(&mut self) {
+        self.errors.push(FieldError::new("", format!("more than {MAX_DOCUMENTS} documents")));
     }
 
     /// Adds document `number`. False: its syntax is broken and nothing after it can be read.
@@ -105,6 +114,9 @@ fn text(bytes: &[u8]) -> Result<&str, String> {
     if bytes.contains(&0) {
         return Err("this is a binary file, not a manifest: it holds NUL bytes".to_owned());
     }
+    if open_brackets(bytes) > MAX_OPEN_BRACKETS {
+        return Err(format!("nested too deeply: more than {MAX_OPEN_BRACKETS} brackets are open at once"));
+    }
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     std::str::from_utf8(bytes).map_err(|error| {
         let before = &bytes[..error.valid_up_to()];
@@ -117,11 +129,29 @@ fn text(bytes: &[u8]) -> Result<&str, String> {
     })
 }
 
+/// The most `[` and `{` that are open at once, taking every one for syntax.
+fn open_brackets(bytes: &[u8]) -> usize {
+    let (mut open, mut most) = (0usize, 0);
+    for byte in bytes {
+        match byte {
+            b'[' | b'{' => open += 1,
+            b']' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        most = most.max(open);
+    }
+    most
+}
+
 fn split_json(text: &str) -> Option<Split> {
     let mut split = Split::default();
     let mut rest = text;
     let mut number = 0;
-    while !rest.trim_start().is_empty() && number < MAX_DOCUMENTS {
+    while !rest.trim_start().is_empty() {
+        if number == MAX_DOCUMENTS {
+            split.too_many();
+            break;
+        }
         number += 1;
         let mut stream = serde_json::Deserializer::from_str(rest);
         let read = Builder::build(&mut stream);
@@ -148,7 +178,7 @@ fn split_yaml(text: &str) -> Split {
     let mut split = Split::default();
     for (index, document) in serde_yaml::Deserializer::from_str(text).enumerate() {
         if index == MAX_DOCUMENTS {
-            split.errors.push(FieldError::new("", format!("more than {MAX_DOCUMENTS} documents")));
+            split.too_many();
             break;
         }
         // The parser cannot find its way after a fault and would report it for ever.
@@ -167,7 +197,8 @@ fn yaml_fault(text: &str, error: &serde_yaml::Error) -> String {
     if message.contains("recursion limit exceeded") {
         message = message.replace("recursion limit exceeded", "nested too deeply");
     }
-    let Some(location) = error.location() else { return format!("not valid YAML: {message}") };
+    let form = if text.trim_start().starts_with('{') { "YAML or JSON" } else { "YAML" };
+    let Some(location) = error.location() else { return format!("not valid {form}: {message}") };
     if !message.contains(" line ") {
         message.push_str(&format!(" at line {} column {}", location.line(), location.column()));
     }
@@ -175,5 +206,5 @@ fn yaml_fault(text: &str, error: &serde_yaml::Error) -> String {
     if line.chars().take_while(|c| c.is_whitespace()).any(|c| c == '\t') {
         message.push_str("; YAML indents with spaces, this line with a tab");
     }
-    format!("not valid YAML: {message}")
+    format!("not valid {form}: {message}")
 }

@@ -222,6 +222,23 @@ fn aliases_cannot_fill_the_memory() {
     assert!(errors(&string)[0].contains("aliases"), "{:?}", errors(&string));
 }
 
+#[test]
+fn deep_nesting_is_refused_before_it_costs_anything() {
+    for text in ["[".repeat(1 << 20), "{a: ".repeat(1 << 19), "{\"a\":".repeat(1 << 19)] {
+        assert!(errors(&text)[0].starts_with("nested too deeply"), "{:?}", errors(&text));
+    }
+    let script =
+        format!("{POD}---\napiVersion: v1\nkind: ConfigMap\ndata:\n  text: '{}'\n", "[".repeat(5000));
+    assert_eq!(errors(&script), Vec::<String>::new());
+}
+
+#[test]
+fn documents_are_bounded() {
+    for text in ["--- a\n".repeat(2000), "{}".repeat(2000)] {
+        assert!(errors(&text).contains(&"more than 1000 documents".to_owned()));
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 

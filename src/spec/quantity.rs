@@ -16,6 +16,8 @@ const NANOS_PER_MILLI: i128 = 1_000_000;
 const NANO_DIGITS: i64 = 9;
 /// Kubernetes cuts larger quantities off at this number.
 const LARGEST: i128 = i64::MAX as i128 * NANOS_PER_ONE;
+/// The longest quantity, bytes: far beyond what any number within the range needs.
+const MAX_TEXT_BYTES: usize = 256;
 /// Decimal digits of [`LARGEST`].
 const LARGEST_DIGITS: i64 = 28;
 
@@ -28,6 +30,9 @@ pub struct Quantity {
 /// Text that is no quantity.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum QuantityError {
+    /// It has more digits than any quantity needs.
+    #[error("a quantity has at most {MAX_TEXT_BYTES} characters, this one {0}")]
+    TooLong(usize),
     /// It does not begin with a number.
     #[error("{0:?} is not a quantity; write a number with an optional suffix, such as 500m, 2 or 64Mi")]
     NotANumber(String),
@@ -87,6 +92,9 @@ impl FromStr for Quantity {
     type Err = QuantityError;
 
     fn from_str(text: &str) -> Result<Self, QuantityError> {
+        if text.len() > MAX_TEXT_BYTES {
+            return Err(QuantityError::TooLong(text.len()));
+        }
         let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
         let negative = text.starts_with('-');
         let not_a_number = || QuantityError::NotANumber(text.to_owned());
@@ -248,7 +256,9 @@ mod tests {
 
     #[test]
     fn refuses_what_kubernetes_refuses() {
+        let endless = "1".repeat(MAX_TEXT_BYTES + 1);
         for text in [
+            endless.as_str(),
             "",
             ".",
             "-",
