@@ -44,7 +44,6 @@ impl Spinner {
                 self.0.println(format!("compiled {} in {}", path.display(), seconds(duration)));
                 self.0.set_message("");
             }
-            _ => {}
         }
     }
 }

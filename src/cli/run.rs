@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -115,8 +115,12 @@ pub fn run(args: Args, verbose: u8) -> Result<ExitCode, Failure> {
     let what = format!("{}/{}, {} containers", pod.namespace, pod.name, pod.all_containers().count());
     display.step("manifest", what, clock.elapsed());
 
-    for swept in sandbox::sweep(&paths) {
-        display.note(format!("cleaned up after a run that was killed: {swept}"));
+    for swept in sandbox::sweep(&paths)? {
+        let name = swept.name.unwrap_or(swept.uid);
+        display.note(format!("cleaned up after pod {name}, whose run was killed"));
+        for error in swept.errors {
+            display.warning(format!("not removed: {error}; the next run tries again"));
+        }
     }
     let plan = prepare(&args, &paths, pod, &display)?;
     let spec = Arc::clone(&plan.spec);
@@ -258,7 +262,7 @@ fn settle(end: End, sandbox: &mut Sandbox, display: &Display) -> Result<(Option<
             let exit = sandbox.wait().context("cannot wait for the pod process")?;
             let out_of_memory = sandbox.oom_killed();
             let why = if out_of_memory { "the pod's cgroup was out of memory" } else { "it was killed" };
-            display.error(format!("the pod process ended with {exit}: {why}"));
+            display.error(format!("the pod process ended with code {}: {why}", exit.shell_code()));
             let died = status_after_death(status.map(|status| *status), out_of_memory, jiff::Timestamp::now());
             Ok((Some(died), KILLED))
         }

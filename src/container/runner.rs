@@ -18,7 +18,8 @@ use crate::engine::{CommandVersion, Engine, MemoryLimiter, WorldError};
 use crate::image::Image;
 use crate::net::Endpoint;
 use crate::volume::Preopen;
-use crate::wasi::{self, LogOutput, SocketsCtx, SocketsCtxView, SocketsView};
+use crate::wasi::stdio::LogOutput;
+use crate::wasi::{self, SocketsCtx, SocketsCtxView, SocketsView};
 
 /// Why an image cannot be a container of a pod.
 #[derive(Debug, thiserror::Error)]

@@ -9,7 +9,7 @@ use super::node::{Builder, Node};
 
 /// The largest manifest, bytes. The Kubernetes API server takes requests up to 3 MiB, etcd objects up to
 /// 1.5 MiB; what is larger is another file by mistake.
-pub const MAX_MANIFEST_BYTES: usize = 4 << 20;
+pub const MAX_MANIFEST_BYTES: usize = 3 << 20;
 
 /// Documents of one manifest.
 const MAX_DOCUMENTS: usize = 1000;

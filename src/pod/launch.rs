@@ -91,6 +91,7 @@ fn run(plan: Plan, inside: Inside) -> Result<i32, BeginError> {
         addresses: addresses.clone(),
         hostname: spec.hostname.clone(),
         host_aliases: spec.host_aliases.clone(),
+        ..StackConfig::default()
     });
     let (tell, troubles) = mpsc::channel(worker::TROUBLE_QUEUE);
     let logger = Logger::start(LogConfig {

@@ -33,6 +33,16 @@ pub trait LogSink: Clone + Send + Sync + 'static {
     fn write(&self, bytes: Bytes);
 }
 
+impl LogSink for crate::container::log::LogStream {
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<usize> {
+        self.poll_ready(cx)
+    }
+
+    fn write(&self, bytes: Bytes) {
+        self.write(bytes);
+    }
+}
+
 /// Standard output or error of a container, for
 /// [`WasiCtxBuilder::stdout`](wasmtime_wasi::WasiCtxBuilder::stdout) and `stderr`.
 #[derive(Debug, Clone)]
