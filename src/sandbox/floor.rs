@@ -51,7 +51,7 @@ pub fn floor() -> Result<Floor, SandboxError> {
     };
     clock.lap(Step::Cgroup);
     let measured = measure(entry, &mut clock, |clock, pid| {
-        let index = network::create_pair(&mut socket, &link, mac, pid)?;
+        let index = network::create_pair(&mut socket, &link, mac, pid, None)?;
         clock.lap(Step::Link);
         host.configure_host(&mut socket, index, ADDRESS, mac)?;
         clock.lap(Step::Route);

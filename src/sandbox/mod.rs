@@ -15,7 +15,7 @@
 //! ```
 //!
 //! Everything made is named by the pod's uid, so that it can be found again whoever died when: [`Sandbox::remove`],
-//! the roll-back of a failed [`create`] and [`sweep`] are one and the same code, which tolerates that things are
+//! the roll-back of a failed [`create`] and [`sweep()`] are one and the same code, which tolerates that things are
 //! not there.
 //!
 //! Without the privileges the pod gets a user namespace, loopback and no cgroup; [`Sandbox::warnings`] says so.
@@ -244,7 +244,7 @@ impl Sandbox {
         }
     }
 
-    /// The pod's cgroups: one with v2, one for each controller with v1, none without privileges.
+    /// The pod's cgroups: one with v2, one for each controller with v1; those that this machine let us make.
     pub fn cgroups(&self) -> &[PathBuf] {
         &self.holdings.cgroups
     }
@@ -363,6 +363,7 @@ fn build(
         Some(hierarchy) => cgroup::create(hierarchy, config.uid, &config.limits, &mut warnings)?,
         None => Entry::None,
     };
+    holdings.cgroups.retain(|path| path.exists());
     clock.lap(Step::Cgroup);
     config.passed(Step::Cgroup)?;
 
@@ -373,7 +374,7 @@ fn build(
     let mut addresses = Vec::new();
     let mut connected = None;
     if let Some(lan) = &mut lan {
-        let index = network::create_pair(&mut lan.socket, &link, mac, pid)?;
+        let index = network::create_pair(&mut lan.socket, &link, mac, pid, lan.mtu)?;
         clock.lap(Step::Link);
         config.passed(Step::Link)?;
         addresses.push(IpAddr::V4(lan.route(config, holdings, index, mac)?));
@@ -477,6 +478,8 @@ struct Lan {
     network: Ipv4Net,
     taken: HashSet<Ipv4Addr>,
     address: Ipv4Addr,
+    /// Of the host's way out, bytes.
+    mtu: Option<u32>,
 }
 
 impl Lan {
@@ -493,7 +496,8 @@ impl Lan {
         let taken = host.taken();
         let address = Leases::of(config.paths).acquire(network, config.uid, &taken)?;
         holdings.addresses = vec![address];
-        Ok(Self { socket, host, network, taken, address })
+        let mtu = host.uplink.and_then(|uplink| network::mtu(&mut socket, uplink).ok().flatten());
+        Ok(Self { socket, host, network, taken, address, mtu })
     }
 
     /// Routes the pod's address to its link: the leased one, or the next when another set of peapod's directories
