@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use nix::sched::CloneFlags;
 
 use super::cgroup::{self, Entry, Hierarchy, Limits, PIDS};
+use super::create::Clock;
 use super::network;
-use super::{Clock, SandboxError, Step};
+use super::{SandboxError, Step};
 use crate::sys::netlink::Socket;
 use crate::sys::{clone, pidfd};
 
