@@ -28,7 +28,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use peapod::paths::Paths;
 use peapod::sandbox::{self, Config, Inside, Sandbox, SandboxError, Step, cgroup, network};
 use peapod::spec::NetworkMode;
-use peapod::sys::netlink::{Batch, CREATE, EXCLUSIVE, Socket};
+use peapod::sys::netlink::{ACK, Batch, CREATE, EXCLUSIVE, Socket, attributes};
 use peapod::sys::pidfd::{self, Exit};
 use peapod::sys::{nftables, process};
 
@@ -50,6 +50,7 @@ const TESTS: &[Test] = &[
     ("two_pods_use_one_port_and_see_real_addresses", two_pods_use_one_port_and_see_real_addresses),
     ("a_native_process_enters_the_pod", a_native_process_enters_the_pod),
     ("the_outside_sees_the_hosts_address", the_outside_sees_the_hosts_address),
+    ("links_carry_no_more_than_the_way_out", links_carry_no_more_than_the_way_out),
     ("no_network_is_loopback_only", no_network_is_loopback_only),
     ("the_hosts_network_stays_the_hosts", the_hosts_network_stays_the_hosts),
     ("a_host_without_addresses_reaches_its_pods", a_host_without_addresses_reaches_its_pods),
@@ -344,7 +345,10 @@ fn add_route(destination: &str) {
         kind: RouteType::Unicast,
         ..RouteHeader::default()
     };
-    message.attributes = vec![RouteAttribute::Oif(1), RouteAttribute::Destination(destination.addr().into())];
+    message.attributes = vec![RouteAttribute::Oif(1)];
+    if destination.prefix_len() > 0 {
+        message.attributes.push(RouteAttribute::Destination(destination.addr().into()));
+    }
     execute("add a route", RouteNetlinkMessage::NewRoute(message));
 }
 
@@ -497,6 +501,41 @@ fn the_outside_sees_the_hosts_address(world: &World) {
     execute("delete the uplink", RouteNetlinkMessage::DelLink(message));
 }
 
+fn links_carry_no_more_than_the_way_out(world: &World) {
+    let mtu_of_pod = || {
+        let sandbox = world.create(|inside| {
+            say(&inside.control, mtu(network::POD_LINK));
+            until_told(&inside)
+        });
+        let inside = hear(&sandbox.control);
+        remove(sandbox);
+        inside
+    };
+    assert_eq!(mtu_of_pod(), "1500");
+    let mut narrow = LinkMessage::default();
+    narrow.header.index = 1;
+    narrow.attributes = vec![LinkAttribute::Mtu(1400)];
+    execute("narrow lo", RouteNetlinkMessage::SetLink(narrow));
+    add_route("0.0.0.0/0");
+    assert_eq!(mtu_of_pod(), "1400");
+}
+
+/// The MTU of a link of this network namespace.
+fn mtu(link: &str) -> u32 {
+    let index = nix::net::if_::if_nametoindex(link).unwrap();
+    // struct ifinfomsg.
+    let mut request = [0; 16];
+    request[4..8].copy_from_slice(&index.to_ne_bytes());
+    let mut mtu = 0;
+    let mut socket = Socket::route().unwrap();
+    let each = |_, payload: &[u8]| {
+        let mut found = attributes(payload, request.len()).filter(|(kind, _)| *kind == 4);
+        mtu = found.next().map_or(0, |(_, value)| u32::from_ne_bytes(value.try_into().unwrap()));
+    };
+    socket.dump("look at a link", 18, ACK, &request, each).unwrap();
+    mtu
+}
+
 fn no_network_is_loopback_only(world: &World) {
     let uid = fresh_uid();
     let config = Config { network: NetworkMode::None, ..world.config(&uid) };
@@ -632,7 +671,7 @@ fn read_only_cgroups_are_a_warning(world: &World) {
     }
     let sandbox = server_pod(world);
     assert!(sandbox.warnings.iter().all(|line| line.starts_with("no ")), "{:?}", sandbox.warnings);
-    assert!(!sandbox.warnings.is_empty());
+    assert!(!sandbox.warnings.is_empty() && sandbox.cgroups().is_empty());
     assert_eq!(ask_address((address(&sandbox), 8080).into()), HOST.to_string());
     remove(sandbox);
 }

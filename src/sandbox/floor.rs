@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use nix::sched::CloneFlags;
 
 use super::cgroup::{self, Entry, Hierarchy, Limits, PIDS};
+use super::create::Clock;
 use super::network;
-use super::{Clock, SandboxError, Step};
+use super::{SandboxError, Step};
 use crate::sys::netlink::Socket;
 use crate::sys::{clone, pidfd};
 
@@ -51,7 +52,7 @@ pub fn floor() -> Result<Floor, SandboxError> {
     };
     clock.lap(Step::Cgroup);
     let measured = measure(entry, &mut clock, |clock, pid| {
-        let index = network::create_pair(&mut socket, &link, mac, pid)?;
+        let index = network::create_pair(&mut socket, &link, mac, pid, None)?;
         clock.lap(Step::Link);
         host.configure_host(&mut socket, index, ADDRESS, mac)?;
         clock.lap(Step::Route);

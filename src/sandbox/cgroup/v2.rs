@@ -18,9 +18,11 @@ pub(super) fn create(
 ) -> Result<Entry, CgroupError> {
     let made = enable(root).and_then(|()| make_directory(root, uid, enable));
     let made = match made {
-        // Processes in this machine's root cgroup, which is another's leaf: no controllers below it
-        // (the "no internal processes" rule). Such a cgroup still counts and kills.
-        Err(error) if error.source.raw_os_error() == Some(libc::EBUSY) => {
+        // Processes in this machine's root cgroup, which is another's leaf (the "no internal processes" rule),
+        // or real-time processes: no controllers below it. Such a cgroup still counts and kills.
+        Err(error)
+            if matches!(error.source.raw_os_error(), Some(libc::EBUSY | libc::EINVAL | libc::EOPNOTSUPP)) =>
+        {
             make_directory(root, uid, |_| Ok(()))
         }
         made => made,

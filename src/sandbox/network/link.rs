@@ -29,6 +29,10 @@ pub type Mac = [u8; 6];
 const HOST_MAC: Mac = [0x02, 0x70, 0x65, 0x61, 0x00, 0x01];
 /// The index of `lo`, which the kernel makes first.
 const LOOPBACK_INDEX: u32 = 1;
+/// What a link carries unless told otherwise, bytes: Ethernet's.
+const MTU_DEFAULT: u32 = 1500;
+/// What every IPv6 link has to carry (RFC 8200 section 5), bytes: nothing less is believed.
+const MTU_MIN: u32 = 1280;
 /// How long a link may take to become operational; it takes microseconds.
 const UP_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the end of a network namespace may take to remove its links: 20 to 40 ms, more when many end.
@@ -41,8 +45,10 @@ const RTM_GETROUTE: u16 = 26;
 const LINK_HEADER: usize = 16;
 /// Length of `struct rtmsg`, bytes.
 const ROUTE_HEADER: usize = 12;
+const IFLA_MTU: u16 = 4;
 const IFLA_OPERSTATE: u16 = 16;
 const RTA_DST: u16 = 1;
+const RTA_OIF: u16 = 4;
 /// `RTN_LOCAL`.
 const ROUTE_LOCAL: u8 = 2;
 /// `IF_OPER_UP` (RFC 2863 by way of linux/if.h).
@@ -55,6 +61,8 @@ pub(crate) struct HostNetwork {
     pub(crate) routes: Vec<HostRoute>,
     /// Whether the host has an address that a pod can answer to.
     pub(crate) has_address: bool,
+    /// The index of the link that the default route leaves by.
+    pub(crate) uplink: Option<u32>,
 }
 
 impl HostNetwork {
@@ -80,6 +88,10 @@ pub(crate) fn host_network(socket: &mut Socket) -> Result<HostNetwork, NetworkEr
             .find(|(kind, _)| *kind == RTA_DST)
             .and_then(|(_, value)| value.first_chunk::<4>())
             .map_or(Ipv4Addr::UNSPECIFIED, |bytes| Ipv4Addr::from(*bytes));
+        if length == 0 && network.uplink.is_none() {
+            let mut links = attributes(payload, ROUTE_HEADER).filter(|(kind, _)| *kind == RTA_OIF);
+            network.uplink = links.next().and_then(|(_, value)| number(value));
+        }
         if let Ok(destination) = Ipv4Net::new(destination, length) {
             network.routes.push(HostRoute { destination, protocol });
         }
@@ -90,36 +102,38 @@ pub(crate) fn host_network(socket: &mut Socket) -> Result<HostNetwork, NetworkEr
     Ok(network)
 }
 
-/// Makes the link between the host and the network namespace of process `pid`. The host's end is up, the
-/// pod's has to be brought up inside. Returns the host's index.
+/// Makes the link between the host and the network namespace of process `pid`; `mtu` is that of the host's way
+/// out, lest packets be too large for it. The host's end is up, the pod's has to be brought up inside. Returns the
+/// host's index.
 pub(crate) fn create_pair(
     socket: &mut Socket,
     name: &str,
     pod_mac: Mac,
     pid: i32,
+    mtu: Option<u32>,
 ) -> Result<u32, NetworkError> {
-    let mut peer = LinkMessage::default();
-    peer.attributes = vec![
-        LinkAttribute::IfName(POD_LINK.into()),
-        LinkAttribute::Address(pod_mac.into()),
-        LinkAttribute::NetNsPid(pid as u32),
-        // By default a queue for each CPU, on both ends.
-        LinkAttribute::NumTxQueues(1),
-        LinkAttribute::NumRxQueues(1),
-    ];
-    let mut host = LinkMessage::default();
+    let end = |name: &str, mac: Mac| {
+        let mut message = LinkMessage::default();
+        message.attributes = vec![
+            LinkAttribute::IfName(name.into()),
+            LinkAttribute::Address(mac.into()),
+            // By default a queue for each CPU.
+            LinkAttribute::NumTxQueues(1),
+            LinkAttribute::NumRxQueues(1),
+        ];
+        let mtu = mtu.filter(|mtu| (MTU_MIN..MTU_DEFAULT).contains(mtu));
+        message.attributes.extend(mtu.map(LinkAttribute::Mtu));
+        message
+    };
+    let mut peer = end(POD_LINK, pod_mac);
+    peer.attributes.push(LinkAttribute::NetNsPid(pid as u32));
+    let mut host = end(name, HOST_MAC);
     host.header.flags = LinkFlags::Up;
     host.header.change_mask = LinkFlags::Up;
-    host.attributes = vec![
-        LinkAttribute::IfName(name.into()),
-        LinkAttribute::Address(HOST_MAC.into()),
-        LinkAttribute::NumTxQueues(1),
-        LinkAttribute::NumRxQueues(1),
-        LinkAttribute::LinkInfo(vec![
-            LinkInfo::Kind(InfoKind::Veth),
-            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
-        ]),
-    ];
+    host.attributes.push(LinkAttribute::LinkInfo(vec![
+        LinkInfo::Kind(InfoKind::Veth),
+        LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+    ]));
     let mut batch = Batch::default();
     batch.push("make the pod's link", &RouteNetlinkMessage::NewLink(host), CREATE | EXCLUSIVE);
     socket.execute(&batch)?;
@@ -206,16 +220,35 @@ pub(crate) fn wait_up(
 }
 
 fn is_up(socket: &mut Socket, index: u32) -> Result<bool, NetworkError> {
+    let state = link_attribute(socket, index, IFLA_OPERSTATE, |value| value.first().copied())?;
+    Ok(state == Some(OPERATIONAL))
+}
+
+/// The largest packet that a link carries, bytes.
+pub(crate) fn mtu(socket: &mut Socket, index: u32) -> Result<Option<u32>, NetworkError> {
+    link_attribute(socket, index, IFLA_MTU, number)
+}
+
+fn link_attribute<T>(
+    socket: &mut Socket,
+    index: u32,
+    wanted: u16,
+    read: impl Fn(&[u8]) -> Option<T>,
+) -> Result<Option<T>, NetworkError> {
     let mut message = LinkMessage::default();
     message.header.index = index;
     let mut request = vec![0; message.buffer_len()];
     message.emit(&mut request);
-    let mut up = false;
+    let mut found = None;
     socket.dump("look at a link", RTM_GETLINK, ACK, &request, |_, payload| {
-        up |= attributes(payload, LINK_HEADER)
-            .any(|(kind, value)| kind == IFLA_OPERSTATE && value == [OPERATIONAL]);
+        let mut matching = attributes(payload, LINK_HEADER).filter(|(kind, _)| *kind == wanted);
+        found = matching.next().and_then(|(_, value)| read(value));
     })?;
-    Ok(up)
+    Ok(found)
+}
+
+fn number(value: &[u8]) -> Option<u32> {
+    value.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
 }
 
 /// Waits until the end of its namespace has removed link `name`; deletes it when that takes too long.

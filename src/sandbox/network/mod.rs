@@ -23,7 +23,7 @@ use thiserror::Error;
 
 pub use cidr::{HostRoute, choose_cidr};
 pub(super) use link::{
-    HostNetwork, Mac, configure_loopback, configure_pod, create_pair, host_network, wait_gone, wait_up,
+    HostNetwork, Mac, configure_loopback, configure_pod, create_pair, host_network, mtu, wait_gone, wait_up,
 };
 pub(super) use masquerade::{lock_host, masquerade, stop_when_unused};
 
