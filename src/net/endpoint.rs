@@ -84,9 +84,10 @@ impl Shared {
     }
 
     /// # Errors
-    /// [`Error::InvalidState`] once the container no longer listens.
+    /// [`Error::InvalidArgument`] once the container no longer listens (EINVAL: "the socket has been
+    /// shut down", POSIX listen).
     pub(super) fn check_may_listen(&self) -> Result<()> {
-        if self.lock().phase == Phase::Open { Ok(()) } else { Err(Error::InvalidState) }
+        if self.lock().phase == Phase::Open { Ok(()) } else { Err(Error::InvalidArgument) }
     }
 
     pub(super) fn check(&self, request: Request<'_>) -> Result<()> {
@@ -168,8 +169,9 @@ impl Endpoint {
     }
 
     /// Graceful stop: the container's listeners stop listening, give their ports back and fail
-    /// every accept, waiting or to come, with [`Error::InvalidState`] (EINVAL, as `accept(2)` does
-    /// on a socket that no longer listens). Connections, also those just accepted, go on.
+    /// every accept, waiting or to come, with [`Error::InvalidArgument`] (EINVAL, as `accept(2)` on a
+    /// socket that was shut down). Not [`Error::InvalidState`], which wasi-libc answers with `abort`.
+    /// Connections, also those just accepted, go on.
     pub fn stop_listening(&self) {
         for member in self.shared.0.advance(Phase::Stopping) {
             member.stop_listening();

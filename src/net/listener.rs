@@ -127,13 +127,13 @@ impl Listener {
     /// The next connection of either plane, in turns when both have one.
     ///
     /// # Errors
-    /// [`Error::InvalidState`] when the listener was closed; [`Error::TooManySockets`] and the like
-    /// from the kernel. Errors that belong to a single connection are skipped.
+    /// [`Error::InvalidArgument`] when the listener was closed (EINVAL, as `accept(2)` on a socket that
+    /// was shut down); [`Error::TooManySockets`] and the like from the kernel. Errors that belong to a single connection are skipped.
     pub(super) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<Result<Stream>> {
         let mut wakes = Wakes::default();
         match &mut *self.lock() {
             State::Open(open) => open.poll_accept(cx, &mut wakes),
-            State::Closed => Poll::Ready(Err(Error::InvalidState)),
+            State::Closed => Poll::Ready(Err(Error::InvalidArgument)),
         }
     }
 

@@ -246,8 +246,8 @@ impl TcpSocket {
     /// Begins to listen; binds to the wildcard address and a free port first if it must.
     ///
     /// # Errors
-    /// [`Error::InvalidState`] in any other state, or when the container no longer listens; the
-    /// kernel's [`Error::AddressInUse`].
+    /// [`Error::InvalidState`] in any other state; [`Error::InvalidArgument`] when the container no
+    /// longer listens; the kernel's [`Error::AddressInUse`].
     pub fn listen(&self) -> Result<Acceptor> {
         self.inner.endpoint.check_may_listen()?;
         let mut core = self.inner.lock();
@@ -560,11 +560,11 @@ impl Acceptor {
     /// The next connection, with the listener's options.
     ///
     /// # Errors
-    /// [`Error::InvalidState`] when the socket no longer listens, for ever;
+    /// [`Error::InvalidArgument`] when the socket no longer listens, for ever;
     /// [`Error::TooManySockets`] and the like, after which accepting may be tried again.
     pub fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<TcpSocket>> {
         ready!(self.poll_ready(cx));
-        Poll::Ready(self.pending.take().unwrap_or(Err(Error::InvalidState)))
+        Poll::Ready(self.pending.take().unwrap_or(Err(Error::InvalidArgument)))
     }
 
     fn adopt(&self, stream: Stream) -> Result<TcpSocket> {

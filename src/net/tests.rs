@@ -192,14 +192,14 @@ async fn graceful_stop_ends_accepting_and_leaves_connections() {
     tokio::task::yield_now().await;
     a.stop_listening();
     let (result, mut acceptor) = waiting.await.expect("join");
-    assert_eq!(result, Err(Error::InvalidState), "the waiting accept fails");
+    assert_eq!(result, Err(Error::InvalidArgument), "the waiting accept fails");
     assert_eq!(acceptor.poll_ready(&mut now()), Poll::Ready(()), "and the listener is ready for ever");
-    assert_eq!(accept(&mut acceptor).await.map(drop), Err(Error::InvalidState));
+    assert_eq!(accept(&mut acceptor).await.map(drop), Err(Error::InvalidArgument));
 
     assert_eq!(connect(&b, local).await.map(drop), Err(Error::ConnectionRefused));
     assert!(tokio::net::TcpStream::connect(local).await.is_err(), "natives too");
     let again = a.tcp_socket(Family::V4).expect("socket");
-    assert_eq!(again.listen().map(drop), Err(Error::InvalidState));
+    assert_eq!(again.listen().map(drop), Err(Error::InvalidArgument));
     let (_socket, _acceptor, _) = listen_on(&pod.attach("a"), &local.to_string());
     exchange(&client, &server).await;
 }

@@ -45,7 +45,7 @@ impl<T> Accepting<T> {
             }
             match ready!(self.acceptor.poll_accept(cx)) {
                 Ok(socket) => return Poll::Ready(Some(socket)),
-                Err(Error::InvalidState) => return Poll::Ready(None),
+                Err(Error::InvalidArgument) => return Poll::Ready(None),
                 Err(_) => self.rest = Some(Box::pin(tokio::time::sleep(ACCEPT_REST))),
             }
         }

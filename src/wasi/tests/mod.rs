@@ -1,0 +1,216 @@
+//! Real guests on the adapters: programs on `std::net`, each in its own store, on one pod's network.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use wasmtime::component::{Component, Linker, ResourceTable};
+use wasmtime::{Config, Engine, Store};
+use wasmtime_wasi::p2::bindings as wasi_p2;
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use super::stdio::{LogOutput, LogSink};
+use super::*;
+use crate::net::{PlaneConfig, Stack, StackConfig};
+
+struct State {
+    wasi: WasiCtx,
+    sockets: SocketsCtx,
+    table: ResourceTable,
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl SocketsView for State {
+    fn sockets(&mut self) -> SocketsCtxView<'_> {
+        SocketsCtxView { ctx: &mut self.sockets, table: &mut self.table }
+    }
+}
+
+/// What a guest printed.
+#[derive(Clone, Default)]
+struct Output(Arc<(Mutex<Vec<u8>>, Notify)>);
+
+impl LogSink for Output {
+    fn poll_ready(&self, _: &mut Context<'_>) -> Poll<usize> {
+        Poll::Ready(7)
+    }
+
+    fn write(&self, bytes: Bytes) {
+        self.0.0.lock().expect("lock").extend_from_slice(&bytes);
+        self.0.1.notify_waiters();
+    }
+}
+
+impl Output {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.0.lock().expect("lock").clone()).expect("text")
+    }
+
+    /// Waits for a line that begins so, and returns the rest of it.
+    async fn line(&self, prefix: &str) -> String {
+        loop {
+            let changed = self.0.1.notified();
+            let text = self.text();
+            let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+            if let Some(rest) = whole.lines().find_map(|l| l.strip_prefix(prefix)) {
+                return rest.trim().to_owned();
+            }
+            changed.await;
+        }
+    }
+}
+
+struct Guests {
+    engine: Engine,
+    component: Component,
+    linker: Linker<State>,
+}
+
+/// The guest, compiled once per test process.
+fn guests() -> &'static Guests {
+    static GUESTS: OnceLock<Guests> = OnceLock::new();
+    GUESTS.get_or_init(|| {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/wasi/tests/guest.rs");
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let wasm = dir.path().join("guest.wasm");
+        let status = Command::new("rustc")
+            .args(["--edition=2024", "--target=wasm32-wasip2", "-Copt-level=1", "-o"])
+            .arg(&wasm)
+            .arg(source)
+            .status()
+            .expect("run rustc");
+        assert!(status.success(), "rustc failed; is the target there? rustup target add wasm32-wasip2");
+        let mut config = Config::new();
+        config.wasm_component_model_async(true);
+        let engine = Engine::new(&config).expect("engine");
+        let component = Component::from_file(&engine, &wasm).expect("component");
+        let mut linker = Linker::new(&engine);
+        add_to_linker(&mut linker).expect("link");
+        Guests { engine, component, linker }
+    })
+}
+
+/// Runs the guest as a container of the pod; the task ends with the guest.
+fn start(pod: &Arc<Stack>, args: &[&str]) -> (Output, Endpoint, JoinHandle<bool>) {
+    let guests = guests();
+    let output = Output::default();
+    let endpoint = pod.attach(args[0]);
+    let mut wasi = WasiCtx::builder();
+    wasi.arg("guest").args(args).stdout(LogOutput::new(output.clone()));
+    wasi.stderr(LogOutput::new(output.clone()));
+    let sockets = SocketsCtx::new(endpoint.clone());
+    let state = State { wasi: wasi.build(), sockets, table: ResourceTable::new() };
+    let mut store = Store::new(&guests.engine, state);
+    let task = tokio::spawn(async move {
+        let command =
+            wasi_p2::Command::instantiate_async(&mut store, &guests.component, &guests.linker).await;
+        let command = command.expect("instantiate");
+        let result = command.wasi_cli_run().call_run(&mut store).await;
+        eprintln!("guest: {result:?}");
+        matches!(result, Ok(Ok(())))
+    });
+    (output, endpoint, task)
+}
+
+async fn run(pod: &Arc<Stack>, args: &[&str]) -> String {
+    let (output, _endpoint, task) = start(pod, args);
+    assert!(task.await.expect("join"), "{args:?} failed: {}", output.text());
+    output.text()
+}
+
+fn pod(memory: bool) -> Arc<Stack> {
+    let planes = PlaneConfig { memory, ..PlaneConfig::default() };
+    Stack::new(StackConfig { hostname: "web-0".into(), planes, ..StackConfig::default() })
+}
+
+#[tokio::test]
+async fn a_guest_serves_another_in_memory_and_a_native_client() {
+    let pod = pod(true);
+    let (output, endpoint, server) = start(&pod, &["serve", "0.0.0.0:0"]);
+    let listening: SocketAddr = output.line("listening").await.parse().expect("address");
+    let local = format!("127.0.0.1:{}", listening.port());
+
+    let said = run(&pod, &["client", &local]).await;
+    assert!(said.ends_with("same\n"), "{said}");
+    let ephemeral = said.split_whitespace().nth(1).and_then(|a| a.parse::<SocketAddr>().ok());
+    let port = ephemeral.expect("local address").port();
+    assert!(crate::net::ports::EPHEMERAL_PORTS.contains(&port), "the memory plane's range: {port}");
+
+    let mut native = tokio::net::TcpStream::connect(&local).await.expect("connect");
+    native.write_all(b"native").await.expect("write");
+    native.shutdown().await.expect("shutdown");
+    let mut echo = String::new();
+    native.read_to_string(&mut echo).await.expect("read");
+    assert_eq!(echo, "native");
+
+    assert_eq!(run(&pod, &["bind", &local]).await, "AddrInUse\n");
+
+    // Graceful stop: the plain accept loop gets EINVAL and ends.
+    endpoint.stop_listening();
+    assert!(server.await.expect("join"), "{}", output.text());
+    assert_eq!(output.line("stopped:").await, format!("Some({})", WASI_EINVAL));
+    assert_eq!(run(&pod, &["connect", &local]).await, "ConnectionRefused\n");
+    drop(endpoint);
+    assert!(pod.is_idle());
+}
+
+/// EINVAL in WASI's numbering.
+const WASI_EINVAL: i32 = 28;
+
+#[tokio::test]
+async fn guests_on_the_kernel_plane() {
+    let pod = pod(false);
+    let (output, _endpoint, server) = start(&pod, &["serve", "127.0.0.1:0"]);
+    let local = output.line("listening").await;
+    let said = run(&pod, &["client", &local]).await;
+    assert!(said.ends_with("same\n"), "{said}");
+    server.abort();
+}
+
+#[tokio::test]
+async fn a_byte_to_and_fro() {
+    for memory in [true, false] {
+        let pod = pod(memory);
+        let (output, _endpoint, server) = start(&pod, &["pong", "127.0.0.1:0"]);
+        let local = output.line("listening").await;
+        assert_eq!(run(&pod, &["ping", &local]).await, "done\n");
+        assert!(server.await.expect("join"));
+    }
+}
+
+#[tokio::test]
+async fn a_trap_frees_what_the_container_had() {
+    let pod = pod(true);
+    let (output, _endpoint, server) = start(&pod, &["serve", "127.0.0.1:0"]);
+    let local = output.line("listening").await;
+    let (_, endpoint, client) = start(&pod, &["trap", &local]);
+    assert!(!client.await.expect("join"));
+    assert_eq!(endpoint.socket_count(), 0);
+    // The server read the byte and then the end of the stream, and still serves.
+    assert!(run(&pod, &["client", &local]).await.ends_with("same\n"));
+    server.abort();
+}
+
+#[tokio::test]
+async fn udp_and_names() {
+    let pod = pod(true);
+    let (output, _endpoint, server) = start(&pod, &["udp-serve", "127.0.0.1:0"]);
+    let local = output.line("listening").await;
+    assert_eq!(run(&pod, &["udp-client", &local]).await, "datagram\n");
+    assert!(server.await.expect("join"));
+
+    assert!(run(&pod, &["resolve", "localhost"]).await.contains("\"127.0.0.1\""));
+    assert!(run(&pod, &["resolve", "web-0"]).await.contains("\"127.0.0.1\""));
+    assert!(run(&pod, &["resolve", "not a name"]).await.starts_with("error"));
+}
