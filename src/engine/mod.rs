@@ -63,7 +63,7 @@ impl Engine {
     }
 
     /// An engine without a pool, `because` of what is said there.
-    fn on_demand(because: &str) -> Result<Self, EngineError> {
+    pub(crate) fn on_demand(because: &str) -> Result<Self, EngineError> {
         let inner = wasmtime::Engine::new(&config::on_demand())
             .map_err(|error| EngineError::Setup(format!("{error:#}; without the pool because: {because}")))?;
         let warning = format!(
@@ -109,8 +109,6 @@ impl fmt::Debug for Engine {
 mod tests {
     use super::*;
 
-    /// Threads of this process. libtest runs other tests beside this one, so the engine is made in a
-    /// child process of its own by [`making_an_engine_starts_no_thread`].
     #[test]
     fn the_fallback_says_why_and_has_its_own_code() {
         let pooled = Engine::new().unwrap();

@@ -169,3 +169,6 @@ impl Source {
 fn too_large(path: &Path) -> ImageError {
     ImageError::rejected(path, format!("is larger than {} MiB, the most that an image can have", MAX_SOURCE_BYTES >> 20))
 }
+
+#[cfg(test)]
+mod tests;
