@@ -44,7 +44,9 @@ impl fmt::Display for Missing {
         match (&self.offered, version) {
             (None, _) if package.starts_with("wasi:") => write!(f, " (peapod has no {package})"),
             (None, _) => write!(f, " (not part of WASI; compose the component with one that exports it)"),
-            (Some(offered), Some(version)) if same_track(offered, &version) => write!(f, " ({})", self.detail),
+            (Some(offered), Some(version)) if same_track(offered, &version) => {
+                write!(f, " ({})", self.detail)
+            }
             (Some(offered), _) => write!(f, " (peapod has {package} {offered})"),
         }
     }
@@ -144,7 +146,8 @@ fn define<T: 'static>(
 
 /// `wasi:io/poll@0.2.0` → (`wasi:io`, 0.2.0).
 fn split(import: &str) -> (&str, Option<Version>) {
-    let (name, version) = import.split_once('@').map_or((import, None), |(name, v)| (name, Version::parse(v).ok()));
+    let (name, version) =
+        import.split_once('@').map_or((import, None), |(name, v)| (name, Version::parse(v).ok()));
     (name.split('/').next().unwrap_or(name), version)
 }
 
@@ -240,7 +243,8 @@ mod tests {
 
     #[test]
     fn an_item_of_another_type_is_explained() {
-        let error = check_text(r#"(import "wasi:cli/exit@0.2.0" (instance (export "exit" (func (result u8)))))"#);
+        let error =
+            check_text(r#"(import "wasi:cli/exit@0.2.0" (instance (export "exit" (func (result u8)))))"#);
         let text = error.unwrap_err().to_string();
         assert!(text.contains("`exit` has the wrong type"), "{text}");
     }
@@ -260,7 +264,8 @@ mod tests {
         };
         for (package, versions) in OFFERED {
             for version in *versions {
-                let interface = if (*package, version.minor) == ("wasi:sockets", 2) { "tcp" } else { of(package) };
+                let interface =
+                    if (*package, version.minor) == ("wasi:sockets", 2) { "tcp" } else { of(package) };
                 let name = format!("{package}/{interface}@{version}");
                 let taken = linker.root().func_new(&name, |_, _, _, _| Ok(())).is_err();
                 assert!(taken, "{name} is not defined");

@@ -82,7 +82,13 @@ impl MemoryLimiter {
 
     /// One growth of a memory or table whose units are `unit` bytes. `Ok(false)`: it could never have
     /// that size, the guest gets its -1.
-    fn grow(&mut self, current: usize, desired: usize, maximum: Option<usize>, unit: u64) -> wasmtime::Result<bool> {
+    fn grow(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+        unit: u64,
+    ) -> wasmtime::Result<bool> {
         // The previous growth has succeeded, otherwise it had been taken back by now.
         self.peak = self.peak();
         if maximum.is_some_and(|maximum| desired > maximum) {
@@ -96,7 +102,12 @@ impl MemoryLimiter {
 }
 
 impl wasmtime::ResourceLimiter for MemoryLimiter {
-    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         self.grow(current, desired, maximum, 1)
     }
 
@@ -105,7 +116,12 @@ impl wasmtime::ResourceLimiter for MemoryLimiter {
         Ok(())
     }
 
-    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         let maximum = maximum.unwrap_or(usize::MAX).min(config::TABLE_ELEMENTS);
         self.grow(current, desired, Some(maximum), TABLE_ELEMENT_BYTES)
     }
@@ -154,7 +170,8 @@ mod tests {
     /// Runs a component that starts with 1 MiB in each of `memories` memories and grows them for ever.
     fn run_growing(engine: &Engine, limit: Option<u64>, memories: usize) -> (MemoryLimiter, wasmtime::Error) {
         let declared: String = (0..memories).map(|n| format!("(memory $m{n} 16)")).collect();
-        let grown: String = (0..memories).map(|n| format!("(drop (memory.grow $m{n} (i32.const 4)))")).collect();
+        let grown: String =
+            (0..memories).map(|n| format!("(drop (memory.grow $m{n} (i32.const 4)))")).collect();
         let text = format!(
             r#"(component
                 (core module $m {declared} (func (export "grow") (loop {grown} (br 0))))
@@ -192,7 +209,9 @@ mod tests {
         let (limiter, error) = run_growing(&Engine::new().unwrap(), Some(MIB / 2), 1);
         assert_eq!(error.downcast_ref(), Some(&MemoryExceeded { wanted: MIB, limit: MIB / 2 }));
         assert_eq!(limiter.used(), 0);
-        assert!(error.downcast_ref::<MemoryExceeded>().unwrap().to_string().contains("the limit is 512.0 KiB"));
+        assert!(
+            error.downcast_ref::<MemoryExceeded>().unwrap().to_string().contains("the limit is 512.0 KiB")
+        );
     }
 
     #[test]
@@ -203,7 +222,10 @@ mod tests {
         assert!(limiter.memory_growing(4 * mib, 8 * mib, None).unwrap());
         limiter.memory_grow_failed(wasmtime::Error::msg("no pages")).unwrap();
         assert_eq!((limiter.used(), limiter.peak()), (4 * MIB, 4 * MIB));
-        assert!(!limiter.memory_growing(4 * mib, 9 * mib, Some(8 * mib)).unwrap(), "beyond the module's own maximum");
+        assert!(
+            !limiter.memory_growing(4 * mib, 9 * mib, Some(8 * mib)).unwrap(),
+            "beyond the module's own maximum"
+        );
         limiter.memory_grow_failed(wasmtime::Error::msg("beyond the maximum")).unwrap();
         assert_eq!(limiter.used(), 4 * MIB);
         assert_eq!(limiter.exceeded(), None);

@@ -101,7 +101,10 @@ impl Engine {
 
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Engine").field("allocation", &self.allocation).field("warning", &self.warning).finish()
+        f.debug_struct("Engine")
+            .field("allocation", &self.allocation)
+            .field("warning", &self.warning)
+            .finish()
     }
 }
 

@@ -70,7 +70,8 @@ impl Fixture {
 
     /// The one code file in the cache.
     fn code_file(&self) -> PathBuf {
-        let files: Vec<_> = fs::read_dir(self.cache().join("code")).unwrap().map(|e| e.unwrap().path()).collect();
+        let files: Vec<_> =
+            fs::read_dir(self.cache().join("code")).unwrap().map(|e| e.unwrap().path()).collect();
         assert_eq!(files.len(), 1, "{files:?}");
         files.into_iter().next().unwrap()
     }
@@ -267,7 +268,8 @@ fn many_at_once_are_right() {
             });
         }
     });
-    let names: Vec<_> = fs::read_dir(fixture.cache().join("code")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    let names: Vec<_> =
+        fs::read_dir(fixture.cache().join("code")).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(names.len(), 2, "nothing unfinished is left: {names:?}");
 }
 
@@ -278,7 +280,8 @@ fn old_code_is_removed_and_used_code_is_not() {
     fixture.store().load(&reference).unwrap();
     let code = fixture.code_file();
     let long_ago = SystemTime::now() - cache::MAX_AGE - Duration::from_secs(60);
-    let age = |path: &Path| fs::File::options().write(true).open(path).unwrap().set_modified(long_ago).unwrap();
+    let age =
+        |path: &Path| fs::File::options().write(true).open(path).unwrap().set_modified(long_ago).unwrap();
 
     age(&code);
     fixture.store().load(&reference).unwrap();
