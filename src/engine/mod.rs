@@ -124,4 +124,25 @@ mod tests {
         assert_ne!(pooled.code_key(1), pooled.code_key(2));
         assert_eq!(pooled.code_key(1), Engine::new().unwrap().code_key(1));
     }
+
+    #[test]
+    fn a_component_of_an_interpreters_size_fits_the_pool() {
+        let engine = Engine::new().unwrap();
+        let instances: String = (0..60).map(|n| format!("(core instance $i{n} (instantiate $m))")).collect();
+        let text = format!(
+            r#"(component
+                (core module $big (memory 600) (table 150000 funcref) (data (i32.const 30000000) "the end"))
+                (core instance (instantiate $big))
+                (core module $m (memory 1) (table 100 funcref) (func (export "f")))
+                {instances})"#
+        );
+        let binary = wat::parse_str(text).unwrap();
+        let component = wasmtime::component::Component::new(engine.wasmtime(), binary).unwrap();
+        let mut store = wasmtime::Store::new(engine.wasmtime(), MemoryLimiter::new(None));
+        store.limiter(|limiter| limiter);
+        let linker = wasmtime::component::Linker::new(engine.wasmtime());
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(linker.instantiate_async(&mut store, &component)).unwrap();
+        assert_eq!(store.data().used(), (600 + 60) * 65536 + (150_000 + 60 * 100) * 8);
+    }
 }
