@@ -86,7 +86,9 @@ impl World {
         known("wasi:cli/run", &[(2, World::Command02), (3, World::Command03)])
             .or_else(|| known("wasi:http/incoming-handler", &[(2, World::Http02)]))
             .or_else(|| known("wasi:http/handler", &[(3, World::Http03)]))
-            .unwrap_or_else(|| World::Reactor { exports: exports.iter().map(|&name| name.to_owned()).collect() })
+            .unwrap_or_else(|| World::Reactor {
+                exports: exports.iter().map(|&name| name.to_owned()).collect(),
+            })
     }
 
     /// Which kind of program this is.

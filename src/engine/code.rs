@@ -18,7 +18,7 @@ pub fn compile(engine: &Engine, component: &[u8]) -> Result<Vec<u8>, String> {
 
 /// A file with machine code that may be mapped: made by [`compile`] and never changed since.
 ///
-/// The type is a promise of whoever makes one, see [`TrustedCode::new`].
+/// The type is a promise of whoever makes one, see `TrustedCode::new`.
 #[derive(Debug)]
 pub struct TrustedCode(File);
 

@@ -3,7 +3,9 @@
 //! Nearly everything the pool reserves is address space: the kernel hands out a page when it is first
 //! written, and a reservation that was never written costs a fork nothing. What a fork does pay for is
 //! the number of separate mappings, and every fiber stack is two (the stack and its guard page): that
-//! is why [`STACKS`] is small and the others are not.
+//! is why [`STACKS`] is small and the others are not. Measured on a 2-core machine, fork to wait of a
+//! process with such an engine: 81 µs without stacks, 106 µs with 64, 129 µs with 128, 187 µs with 256,
+//! 608 µs with wasmtime's default of 1000. Making the engine takes 0.4 ms and writes 120 KiB.
 
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
 
@@ -45,8 +47,8 @@ pub const TABLE_ELEMENTS: usize = 200_000;
 /// nothing is reserved.
 pub const INSTANCE_STATE_BYTES: usize = 32 << 20;
 
-/// Fiber stacks alive at once in one process: one for every call into a guest that waits. See the
-/// module's header for why it is not larger.
+/// Fiber stacks alive at once in one process: one for every call into a guest that waits; a container
+/// needs one or two. See the module's header for why it is not larger.
 pub const STACKS: u32 = 128;
 
 /// Bytes reserved for each linear memory: all that a 32-bit one can address, so that neither growing

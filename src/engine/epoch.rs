@@ -150,3 +150,61 @@ impl Shared {
         self.parked.store(false, SeqCst);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use wasmtime::component::{Component, Linker};
+
+    use super::*;
+
+    #[test]
+    fn an_endless_loop_gives_others_their_turn() {
+        let engine = Engine::new().unwrap();
+        let text = r#"(component
+            (core module $m (func (export "spin") (loop (br 0))))
+            (core instance $i (instantiate $m))
+            (func (export "spin") (canon lift (core func $i "spin"))))"#;
+        let component = Component::new(engine.wasmtime(), wat::parse_str(text).unwrap()).unwrap();
+        let ticker = EpochTicker::start(&engine).unwrap();
+        let mut store = wasmtime::Store::new(engine.wasmtime(), ());
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_async_yield_and_update(1);
+        let linker = Linker::new(engine.wasmtime());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let instance = linker.instantiate_async(&mut store, &component).await.unwrap();
+            let spin = instance.get_typed_func::<(), ()>(&mut store, "spin").unwrap();
+            let handle = ticker.handle();
+            // On one thread: the timer can only fire if the guest is interrupted, and the loop only
+            // ends by being dropped.
+            tokio::select! {
+                result = handle.run(spin.call_async(&mut store, ())) => panic!("a loop without an end ended: {result:?}"),
+                () = tokio::time::sleep(5 * EPOCH_TICK) => {}
+            }
+        });
+    }
+
+    #[test]
+    fn the_ticker_parks_when_nobody_is_inside_and_wakes_for_whoever_enters() {
+        let shared = Arc::new(Shared::default());
+        let (ticks, ticked) = mpsc::channel();
+        let state = Arc::clone(&shared);
+        let thread = thread::spawn(move || state.run(|| ticks.send(()).unwrap()));
+        let handle = EpochHandle { shared: Arc::clone(&shared), ticker: thread.thread().clone() };
+        for _ in 0..3 {
+            while !shared.parked.load(SeqCst) {
+                thread::yield_now();
+            }
+            while ticked.try_recv().is_ok() {}
+            let inside = handle.enter();
+            ticked.recv().unwrap();
+            ticked.recv().unwrap();
+            drop(inside);
+        }
+        let ticker = EpochTicker { handle, thread: Some(thread) };
+        drop(ticker);
+        assert_eq!(Arc::strong_count(&shared), 1, "the thread is gone");
+    }
+}

@@ -44,7 +44,9 @@ impl fmt::Display for Missing {
         match (&self.offered, version) {
             (None, _) if package.starts_with("wasi:") => write!(f, " (peapod has no {package})"),
             (None, _) => write!(f, " (not part of WASI; compose the component with one that exports it)"),
-            (Some(offered), Some(version)) if same_track(offered, &version) => write!(f, " ({})", self.detail),
+            (Some(offered), Some(version)) if same_track(offered, &version) => {
+                write!(f, " ({})", self.detail)
+            }
             (Some(offered), _) => write!(f, " (peapod has {package} {offered})"),
         }
     }
@@ -144,7 +146,8 @@ fn define<T: 'static>(
 
 /// `wasi:io/poll@0.2.0` → (`wasi:io`, 0.2.0).
 fn split(import: &str) -> (&str, Option<Version>) {
-    let (name, version) = import.split_once('@').map_or((import, None), |(name, v)| (name, Version::parse(v).ok()));
+    let (name, version) =
+        import.split_once('@').map_or((import, None), |(name, v)| (name, Version::parse(v).ok()));
     (name.split('/').next().unwrap_or(name), version)
 }
 
@@ -160,4 +163,113 @@ fn nearest(import: &str) -> Option<Version> {
 /// Whether a release of `offered` may stand for `wanted`, as the component model has it.
 fn same_track(offered: &Version, wanted: &Version) -> bool {
     wanted.pre.is_empty() && (offered.major, offered.minor) == (wanted.major, wanted.minor)
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
+
+    use super::*;
+    use crate::engine::Engine;
+
+    struct Host(WasiCtx, ResourceTable);
+
+    impl WasiView for Host {
+        fn ctx(&mut self) -> WasiCtxView<'_> {
+            WasiCtxView { ctx: &mut self.0, table: &mut self.1 }
+        }
+    }
+
+    fn linker(engine: &Engine) -> Linker<Host> {
+        let mut linker = Linker::new(engine.wasmtime());
+        wasmtime_wasi::p2::add_to_linker_async(&mut linker).unwrap();
+        wasmtime_wasi::p3::add_to_linker(&mut linker).unwrap();
+        linker
+    }
+
+    fn check_text(imports: &str) -> Result<(), ImportsError> {
+        let engine = Engine::new().unwrap();
+        let binary = wat::parse_str(format!("(component {imports})")).unwrap();
+        let component = Component::new(engine.wasmtime(), binary).unwrap();
+        check(&linker(&engine), &component)
+    }
+
+    const EXIT: &str = r#"(export "exit" (func (param "status" (result))))"#;
+
+    #[test]
+    fn what_is_there_is_fine() {
+        assert_eq!(check_text(""), Ok(()));
+        assert_eq!(check_text(&format!(r#"(import "wasi:cli/exit@0.2.0" (instance {EXIT}))"#)), Ok(()));
+        assert_eq!(check_text(&format!(r#"(import "wasi:cli/exit@0.3.0" (instance {EXIT}))"#)), Ok(()));
+    }
+
+    #[test]
+    fn all_that_is_missing_is_named_with_what_is_near() {
+        let error = check_text(&format!(
+            r#"(import "wasi:http/types@0.2.0" (instance $http
+                   (export "fields" (type $fields (sub resource)))
+                   (export "make" (func (result (own $fields))))))
+               (import "wasi:cli/exit@0.2.0" (instance {EXIT}))
+               (import "wasi:cli/exit@0.4.0" (instance {EXIT}))
+               (import "wasi:cli/exit@0.2.99" (instance {EXIT} (export "exit-slowly" (func))))
+               (import "wasi:cli/exit@0.3.0-rc-2025-09-16" (instance {EXIT}))
+               (import "acme:db/query" (instance (export "ask" (func async))))
+               (import "naked" (func))"#
+        ))
+        .unwrap_err();
+        let names: Vec<&str> = error.missing.iter().map(|m| m.import.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                "wasi:http/types@0.2.0",
+                "wasi:cli/exit@0.4.0",
+                "wasi:cli/exit@0.2.99",
+                "wasi:cli/exit@0.3.0-rc-2025-09-16",
+                "acme:db/query",
+                "naked"
+            ]
+        );
+        let text = error.to_string();
+        for words in [
+            "wasi:http/types@0.2.0 (peapod has no wasi:http)",
+            "wasi:cli/exit@0.4.0 (peapod has wasi:cli 0.3.0)",
+            "exit-slowly",
+            "wasi:cli/exit@0.3.0-rc-2025-09-16 (peapod has wasi:cli 0.3.0)",
+            "acme:db/query (not part of WASI",
+        ] {
+            assert!(text.contains(words), "{words} in {text}");
+        }
+    }
+
+    #[test]
+    fn an_item_of_another_type_is_explained() {
+        let error =
+            check_text(r#"(import "wasi:cli/exit@0.2.0" (instance (export "exit" (func (result u8)))))"#);
+        let text = error.unwrap_err().to_string();
+        assert!(text.contains("`exit` has the wrong type"), "{text}");
+    }
+
+    #[test]
+    fn what_is_offered_is_what_the_hosts_define() {
+        let engine = Engine::new().unwrap();
+        let mut linker = linker(&engine);
+        let of = |package| match package {
+            "wasi:cli" => "exit",
+            "wasi:clocks" => "monotonic-clock",
+            "wasi:filesystem" => "preopens",
+            "wasi:io" => "poll",
+            "wasi:random" => "random",
+            "wasi:sockets" => "types",
+            other => panic!("{other} has no interface here"),
+        };
+        for (package, versions) in OFFERED {
+            for version in *versions {
+                let interface =
+                    if (*package, version.minor) == ("wasi:sockets", 2) { "tcp" } else { of(package) };
+                let name = format!("{package}/{interface}@{version}");
+                let taken = linker.root().func_new(&name, |_, _, _, _| Ok(())).is_err();
+                assert!(taken, "{name} is not defined");
+            }
+        }
+    }
 }

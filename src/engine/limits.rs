@@ -54,7 +54,7 @@ impl MemoryLimiter {
 
     /// The most that [`MemoryLimiter::used`] ever was.
     pub fn peak(&self) -> u64 {
-        self.peak
+        self.peak.max(self.used)
     }
 
     /// The growth that ended the container, if one did.
@@ -80,15 +80,17 @@ impl MemoryLimiter {
         self.used = self.used.saturating_sub(std::mem::take(&mut self.last_growth));
     }
 
-    fn settle_peak(&mut self) {
-        self.peak = self.peak.max(self.used);
-    }
-
     /// One growth of a memory or table whose units are `unit` bytes. `Ok(false)`: it could never have
     /// that size, the guest gets its -1.
-    fn grow(&mut self, current: usize, desired: usize, maximum: Option<usize>, unit: u64) -> wasmtime::Result<bool> {
+    fn grow(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+        unit: u64,
+    ) -> wasmtime::Result<bool> {
         // The previous growth has succeeded, otherwise it had been taken back by now.
-        self.settle_peak();
+        self.peak = self.peak();
         if maximum.is_some_and(|maximum| desired > maximum) {
             self.last_growth = 0;
             return Ok(false);
@@ -100,7 +102,12 @@ impl MemoryLimiter {
 }
 
 impl wasmtime::ResourceLimiter for MemoryLimiter {
-    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         self.grow(current, desired, maximum, 1)
     }
 
@@ -109,7 +116,12 @@ impl wasmtime::ResourceLimiter for MemoryLimiter {
         Ok(())
     }
 
-    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
         let maximum = maximum.unwrap_or(usize::MAX).min(config::TABLE_ELEMENTS);
         self.grow(current, desired, Some(maximum), TABLE_ELEMENT_BYTES)
     }
@@ -142,5 +154,90 @@ impl fmt::Display for Bytes {
             n if n >= 1 << 10 => write!(f, "{:.1} KiB", n as f64 / f64::from(1 << 10)),
             n => write!(f, "{n} bytes"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmtime::ResourceLimiter;
+    use wasmtime::component::{Component, Linker};
+
+    use super::*;
+    use crate::engine::Engine;
+
+    const MIB: u64 = 1 << 20;
+
+    /// Runs a component that starts with 1 MiB in each of `memories` memories and grows them for ever.
+    fn run_growing(engine: &Engine, limit: Option<u64>, memories: usize) -> (MemoryLimiter, wasmtime::Error) {
+        let declared: String = (0..memories).map(|n| format!("(memory $m{n} 16)")).collect();
+        let grown: String =
+            (0..memories).map(|n| format!("(drop (memory.grow $m{n} (i32.const 4)))")).collect();
+        let text = format!(
+            r#"(component
+                (core module $m {declared} (func (export "grow") (loop {grown} (br 0))))
+                (core instance $i (instantiate $m))
+                (func (export "grow") (canon lift (core func $i "grow"))))"#
+        );
+        let component = Component::new(engine.wasmtime(), wat::parse_str(text).unwrap()).unwrap();
+        let mut store = wasmtime::Store::new(engine.wasmtime(), MemoryLimiter::new(limit));
+        store.limiter(|limiter| limiter);
+        store.set_epoch_deadline(u64::MAX / 2);
+        let linker = Linker::new(engine.wasmtime());
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let error = runtime.block_on(async {
+            let instance = linker.instantiate_async(&mut store, &component).await?;
+            let grow = instance.get_typed_func::<(), ()>(&mut store, "grow")?;
+            grow.call_async(&mut store, ()).await
+        });
+        (store.into_data(), error.unwrap_err())
+    }
+
+    #[test]
+    fn a_guest_that_grows_for_ever_ends_with_the_reason() {
+        for engine in [Engine::new().unwrap(), Engine::on_demand("a test").unwrap()] {
+            let (limiter, error) = run_growing(&engine, Some(8 * MIB), 2);
+            let exceeded = *error.downcast_ref::<MemoryExceeded>().unwrap_or_else(|| panic!("{error:?}"));
+            assert_eq!(limiter.exceeded(), Some(exceeded));
+            assert_eq!(exceeded.limit, 8 * MIB);
+            assert_eq!(limiter.used(), 8 * MIB, "all that fits was given, to both memories together");
+            assert!(format!("{error:?}").contains("wasm backtrace"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_limit_below_what_a_component_starts_with_is_the_same_reason() {
+        let (limiter, error) = run_growing(&Engine::new().unwrap(), Some(MIB / 2), 1);
+        assert_eq!(error.downcast_ref(), Some(&MemoryExceeded { wanted: MIB, limit: MIB / 2 }));
+        assert_eq!(limiter.used(), 0);
+        assert!(
+            error.downcast_ref::<MemoryExceeded>().unwrap().to_string().contains("the limit is 512.0 KiB")
+        );
+    }
+
+    #[test]
+    fn growth_that_fails_after_all_is_taken_back() {
+        let mut limiter = MemoryLimiter::new(Some(10 * MIB));
+        let mib = MIB as usize;
+        assert!(limiter.memory_growing(0, 4 * mib, None).unwrap());
+        assert!(limiter.memory_growing(4 * mib, 8 * mib, None).unwrap());
+        limiter.memory_grow_failed(wasmtime::Error::msg("no pages")).unwrap();
+        assert_eq!((limiter.used(), limiter.peak()), (4 * MIB, 4 * MIB));
+        assert!(
+            !limiter.memory_growing(4 * mib, 9 * mib, Some(8 * mib)).unwrap(),
+            "beyond the module's own maximum"
+        );
+        limiter.memory_grow_failed(wasmtime::Error::msg("beyond the maximum")).unwrap();
+        assert_eq!(limiter.used(), 4 * MIB);
+        assert_eq!(limiter.exceeded(), None);
+    }
+
+    #[test]
+    fn tables_count_and_are_bounded() {
+        let mut limiter = MemoryLimiter::new(None);
+        assert!(limiter.table_growing(0, 1000, None).unwrap());
+        assert_eq!(limiter.used(), 8000);
+        assert!(!limiter.table_growing(1000, config::TABLE_ELEMENTS + 1, None).unwrap());
+        let mut limiter = MemoryLimiter::new(Some(100));
+        assert!(limiter.table_growing(0, 1000, None).is_err());
     }
 }

@@ -63,7 +63,7 @@ impl Engine {
     }
 
     /// An engine without a pool, `because` of what is said there.
-    fn on_demand(because: &str) -> Result<Self, EngineError> {
+    pub(crate) fn on_demand(because: &str) -> Result<Self, EngineError> {
         let inner = wasmtime::Engine::new(&config::on_demand())
             .map_err(|error| EngineError::Setup(format!("{error:#}; without the pool because: {because}")))?;
         let warning = format!(
@@ -101,7 +101,10 @@ impl Engine {
 
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Engine").field("allocation", &self.allocation).field("warning", &self.warning).finish()
+        f.debug_struct("Engine")
+            .field("allocation", &self.allocation)
+            .field("warning", &self.warning)
+            .finish()
     }
 }
 
@@ -109,8 +112,6 @@ impl fmt::Debug for Engine {
 mod tests {
     use super::*;
 
-    /// Threads of this process. libtest runs other tests beside this one, so the engine is made in a
-    /// child process of its own by [`making_an_engine_starts_no_thread`].
     #[test]
     fn the_fallback_says_why_and_has_its_own_code() {
         let pooled = Engine::new().unwrap();
@@ -122,5 +123,26 @@ mod tests {
         assert_ne!(pooled.code_key(1), on_demand.code_key(1), "the code differs: bounds checks");
         assert_ne!(pooled.code_key(1), pooled.code_key(2));
         assert_eq!(pooled.code_key(1), Engine::new().unwrap().code_key(1));
+    }
+
+    #[test]
+    fn a_component_of_an_interpreters_size_fits_the_pool() {
+        let engine = Engine::new().unwrap();
+        let instances: String = (0..60).map(|n| format!("(core instance $i{n} (instantiate $m))")).collect();
+        let text = format!(
+            r#"(component
+                (core module $big (memory 600) (table 150000 funcref) (data (i32.const 30000000) "the end"))
+                (core instance (instantiate $big))
+                (core module $m (memory 1) (table 100 funcref) (func (export "f")))
+                {instances})"#
+        );
+        let binary = wat::parse_str(text).unwrap();
+        let component = wasmtime::component::Component::new(engine.wasmtime(), binary).unwrap();
+        let mut store = wasmtime::Store::new(engine.wasmtime(), MemoryLimiter::new(None));
+        store.limiter(|limiter| limiter);
+        let linker = wasmtime::component::Linker::new(engine.wasmtime());
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(linker.instantiate_async(&mut store, &component)).unwrap();
+        assert_eq!(store.data().used(), (600 + 60) * 65536 + (150_000 + 60 * 100) * 8);
     }
 }

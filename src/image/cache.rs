@@ -240,7 +240,11 @@ impl CacheDir {
     /// Whether it is time to prune; if so, the next time is [`PRUNE_INTERVAL`] from now.
     pub fn prune_is_due(&self) -> bool {
         const STAMP: &str = "pruned";
-        let last = self.dir.symlink_metadata(STAMP).and_then(|m| m.modified()).map(cap_std::time::SystemTime::into_std);
+        let last = self
+            .dir
+            .symlink_metadata(STAMP)
+            .and_then(|m| m.modified())
+            .map(cap_std::time::SystemTime::into_std);
         let due = last.map_or(true, |last| is_older(last, PRUNE_INTERVAL));
         due && self.write(STAMP, b"").is_ok()
     }
@@ -272,7 +276,8 @@ impl Unfinished<'_> {
         self.file.sync_data().map_err(|error| self.cache.error("write", error))?;
         if let Some(unfinished) = &self.name {
             let dir = &self.cache.dir;
-            dir.rename(unfinished, dir, name).map_err(|error| self.cache.error("rename a file in it", error))?;
+            dir.rename(unfinished, dir, name)
+                .map_err(|error| self.cache.error("rename a file in it", error))?;
         }
         self.name = None;
         Ok(())

@@ -48,7 +48,8 @@ pub fn compile(
     let in_child = || serde_json::to_vec(&work()).unwrap_or_default();
     let mut waiting = || progress(Event::StillCompiling { elapsed: start.elapsed() });
     let verdict = match fork::run_in_child(in_child, &mut waiting) {
-        Ok(answer) => serde_json::from_slice(&answer).map_err(|error| compiler(format!("answered nonsense: {error}")))?,
+        Ok(answer) => serde_json::from_slice(&answer)
+            .map_err(|error| compiler(format!("answered nonsense: {error}")))?,
         Err(ChildError::SeveralThreads) => work(),
         Err(error) => return Err(compiler(error.to_string())),
     };
@@ -64,14 +65,17 @@ pub fn compile(
 
 fn run(engine: &Engine, bytes: &[u8], kind: Kind, mut to: &File) -> Verdict {
     let code = match kind {
-        Kind::Component => code::compile(engine, bytes)
-            .map_err(|error| format!("is not a valid component ({error}); if it is damaged, build or copy it again")),
+        Kind::Component => code::compile(engine, bytes).map_err(|error| {
+            format!("is not a valid component ({error}); if it is damaged, build or copy it again")
+        }),
         Kind::CoreModule => wrap::wrap(bytes).and_then(|component| {
             code::compile(engine, &component).map_err(|error| format!("is not a valid module: {error}"))
         }),
     };
     match code {
-        Ok(code) => to.write_all(&code).map_or_else(|error| Verdict::Unwritten(error.to_string()), |()| Verdict::Done),
+        Ok(code) => {
+            to.write_all(&code).map_or_else(|error| Verdict::Unwritten(error.to_string()), |()| Verdict::Done)
+        }
         Err(reason) => Verdict::Rejected(reason),
     }
 }

@@ -94,8 +94,12 @@ impl ImageError {
             Self::NeedsBuild(_) | Self::Rejected { .. } | Self::World { .. } | Self::Build { .. } => {
                 ErrorKind::CannotRun
             }
-            Self::Read { error, .. } if error.kind() == io::ErrorKind::PermissionDenied => ErrorKind::CannotRun,
-            Self::Read { .. } | Self::Toolchain { .. } | Self::Compiler { .. } | Self::Cache(_) => ErrorKind::Host,
+            Self::Read { error, .. } if error.kind() == io::ErrorKind::PermissionDenied => {
+                ErrorKind::CannotRun
+            }
+            Self::Read { .. } | Self::Toolchain { .. } | Self::Compiler { .. } | Self::Cache(_) => {
+                ErrorKind::Host
+            }
         }
     }
 

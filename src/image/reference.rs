@@ -22,7 +22,9 @@ pub enum ReferenceError {
     #[error("`{0}`: {1} images cannot be fetched yet; name a local file (./app.wasm or file:///…)")]
     Scheme(String, String),
     /// An image of a registry.
-    #[error("`{0}` looks like an image of a registry, which peapod cannot pull yet; for a local file write ./{0}")]
+    #[error(
+        "`{0}` looks like an image of a registry, which peapod cannot pull yet; for a local file write ./{0}"
+    )]
     Registry(String),
     /// A path with a NUL byte in it.
     #[error("must not contain a NUL byte")]
@@ -54,7 +56,8 @@ impl Reference {
         if let Some((scheme, _)) = image.split_once("://") {
             return Err(ReferenceError::Scheme(image.to_owned(), scheme.to_owned()));
         }
-        let local = image.starts_with(['/', '.']) || Path::new(image).extension().is_some_and(|ext| ext == "wasm");
+        let local =
+            image.starts_with(['/', '.']) || Path::new(image).extension().is_some_and(|ext| ext == "wasm");
         if !local {
             return Err(ReferenceError::Registry(image.to_owned()));
         }

@@ -24,7 +24,7 @@ pub fn kind(bytes: &[u8]) -> Result<Kind, String> {
         [] => Err("is empty; build it again".into()),
         [b'\0', b'a', b's', b'm', 1, 0, 0, 0, ..] => Ok(Kind::CoreModule),
         [b'\0', b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => Ok(Kind::Component),
-        [b'\0', b'a', b's', b'm', version @ .., ] if version.len() >= 4 => {
+        [b'\0', b'a', b's', b'm', version @ ..] if version.len() >= 4 => {
             let version = u32::from_le_bytes([version[0], version[1], version[2], version[3]]);
             Err(format!("is WebAssembly of an unknown version ({version:#x}); build it with current tools"))
         }

@@ -110,7 +110,13 @@ impl Store {
         format!("{}-{}.cwasm", digest.hex(), self.key)
     }
 
-    fn image(&self, path: &Path, digest: Digest, component: Component, cache: CacheUse) -> Result<Image, ImageError> {
+    fn image(
+        &self,
+        path: &Path,
+        digest: Digest,
+        component: Component,
+        cache: CacheUse,
+    ) -> Result<Image, ImageError> {
         let world = World::of(&self.engine, &component);
         match world.command() {
             Ok(_) => Ok(Image { component, digest, world, path: path.to_owned(), cache }),
@@ -167,5 +173,11 @@ impl Source {
 }
 
 fn too_large(path: &Path) -> ImageError {
-    ImageError::rejected(path, format!("is larger than {} MiB, the most that an image can have", MAX_SOURCE_BYTES >> 20))
+    ImageError::rejected(
+        path,
+        format!("is larger than {} MiB, the most that an image can have", MAX_SOURCE_BYTES >> 20),
+    )
 }
+
+#[cfg(test)]
+mod tests;

@@ -112,7 +112,10 @@ mod tests {
                 (memory (export "memory") 1)
                 (func (export "_start") (call 0 (i32.const 7))))"#,
         );
-        assert_eq!(crate::image::source::kind(&component.unwrap()), Ok(crate::image::source::Kind::Component));
+        assert_eq!(
+            crate::image::source::kind(&component.unwrap()),
+            Ok(crate::image::source::Kind::Component)
+        );
     }
 
     #[test]
@@ -128,7 +131,8 @@ mod tests {
         let start = r#"(func (export "_start"))"#;
         let error = wrap_text(&format!(r#"(module (import "env" "now" (func)) {start})"#)).unwrap_err();
         assert!(error.contains("env.now"), "{error}");
-        let error = wrap_text(&format!(r#"(module (import "wasi_unstable" "fd_read" (func)) {start})"#)).unwrap_err();
+        let error =
+            wrap_text(&format!(r#"(module (import "wasi_unstable" "fd_read" (func)) {start})"#)).unwrap_err();
         assert!(error.contains("before preview 1"), "{error}");
         let threads = format!(r#"(module (import "env" "memory" (memory 1 2 shared)) {start})"#);
         let error = wrap_text(&threads).unwrap_err();

@@ -51,7 +51,10 @@ pub fn single_threaded() -> io::Result<bool> {
 ///
 /// Without an answer; never for what `work` makes of its task, that is for the answer to tell.
 #[expect(unsafe_code, reason = "fork and _exit")]
-pub fn run_in_child(work: impl FnOnce() -> Vec<u8>, while_waiting: &mut dyn FnMut()) -> Result<Vec<u8>, ChildError> {
+pub fn run_in_child(
+    work: impl FnOnce() -> Vec<u8>,
+    while_waiting: &mut dyn FnMut(),
+) -> Result<Vec<u8>, ChildError> {
     let system = |what| move |errno: Errno| ChildError::System(what, errno.into());
     if !single_threaded().map_err(|error| ChildError::System("read /proc/self/task", error))? {
         return Err(ChildError::SeveralThreads);
@@ -126,7 +129,9 @@ fn wait(child: Pid) -> Result<WaitStatus, Errno> {
 fn conclude(answer: Vec<u8>, status: WaitStatus) -> Result<Vec<u8>, ChildError> {
     match status {
         WaitStatus::Exited(_, 0) => Ok(answer),
-        WaitStatus::Exited(_, PANICKED) => Err(ChildError::Panicked(String::from_utf8_lossy(&answer).into_owned())),
+        WaitStatus::Exited(_, PANICKED) => {
+            Err(ChildError::Panicked(String::from_utf8_lossy(&answer).into_owned()))
+        }
         WaitStatus::Exited(_, code) => Err(ChildError::Exited(code)),
         WaitStatus::Signaled(_, signal, _) => Err(ChildError::Killed(signal)),
         _ => Err(ChildError::Exited(-1)),

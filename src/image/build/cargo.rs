@@ -46,7 +46,10 @@ pub fn build(directory: &Path, progress: Progress<'_>) -> Result<PathBuf, ImageE
         return Err(build_error(directory, failure("cargo build", &output, shown)));
     }
     artifact.find(&package.id, &output.stdout).ok_or_else(|| {
-        build_error(directory, format!("cargo built it but made no .wasm file of {artifact}; see {target}'s documentation"))
+        build_error(
+            directory,
+            format!("cargo built it but made no .wasm file of {artifact}; see {target}'s documentation"),
+        )
     })
 }
 
@@ -104,11 +107,16 @@ impl Metadata {
     fn package_in(&self, directory: &Path) -> Result<&Package, ImageError> {
         let manifest = directory.join("Cargo.toml");
         let manifest = manifest.canonicalize().unwrap_or(manifest);
-        let same = |package: &&Package| package.manifest_path.canonicalize().is_ok_and(|path| path == manifest);
+        let same =
+            |package: &&Package| package.manifest_path.canonicalize().is_ok_and(|path| path == manifest);
         self.packages.iter().find(same).ok_or_else(|| {
-            let members: Vec<_> = self.packages.iter().map(|p| p.manifest_path.parent().unwrap_or(Path::new("/"))).collect();
+            let members: Vec<_> =
+                self.packages.iter().map(|p| p.manifest_path.parent().unwrap_or(Path::new("/"))).collect();
             let members: Vec<_> = members.iter().map(|path| path.display().to_string()).collect();
-            build_error(directory, format!("is a workspace, not a crate; name one of its crates: {}", members.join(", ")))
+            build_error(
+                directory,
+                format!("is a workspace, not a crate; name one of its crates: {}", members.join(", ")),
+            )
         })
     }
 }
@@ -122,7 +130,10 @@ impl Package {
         let known = chosen.as_str().and_then(|chosen| TARGETS.iter().find(|target| **target == chosen));
         known.copied().ok_or_else(|| {
             let targets = TARGETS.join(" or ");
-            build_error(directory, format!("Cargo.toml: package.metadata.peapod.target: {chosen} must be {targets}"))
+            build_error(
+                directory,
+                format!("Cargo.toml: package.metadata.peapod.target: {chosen} must be {targets}"),
+            )
         })
     }
 
@@ -194,7 +205,10 @@ fn ensure_target(directory: &Path, target: &str, progress: Progress<'_>) -> Resu
     match rustup.output() {
         Ok(output) if output.status.success() => Ok(()),
         Ok(output) => {
-            let reason = format!("Rust's target {target} is missing and {}", failure("rustup target add", &output, false));
+            let reason = format!(
+                "Rust's target {target} is missing and {}",
+                failure("rustup target add", &output, false)
+            );
             Err(toolchain_error(directory, reason))
         }
         Err(_) => Err(toolchain_error(
@@ -253,9 +267,10 @@ fn is_of_outer_cargo(variable: &str) -> bool {
 fn run(mut command: Command, name: &str, directory: &Path) -> Result<Output, ImageError> {
     // `output` reads both pipes without a thread: the caller may be the zygote.
     command.output().map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => {
-            toolchain_error(directory, format!("--build needs {name}, which is not installed; get Rust from https://rustup.rs"))
-        }
+        io::ErrorKind::NotFound => toolchain_error(
+            directory,
+            format!("--build needs {name}, which is not installed; get Rust from https://rustup.rs"),
+        ),
         _ => toolchain_error(directory, format!("cannot run {name}: {error}")),
     })
 }
@@ -271,4 +286,33 @@ fn failure(what: &str, output: &Output, shown: bool) -> String {
         message.push_str(String::from_utf8_lossy(words).trim_end());
     }
     message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_an_outer_cargo_left_is_taken_away() {
+        for variable in [
+            "CARGO",
+            "CARGO_MANIFEST_DIR",
+            "CARGO_PKG_NAME",
+            "CARGO_TARGET_DIR",
+            "RUSTFLAGS",
+            "CARGO_BIN_EXE_peapod",
+        ] {
+            assert!(is_of_outer_cargo(variable), "{variable}");
+        }
+        for variable in [
+            "PATH",
+            "CARGO_HOME",
+            "CARGO_NET_OFFLINE",
+            "CARGO_REGISTRIES_X_INDEX",
+            "RUSTUP_TOOLCHAIN",
+            "RUSTUP_HOME",
+        ] {
+            assert!(!is_of_outer_cargo(variable), "{variable}");
+        }
+    }
 }

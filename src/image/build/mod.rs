@@ -32,7 +32,10 @@ impl Recipe {
             let files: Vec<&str> = Self::KNOWN.iter().map(|(file, _)| *file).collect();
             build_error(
                 directory,
-                format!("a directory that peapod cannot build: it has no {}; name the .wasm file", files.join(" or ")),
+                format!(
+                    "a directory that peapod cannot build: it has no {}; name the .wasm file",
+                    files.join(" or ")
+                ),
             )
         })
     }
@@ -69,3 +72,6 @@ fn build_error(directory: &Path, reason: impl Into<String>) -> ImageError {
 fn toolchain_error(directory: &Path, reason: impl Into<String>) -> ImageError {
     ImageError::Toolchain { path: directory.to_owned(), reason: reason.into() }
 }
+
+#[cfg(test)]
+mod tests;
