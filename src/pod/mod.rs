@@ -5,12 +5,14 @@
 //!           (facts)          (pure)       └──────► State::record
 //! ```
 //!
-//! [`time`], [`backoff`], [`state`], [`actions`] and [`status`] are pure: `now` is an argument, and
+//! [`time`], [`event`], [`backoff`], [`state`], [`actions`] and [`status`] are pure: `now` is an argument, and
 //! there is no clock, no I/O and no runtime in them. Every rule of a pod's life can therefore be tested
 //! over any history in microseconds.
 
 pub mod actions;
 pub mod backoff;
+pub mod event;
+mod record;
 pub mod state;
 pub mod status;
 pub mod time;
@@ -19,5 +21,7 @@ pub mod time;
 mod model_tests;
 
 pub use actions::{Action, decide};
-pub use state::{Event, Phase, State, StopCause};
+pub use backoff::BackoffPolicy;
+pub use event::{Event, Phase, StopCause};
+pub use state::State;
 pub use time::Time;

@@ -308,15 +308,13 @@ mod tests {
         let feed = feed();
         let out = feed.stream(Output::Stdout);
         out.write(vec![b'x'; BUFFER_BYTES].into());
-        let wakers: Vec<Waker> =
-            (0..2 * MAX_WAITERS).map(|_| Waker::from(Arc::new(Flag::default()))).collect();
+        let wakers: Vec<Waker> = (0..2 * MAX_WAITERS).map(|_| Waker::from(Arc::new(Flag))).collect();
         for waker in &wakers {
             assert!(out.poll_ready(&mut Context::from_waker(waker)).is_pending());
         }
         assert_eq!(feed.buffer(0).waiters.len(), MAX_WAITERS);
     }
 
-    #[derive(Default)]
     struct Flag;
 
     impl std::task::Wake for Flag {
