@@ -147,15 +147,15 @@ mod tests {
         VolumeSource::HostPath { path: path.into(), kind }
     }
 
-    fn preopens(pod: &Pod, base: &Path, pod_dir: &Path) -> Result<Vec<Preopen>, VolumeError> {
-        Volumes::prepare(pod, base, pod_dir)?.preopens(&pod.containers[0])
+    fn preopens(pod: &Pod, pod_dir: &Path) -> Result<Vec<Preopen>, VolumeError> {
+        Volumes::prepare(pod, pod_dir)?.preopens(&pod.containers[0])
     }
 
     #[test]
     fn an_empty_dir_is_made_where_the_kubelet_has_it_and_all_may_write() {
         let dir = tempfile::tempdir().unwrap();
         let pod = pod(vec![("data", DISK)], vec![at("data", "/a", None), at("data", "/ro", None)]);
-        let preopens = preopens(&pod, Path::new("/"), dir.path()).unwrap();
+        let preopens = preopens(&pod, dir.path()).unwrap();
         let made = dir.path().join("volumes/kubernetes.io~empty-dir/data");
         assert_eq!(fs::metadata(&made).unwrap().permissions().mode() & 0o7777, 0o777);
         preopens[0].dir().write("f", "shared").unwrap();
@@ -166,11 +166,14 @@ mod tests {
     }
 
     #[test]
-    fn a_relative_host_path_starts_at_the_manifest() {
+    fn a_host_path_is_the_directory_itself() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("www")).unwrap();
-        let pod = pod(vec![("www", host("./www", HostPathType::Directory))], vec![at("www", "/www", None)]);
-        let preopens = preopens(&pod, dir.path(), Path::new("/nowhere")).unwrap();
+        let pod = pod(
+            vec![("www", host(dir.path().join("www"), HostPathType::Directory))],
+            vec![at("www", "/www", None)],
+        );
+        let preopens = preopens(&pod, Path::new("/nowhere")).unwrap();
         preopens[0].dir().write("index.html", "hi").unwrap();
         assert!(dir.path().join("www/index.html").exists());
     }
@@ -179,7 +182,7 @@ mod tests {
     fn a_sub_path_is_made_and_a_later_rename_does_not_matter() {
         let dir = tempfile::tempdir().unwrap();
         let pod = pod(vec![("data", DISK)], vec![at("data", "/a", Some("x/y"))]);
-        let preopens = preopens(&pod, Path::new("/"), dir.path()).unwrap();
+        let preopens = preopens(&pod, dir.path()).unwrap();
         let root = dir.path().join("volumes/kubernetes.io~empty-dir/data");
         assert_eq!(fs::metadata(root.join("x/y")).unwrap().permissions().mode() & 0o7777, 0o777);
         fs::rename(root.join("x/y"), root.join("z")).unwrap();
@@ -198,7 +201,7 @@ mod tests {
         for sub_path in ["out", "abs", "out/new", "abs/new"] {
             let volume = ("data", host(dir.path().join("vol"), HostPathType::Any));
             let pod = pod(vec![volume], vec![at("data", "/a", Some(sub_path))]);
-            let text = preopens(&pod, Path::new("/"), dir.path()).unwrap_err().to_string();
+            let text = preopens(&pod, dir.path()).unwrap_err().to_string();
             assert!(
                 text.contains("\"web\"") && text.contains("\"data\"") && text.contains("subPath"),
                 "{text}"
@@ -213,7 +216,7 @@ mod tests {
         fs::write(dir.path().join("conf"), "").unwrap();
         let says = |volume: VolumeSource, sub_path| {
             let pod = pod(vec![("data", volume)], vec![at("data", "/a", sub_path)]);
-            preopens(&pod, Path::new("/"), dir.path()).unwrap_err().to_string()
+            preopens(&pod, dir.path()).unwrap_err().to_string()
         };
         for text in [
             says(host(dir.path().join("conf"), HostPathType::File), None),
@@ -232,7 +235,7 @@ mod tests {
             vec![("sized", memory(Some(1 << 20))), ("free", memory(Some(0)))],
             vec![at("sized", "/s", None), at("free", "/f", None)],
         );
-        let mut volumes = Volumes::prepare(&pod, Path::new("/"), dir.path()).unwrap();
+        let mut volumes = Volumes::prepare(&pod, dir.path()).unwrap();
         assert!(matches!(volumes.preopens(&pod.containers[0]), Err(VolumeError::NotReady { .. })));
         // A mount namespace belongs to a thread; this one's, and all that is mounted in it, ends with it.
         std::thread::scope(|scope| {

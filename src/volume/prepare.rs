@@ -46,13 +46,12 @@ pub(super) enum Prepared {
 }
 
 impl Volumes {
-    /// Makes the emptyDirs of `pod` below `pod_dir`, its state directory, and checks or makes its hostPaths;
-    /// a relative one is taken from `base`, the manifest's directory.
+    /// Makes the emptyDirs of `pod` below `pod_dir`, its state directory, and checks or makes its hostPaths.
     ///
     /// Mounts that cannot work are found here, before anything else of the pod exists. What was made below
     /// `pod_dir` is left to its owner to remove, also after an error.
-    pub fn prepare(pod: &Pod, base: &Path, pod_dir: &Path) -> Result<Self, VolumeError> {
-        let prepared = |volume: &Volume| Ok((volume.name.clone(), prepare(volume, base, pod_dir)?));
+    pub fn prepare(pod: &Pod, pod_dir: &Path) -> Result<Self, VolumeError> {
+        let prepared = |volume: &Volume| Ok((volume.name.clone(), prepare(volume, pod_dir)?));
         let volumes = Self { by_name: pod.volumes.iter().map(prepared).collect::<Result<_, _>>()? };
         pod.all_containers().try_for_each(|container| volumes.refuse_file_mounts(container))?;
         Ok(volumes)
@@ -85,7 +84,7 @@ impl Volumes {
     }
 }
 
-fn prepare(volume: &Volume, base: &Path, pod_dir: &Path) -> Result<Prepared, VolumeError> {
+fn prepare(volume: &Volume, pod_dir: &Path) -> Result<Prepared, VolumeError> {
     let name = &volume.name;
     match &volume.source {
         VolumeSource::EmptyDir { memory, size_limit } => {
@@ -101,13 +100,10 @@ fn prepare(volume: &Volume, base: &Path, pod_dir: &Path) -> Result<Prepared, Vol
                 false => open(name, &path),
             }
         }
-        VolumeSource::HostPath { path, kind } => {
-            let path = base.join(path);
-            match check_or_create(name, &path, *kind)? {
-                Found::Directory => open(name, &path),
-                Found::File => Ok(Prepared::File { path }),
-            }
-        }
+        VolumeSource::HostPath { path, kind } => match check_or_create(name, path, *kind)? {
+            Found::Directory => open(name, path),
+            Found::File => Ok(Prepared::File { path: path.clone() }),
+        },
     }
 }
 
