@@ -6,7 +6,9 @@
 
 use std::time::Duration;
 
-use super::state::{Ending, Phase, Stage, State, has_initialized, is_restarted};
+use super::event::Phase;
+use super::record::{has_initialized, is_restarted};
+use super::state::{Ending, Stage, State};
 use super::time::Time;
 use crate::container::state::{ContainerState, Stopping};
 use crate::spec::{Pod, Role};

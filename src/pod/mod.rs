@@ -7,7 +7,7 @@
 //!     └── control::Report ◄───┼─────── (facts)          (pure)       └─► State::record
 //! ```
 //!
-//! [`time`], [`backoff`], [`state`], [`actions`] and [`status`] are pure: `now` is an argument, and
+//! [`time`], [`event`], [`backoff`], [`state`], [`actions`] and [`status`] are pure: `now` is an argument, and
 //! there is no clock, no I/O and no runtime in them. Every rule of a pod's life can therefore be tested
 //! over any history in microseconds. [`worker`] is the one task that owns the state and acts;
 //! [`control`] is what the two processes say to each other; [`launch`] brings it all together.
@@ -16,7 +16,9 @@ pub mod actions;
 pub mod backoff;
 pub mod control;
 pub mod death;
+pub mod event;
 pub mod launch;
+mod record;
 pub mod state;
 pub mod status;
 pub mod time;
@@ -26,5 +28,7 @@ pub mod worker;
 mod model_tests;
 
 pub use actions::{Action, decide};
-pub use state::{Event, Phase, State, StopCause};
+pub use backoff::BackoffPolicy;
+pub use event::{Event, Phase, StopCause};
+pub use state::State;
 pub use time::Time;

@@ -9,7 +9,9 @@ use proptest::prelude::*;
 
 use super::actions::{Action, MIN_STOP_WINDOW, decide};
 use super::backoff::BackoffPolicy;
-use super::state::{EXIT_TIMED_OUT, Event, Phase, State, StopCause, is_restarted};
+use super::event::{Event, Phase, StopCause};
+use super::record::is_restarted;
+use super::state::{EXIT_TIMED_OUT, State};
 use super::status::{Facts, pod_status};
 use super::time::Time;
 use crate::container::state::{ContainerState, Exit};

@@ -16,93 +16,17 @@
 use std::time::Duration;
 
 use super::actions::{Action, decide};
-use super::backoff::{Backoff, BackoffPolicy};
+use super::backoff::BackoffPolicy;
+use super::event::{Event, Phase, StopCause};
+use super::record::{ContainerRecord, has_initialized, is_ready, is_restarted};
 use super::time::Time;
-use crate::container::state::{
-    ContainerState, Exit, ExitReason, START_ERROR_EXIT_CODE, Stopping, Termination,
-};
-use crate::spec::{Container, Pod, RestartPolicy, Role};
+use crate::container::state::{ContainerState, Exit, ExitReason, START_ERROR_EXIT_CODE, Stopping};
+use crate::spec::{Container, Pod, Role};
 
 /// Exit code of `peapod run` for a pod that ran out of time, as timeout(1) has it.
 pub const EXIT_TIMED_OUT: u8 = 124;
 /// Exit code of `peapod run` for a pod that failed without a container to blame.
 pub const EXIT_FAILED: u8 = 1;
-
-/// Something that happened to the pod.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// Namespaces, cgroup, network and volumes are there: containers may start.
-    SandboxReady,
-    /// A container's code began to run.
-    ContainerStarted {
-        /// The container.
-        name: String,
-    },
-    /// A container ended.
-    ContainerExited {
-        /// The container.
-        name: String,
-        /// How.
-        exit: Exit,
-    },
-    /// A container that was ordered to start could not.
-    ContainerFailedToStart {
-        /// The container.
-        name: String,
-        /// One CamelCase word, such as `StartError`.
-        reason: String,
-        /// What went wrong, for a human.
-        message: String,
-    },
-    /// The pod shall end; its containers have `grace` to do so.
-    StopRequested {
-        /// Who wants it.
-        cause: StopCause,
-        /// From now to the kill.
-        grace: Duration,
-    },
-    /// The pod shall end at once.
-    KillRequested {
-        /// Who wants it.
-        cause: StopCause,
-    },
-    /// Nothing but time has passed: the answer to [`Action::WakeAt`].
-    Tick,
-}
-
-/// Who asked a pod to end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StopCause {
-    /// This signal came (`SIGINT` is 2, `SIGTERM` 15).
-    Signal(u8),
-    /// The time given with `--timeout` is over.
-    Timeout,
-}
-
-/// `status.phase`. Only ever grows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
-    /// Not every main container has been started yet.
-    Pending,
-    /// Every main container has been started.
-    Running,
-    /// All main containers ended with 0.
-    Succeeded,
-    /// It ended otherwise.
-    Failed,
-}
-
-impl Phase {
-    /// The word on the wire.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "Pending",
-            Self::Running => "Running",
-            Self::Succeeded => "Succeeded",
-            Self::Failed => "Failed",
-        }
-    }
-}
 
 /// Everything known of one pod. Its containers are those of the [`Pod`] it was made from, in the order of
 /// [`Pod::all_containers`]; every method that takes a `pod` wants that same one.
@@ -150,40 +74,6 @@ pub(super) enum Cause {
     Stopped(StopCause),
 }
 
-/// One container of the pod, over all its runs.
-#[derive(Debug, Clone)]
-pub(super) struct ContainerRecord {
-    pub state: ContainerState,
-    /// How often it was started again.
-    pub restarts: u32,
-    /// The end of the run before this one.
-    pub previous: Option<Termination>,
-    pub backoff: Backoff,
-}
-
-impl ContainerRecord {
-    /// Whether a start was ever ordered.
-    pub(super) fn has_begun(&self) -> bool {
-        self.state != ContainerState::Waiting
-    }
-
-    /// Whether a run of it ever came to be, or ended in the attempt.
-    pub(super) fn has_run(&self) -> bool {
-        self.restarts > 0
-            || matches!(self.state, ContainerState::Running { .. } | ContainerState::Terminated(_))
-    }
-
-    /// The end of its latest ended run.
-    pub(super) fn last_termination(&self) -> Option<&Termination> {
-        self.state.termination().or(self.previous.as_ref())
-    }
-
-    /// Whether it is an ended run with code 0.
-    pub(super) fn has_succeeded(&self) -> bool {
-        self.state.termination().is_some_and(|t| t.exit.code == 0)
-    }
-}
-
 /// The conditions of the status that change, each with its last change.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Conditions {
@@ -211,17 +101,11 @@ impl Condition {
 impl State {
     /// A pod that was accepted at `now`; its containers wait for [`Event::SandboxReady`].
     pub fn new(pod: &Pod, backoff: BackoffPolicy, now: Time) -> Self {
-        let record = |_| ContainerRecord {
-            state: ContainerState::Waiting,
-            restarts: 0,
-            previous: None,
-            backoff: Backoff::new(backoff),
-        };
         let condition = Condition { holds: false, since: now };
         let mut state = Self {
             accepted_at: now,
             sandbox_ready: false,
-            containers: pod.all_containers().map(record).collect(),
+            containers: pod.all_containers().map(|_| ContainerRecord::new(backoff)).collect(),
             stage: Stage::Active,
             conditions: Conditions {
                 ready_to_start: condition,
@@ -371,10 +255,10 @@ impl State {
 
     /// The phase in which the pod ends, given that nothing lives any more.
     pub(super) fn final_phase(&self, pod: &Pod) -> Phase {
-        let failed_by_cause = match self.stage {
-            Stage::Ending(Ending { cause: Cause::DeadlineExceeded | Cause::InitFailed(_), .. }) => true,
-            _ => false,
-        };
+        let failed_by_cause = matches!(
+            self.stage,
+            Stage::Ending(Ending { cause: Cause::DeadlineExceeded | Cause::InitFailed(_), .. })
+        );
         if !failed_by_cause && self.mains(pod).all(ContainerRecord::has_succeeded) {
             Phase::Succeeded
         } else {
@@ -456,39 +340,6 @@ impl State {
         self.conditions.initialized.set(initialized, now);
         self.conditions.containers_ready.set(containers_ready, now);
         self.conditions.ready.set(containers_ready, now);
-    }
-}
-
-/// Whether a container that ended like this is started again, as long as the pod is active
-/// (`ShouldContainerBeRestarted` in `pkg/kubelet/container/helpers.go`, and
-/// `computeInitContainerActions` in `pkg/kubelet/kuberuntime/kuberuntime_container.go`).
-pub(super) fn is_restarted(pod: &Pod, spec: &Container, exit: &Exit) -> bool {
-    let policy = spec.restart_policy.unwrap_or(pod.restart_policy);
-    match spec.role {
-        Role::Sidecar => true,
-        Role::Init => exit.code != 0 && policy != RestartPolicy::Never,
-        Role::Main => match policy {
-            RestartPolicy::Always => true,
-            RestartPolicy::OnFailure => exit.code != 0,
-            RestartPolicy::Never => false,
-        },
-    }
-}
-
-/// Whether an init container has done its part: it succeeded, or, as a sidecar, it runs.
-pub(super) fn has_initialized(spec: &Container, record: &ContainerRecord) -> bool {
-    match spec.role {
-        Role::Sidecar => record.state.is_running(),
-        _ => record.has_succeeded(),
-    }
-}
-
-/// `ready` of a container's status. Without probes a container is ready while it runs, and an init
-/// container once it has succeeded.
-pub(super) fn is_ready(spec: &Container, record: &ContainerRecord) -> bool {
-    match spec.role {
-        Role::Init => record.has_succeeded(),
-        Role::Sidecar | Role::Main => record.state.is_running(),
     }
 }
 

@@ -11,9 +11,9 @@ use k8s_openapi::api::core::v1 as wire;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time as WireTime;
 use k8s_openapi::jiff::Timestamp;
 
-use super::state::{
-    Cause, Condition, ContainerRecord, Phase, Stage, State, has_initialized, is_ready, is_restarted,
-};
+use super::event::Phase;
+use super::record::{ContainerRecord, has_initialized, is_ready, is_restarted};
+use super::state::{Cause, Condition, Stage, State};
 use crate::container::state::{ContainerState, Termination};
 use crate::spec::{Container, Pod, Role};
 
@@ -196,8 +196,8 @@ mod tests {
 
     use super::*;
     use crate::container::state::Exit;
+    use crate::pod::event::{Event, StopCause};
     use crate::pod::model_tests::{at, pod, run_to_start};
-    use crate::pod::state::{Event, StopCause};
     use crate::spec::RestartPolicy;
 
     fn facts() -> Facts {

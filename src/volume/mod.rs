@@ -1,1 +1,20 @@
-//! volume
+//! Volumes of a pod: from the specification to the directories that its containers open.
+//!
+//! ```text
+//! supervisor: Volumes::prepare ── fork ──► pod process: mount_memory ──► preopens, for each container
+//!  emptyDir made, hostPath checked          tmpfs, in its own mount       subPath resolved, a directory
+//!  and opened                               namespace, opened             handle for each mount
+//! ```
+//!
+//! Every volume is opened once and only ever reached through that handle, so that nobody who renames or
+//! links things on the host meanwhile can send a container elsewhere. Directories made here are in the
+//! pod's state directory and go with it.
+
+mod error;
+mod host_path;
+mod preopen;
+mod prepare;
+
+pub use error::VolumeError;
+pub use preopen::Preopen;
+pub use prepare::Volumes;

@@ -1,0 +1,87 @@
+//! What can be wrong with a volume.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+/// Why a volume cannot be made or mounted. Every message names the volume and the path.
+#[derive(Debug, Error)]
+pub enum VolumeError {
+    /// The operating system refused.
+    #[error("volume {volume:?}: cannot {operation} {}: {source}", path.display())]
+    Io {
+        /// The volume.
+        volume: String,
+        /// What was tried.
+        operation: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// A `hostPath` is not there.
+    #[error(
+        "volume {volume:?}: hostPath {} does not exist: create it, or set type: DirectoryOrCreate",
+        path.display()
+    )]
+    Missing {
+        /// The volume.
+        volume: String,
+        /// The path on the host.
+        path: PathBuf,
+    },
+    /// A `hostPath` is something else than its `type` says.
+    #[error("volume {volume:?}: hostPath {} is not a {expected}, as its type asks", path.display())]
+    WrongType {
+        /// The volume.
+        volume: String,
+        /// The path on the host.
+        path: PathBuf,
+        /// `directory` or `file`.
+        expected: &'static str,
+    },
+    /// A mount of a single file.
+    #[error(
+        "container {container:?} mounts volume {volume:?} at {mount_path}: {} is a file, and a WebAssembly \
+         component can be given directories only: mount the directory that holds it",
+        path.display()
+    )]
+    FileMount {
+        /// The container.
+        container: String,
+        /// The volume.
+        volume: String,
+        /// `mountPath`.
+        mount_path: String,
+        /// The file.
+        path: PathBuf,
+    },
+    /// A `subPath` that cannot be made or opened beneath its volume.
+    #[error(
+        "container {container:?} mounts volume {volume:?} at {mount_path}: cannot open subPath {}: {source}",
+        sub_path.display()
+    )]
+    SubPath {
+        /// The container.
+        container: String,
+        /// The volume.
+        volume: String,
+        /// `mountPath`.
+        mount_path: String,
+        /// `subPath`.
+        sub_path: PathBuf,
+        /// The system's answer; a way out of the volume is refused as `PermissionDenied`.
+        source: io::Error,
+    },
+    /// A mount of a volume that is not there or not mounted yet.
+    #[error("container {container:?} mounts volume {volume:?} at {mount_path}: the volume is not ready")]
+    NotReady {
+        /// The container.
+        container: String,
+        /// The volume.
+        volume: String,
+        /// `mountPath`.
+        mount_path: String,
+    },
+}

@@ -1,0 +1,261 @@
+//! What a container is given of the pod's volumes.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+
+use cap_std::fs::Dir;
+
+use super::VolumeError;
+use super::prepare::{Prepared, Volumes};
+use crate::spec::{Container, Mount};
+
+/// One directory that a container can open.
+#[derive(Debug)]
+pub struct Preopen {
+    /// Where the container sees it: `mountPath`.
+    pub guest_path: String,
+    /// Whether writes are refused.
+    pub read_only: bool,
+    dir: Dir,
+}
+
+impl Preopen {
+    /// A path to open the directory again by. It leads to the directory that was resolved, whatever has
+    /// been renamed or linked since; it is good for as long as this value lives, in this process, where
+    /// `/proc` is mounted (proc_pid_fd(5)).
+    pub fn host_path(&self) -> PathBuf {
+        format!("/proc/self/fd/{}", self.dir.as_raw_fd()).into()
+    }
+
+    /// The directory itself.
+    pub fn dir(&self) -> &Dir {
+        &self.dir
+    }
+}
+
+impl Volumes {
+    /// The directories for the mounts of `container`, in their order. A `subPath` that is missing is made,
+    /// with the volume's permissions, as the kubelet does; it is resolved beneath its volume, and a symlink that leads out is refused.
+    ///
+    /// For every start of the container anew: volumes change between runs.
+    pub fn preopens(&self, container: &Container) -> Result<Vec<Preopen>, VolumeError> {
+        container.mounts.iter().map(|mount| self.preopen(container, mount)).collect()
+    }
+
+    fn preopen(&self, container: &Container, mount: &Mount) -> Result<Preopen, VolumeError> {
+        let (container, volume, mount_path) =
+            (container.name.clone(), mount.volume.clone(), mount.path.clone());
+        let (path, dir) = match self.by_name.get(&mount.volume) {
+            Some(Prepared::Open { path, dir }) => (path, dir),
+            Some(Prepared::File { path }) => {
+                return Err(VolumeError::FileMount { container, volume, mount_path, path: path.clone() });
+            }
+            Some(Prepared::Memory { .. }) | None => {
+                return Err(VolumeError::NotReady { container, volume, mount_path });
+            }
+        };
+        let opened = match &mount.sub_path {
+            None => dir.try_clone(),
+            Some(sub_path) => open_beneath(dir, sub_path),
+        };
+        match opened {
+            Ok(dir) => Ok(Preopen { guest_path: mount.path.clone(), read_only: mount.read_only, dir }),
+            Err(source) => {
+                let sub_path = mount.sub_path.clone().unwrap_or_default();
+                Err(match source.kind() {
+                    io::ErrorKind::NotADirectory => {
+                        let path = path.join(sub_path);
+                        VolumeError::FileMount { container, volume, mount_path, path }
+                    }
+                    _ => VolumeError::SubPath { container, volume, mount_path, sub_path, source },
+                })
+            }
+        }
+    }
+}
+
+fn open_beneath(dir: &Dir, sub_path: &Path) -> io::Result<Dir> {
+    match dir.open_dir(sub_path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            dir.create_dir_all(sub_path)?;
+            dir.set_permissions(sub_path, dir.dir_metadata()?.permissions())?;
+            dir.open_dir(sub_path)
+        }
+        opened => opened,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::path::Path;
+
+    use nix::mount::{MsFlags, mount};
+    use nix::sched::{CloneFlags, unshare};
+
+    use super::*;
+    use crate::image::Reference;
+    use crate::spec::{HostPathType, NetworkMode, Pod, Resources, RestartPolicy, Role, Volume, VolumeSource};
+
+    fn pod(volumes: Vec<(&str, VolumeSource)>, mounts: Vec<Mount>) -> Pod {
+        let volume = |(name, source): (&str, VolumeSource)| Volume { name: name.to_owned(), source };
+        Pod {
+            name: "p".into(),
+            namespace: "default".into(),
+            uid: "u".into(),
+            labels: Default::default(),
+            annotations: Default::default(),
+            hostname: "p".into(),
+            restart_policy: RestartPolicy::Always,
+            termination_grace: Default::default(),
+            active_deadline: None,
+            network: NetworkMode::None,
+            host_aliases: vec![],
+            init_containers: vec![],
+            containers: vec![Container {
+                name: "web".into(),
+                role: Role::Main,
+                restart_policy: None,
+                image_name: "./web.wasm".into(),
+                image: Reference::Local("/web.wasm".into()),
+                command: vec![],
+                args: vec![],
+                env: vec![],
+                working_dir: None,
+                mounts,
+                ports: vec![],
+                resources: Resources::default(),
+            }],
+            volumes: volumes.into_iter().map(volume).collect(),
+        }
+    }
+
+    fn at(volume: &str, path: &str, sub_path: Option<&str>) -> Mount {
+        Mount {
+            volume: volume.into(),
+            path: path.into(),
+            sub_path: sub_path.map(PathBuf::from),
+            read_only: path.ends_with("ro"),
+        }
+    }
+
+    const DISK: VolumeSource = VolumeSource::EmptyDir { memory: false, size_limit: None };
+
+    fn host(path: impl Into<PathBuf>, kind: HostPathType) -> VolumeSource {
+        VolumeSource::HostPath { path: path.into(), kind }
+    }
+
+    fn preopens(pod: &Pod, pod_dir: &Path) -> Result<Vec<Preopen>, VolumeError> {
+        Volumes::prepare(pod, pod_dir)?.preopens(&pod.containers[0])
+    }
+
+    #[test]
+    fn an_empty_dir_is_made_where_the_kubelet_has_it_and_all_may_write() {
+        let dir = tempfile::tempdir().unwrap();
+        let pod = pod(vec![("data", DISK)], vec![at("data", "/a", None), at("data", "/ro", None)]);
+        let preopens = preopens(&pod, dir.path()).unwrap();
+        let made = dir.path().join("volumes/kubernetes.io~empty-dir/data");
+        assert_eq!(fs::metadata(&made).unwrap().permissions().mode() & 0o7777, 0o777);
+        preopens[0].dir().write("f", "shared").unwrap();
+        assert_eq!(fs::read_to_string(made.join("f")).unwrap(), "shared");
+        assert_eq!(fs::read_to_string(preopens[1].host_path().join("f")).unwrap(), "shared");
+        assert_eq!((preopens[0].guest_path.as_str(), preopens[0].read_only), ("/a", false));
+        assert_eq!((preopens[1].guest_path.as_str(), preopens[1].read_only), ("/ro", true));
+    }
+
+    #[test]
+    fn a_host_path_is_the_directory_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("www")).unwrap();
+        let pod = pod(
+            vec![("www", host(dir.path().join("www"), HostPathType::Directory))],
+            vec![at("www", "/www", None)],
+        );
+        let preopens = preopens(&pod, Path::new("/nowhere")).unwrap();
+        preopens[0].dir().write("index.html", "hi").unwrap();
+        assert!(dir.path().join("www/index.html").exists());
+    }
+
+    #[test]
+    fn a_sub_path_is_made_and_a_later_rename_does_not_matter() {
+        let dir = tempfile::tempdir().unwrap();
+        let pod = pod(vec![("data", DISK)], vec![at("data", "/a", Some("x/y"))]);
+        let preopens = preopens(&pod, dir.path()).unwrap();
+        let root = dir.path().join("volumes/kubernetes.io~empty-dir/data");
+        assert_eq!(fs::metadata(root.join("x/y")).unwrap().permissions().mode() & 0o7777, 0o777);
+        fs::rename(root.join("x/y"), root.join("z")).unwrap();
+        symlink("/etc", root.join("x/y")).unwrap();
+        fs::write(preopens[0].host_path().join("f"), "").unwrap();
+        assert!(root.join("z/f").exists());
+    }
+
+    #[test]
+    fn a_sub_path_cannot_leave_its_volume() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("vol")).unwrap();
+        fs::create_dir(dir.path().join("secret")).unwrap();
+        symlink("../secret", dir.path().join("vol/out")).unwrap();
+        symlink("/etc", dir.path().join("vol/abs")).unwrap();
+        for sub_path in ["out", "abs", "out/new", "abs/new"] {
+            let volume = ("data", host(dir.path().join("vol"), HostPathType::Any));
+            let pod = pod(vec![volume], vec![at("data", "/a", Some(sub_path))]);
+            let text = preopens(&pod, dir.path()).unwrap_err().to_string();
+            assert!(
+                text.contains("\"web\"") && text.contains("\"data\"") && text.contains("subPath"),
+                "{text}"
+            );
+        }
+        assert_eq!(fs::read_dir(dir.path().join("secret")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_file_is_refused_with_the_way_out() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("conf"), "").unwrap();
+        let says = |volume: VolumeSource, sub_path| {
+            let pod = pod(vec![("data", volume)], vec![at("data", "/a", sub_path)]);
+            preopens(&pod, dir.path()).unwrap_err().to_string()
+        };
+        for text in [
+            says(host(dir.path().join("conf"), HostPathType::File), None),
+            says(host(dir.path().join("conf"), HostPathType::Any), None),
+            says(host(dir.path(), HostPathType::Any), Some("conf")),
+        ] {
+            assert!(text.contains("conf is a file") && text.contains("mount the directory"), "{text}");
+        }
+    }
+
+    #[test]
+    fn memory_is_a_tmpfs_of_its_size_in_the_mount_namespace_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let memory = |size_limit| VolumeSource::EmptyDir { memory: true, size_limit };
+        let pod = pod(
+            vec![("sized", memory(Some(1 << 20))), ("free", memory(Some(0)))],
+            vec![at("sized", "/s", None), at("free", "/f", None)],
+        );
+        let mut volumes = Volumes::prepare(&pod, dir.path()).unwrap();
+        assert!(matches!(volumes.preopens(&pod.containers[0]), Err(VolumeError::NotReady { .. })));
+        // A mount namespace belongs to a thread; this one's, and all that is mounted in it, ends with it.
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS).expect("this test needs root");
+                mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
+                    .unwrap();
+                volumes.mount_memory().unwrap();
+                let preopens = volumes.preopens(&pod.containers[0]).unwrap();
+                let stat = nix::sys::statfs::fstatfs(preopens[0].dir()).unwrap();
+                assert_eq!(stat.filesystem_type(), nix::sys::statfs::TMPFS_MAGIC);
+                assert_eq!(stat.blocks() * stat.block_size() as u64, 1 << 20);
+                preopens[0].dir().write("fits", vec![0; 1 << 19]).unwrap();
+                let full = preopens[0].dir().write("too-much", vec![0; 1 << 20]).unwrap_err();
+                assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+                let free = nix::sys::statfs::fstatfs(preopens[1].dir()).unwrap();
+                assert!(free.blocks() * free.block_size() as u64 > 1 << 20);
+            });
+        });
+        let outside = dir.path().join("volumes/kubernetes.io~empty-dir/sized");
+        assert_eq!(fs::read_dir(outside).unwrap().count(), 0, "seen in that namespace only");
+    }
+}

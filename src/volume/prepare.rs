@@ -1,0 +1,126 @@
+//! Making a pod's volumes.
+
+use std::collections::BTreeMap;
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use cap_std::ambient_authority;
+use cap_std::fs::Dir;
+use nix::mount::{MsFlags, mount};
+
+use super::VolumeError;
+use super::host_path::{Found, check_or_create};
+use crate::spec::{Container, Pod, Volume, VolumeSource};
+
+/// Permissions of an emptyDir, as the kubelet gives (`perm` in `pkg/volume/emptydir/empty_dir.go`): every
+/// container may write, whatever its user. The pod's own directory keeps others out.
+const EMPTY_DIR_MODE: u32 = 0o777;
+
+/// Where a pod's emptyDirs are below its state directory, as the kubelet has them.
+const EMPTY_DIRS: &str = "volumes/kubernetes.io~empty-dir";
+
+/// The volumes of one pod.
+#[derive(Debug)]
+pub struct Volumes {
+    pub(super) by_name: BTreeMap<String, Prepared>,
+}
+
+/// How far a volume is.
+#[derive(Debug)]
+pub(super) enum Prepared {
+    /// A directory that containers can be given.
+    Open {
+        path: PathBuf,
+        dir: Dir,
+    },
+    /// A directory that is still to be covered by a tmpfs of this size in bytes.
+    Memory {
+        path: PathBuf,
+        size: Option<u64>,
+    },
+    File {
+        path: PathBuf,
+    },
+}
+
+impl Volumes {
+    /// Makes the emptyDirs of `pod` below `pod_dir`, its state directory, and checks or makes its hostPaths.
+    ///
+    /// Mounts that cannot work are found here, before anything else of the pod exists. What was made below
+    /// `pod_dir` is left to its owner to remove, also after an error.
+    pub fn prepare(pod: &Pod, pod_dir: &Path) -> Result<Self, VolumeError> {
+        let prepared = |volume: &Volume| Ok((volume.name.clone(), prepare(volume, pod_dir)?));
+        let volumes = Self { by_name: pod.volumes.iter().map(prepared).collect::<Result<_, _>>()? };
+        pod.all_containers().try_for_each(|container| volumes.refuse_file_mounts(container))?;
+        Ok(volumes)
+    }
+
+    /// Mounts the tmpfs of every emptyDir with `medium: Memory`. To be called once, in the pod's own mount
+    /// namespace, with its mounts private: the tmpfs goes with the namespace.
+    pub fn mount_memory(&mut self) -> Result<(), VolumeError> {
+        for (name, prepared) in &mut self.by_name {
+            if let Prepared::Memory { path, size } = prepared {
+                mount_tmpfs(path, *size).map_err(io_error(name, "mount a tmpfs on", path))?;
+                *prepared = open(name, path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn refuse_file_mounts(&self, container: &Container) -> Result<(), VolumeError> {
+        for mount in &container.mounts {
+            if let Some(Prepared::File { path }) = self.by_name.get(&mount.volume) {
+                return Err(VolumeError::FileMount {
+                    container: container.name.clone(),
+                    volume: mount.volume.clone(),
+                    mount_path: mount.path.clone(),
+                    path: path.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn prepare(volume: &Volume, pod_dir: &Path) -> Result<Prepared, VolumeError> {
+    let name = &volume.name;
+    match &volume.source {
+        VolumeSource::EmptyDir { memory, size_limit } => {
+            let path = pod_dir.join(EMPTY_DIRS).join(name);
+            fs::create_dir_all(&path).map_err(io_error(name, "create directory", &path))?;
+            fs::set_permissions(&path, Permissions::from_mode(EMPTY_DIR_MODE)).map_err(io_error(
+                name,
+                "set the permissions of",
+                &path,
+            ))?;
+            match memory {
+                true => Ok(Prepared::Memory { path, size: *size_limit }),
+                false => open(name, &path),
+            }
+        }
+        VolumeSource::HostPath { path, kind } => match check_or_create(name, path, *kind)? {
+            Found::Directory => open(name, path),
+            Found::File => Ok(Prepared::File { path: path.clone() }),
+        },
+    }
+}
+
+fn open(volume: &str, path: &Path) -> Result<Prepared, VolumeError> {
+    let dir = Dir::open_ambient_dir(path, ambient_authority()).map_err(io_error(volume, "open", path))?;
+    Ok(Prepared::Open { path: path.to_owned(), dir })
+}
+
+/// tmpfs(5). Without a size it takes up to half of the memory, as in Kubernetes on a node without limits;
+/// there, too, a limit of 0 is none.
+fn mount_tmpfs(path: &Path, size: Option<u64>) -> io::Result<()> {
+    let size = size.filter(|size| *size > 0).map(|size| format!(",size={size}")).unwrap_or_default();
+    let options = format!("mode={EMPTY_DIR_MODE:o}{size}");
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    Ok(mount(Some("tmpfs"), path, Some("tmpfs"), flags, Some(options.as_str()))?)
+}
+
+fn io_error(volume: &str, operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> VolumeError {
+    move |source| VolumeError::Io { volume: volume.to_owned(), operation, path: path.to_owned(), source }
+}
