@@ -48,7 +48,7 @@ pub enum StopCause {
     Timeout,
 }
 
-impl From<StopCause> for super::state::StopCause {
+impl From<StopCause> for super::event::StopCause {
     fn from(cause: StopCause) -> Self {
         match cause {
             StopCause::Signal(signal) => Self::Signal(signal),

@@ -85,7 +85,7 @@ fn run(plan: Plan, inside: Inside) -> Result<i32, BeginError> {
     let Inside { control, addresses, pod_dir, .. } = inside;
     let start = |what| move |error| BeginError::Start { what, error };
 
-    let volumes = Volumes::prepare(&spec, &pod_dir)?;
+    let mut volumes = Volumes::prepare(&spec, &pod_dir)?;
     volumes.mount_memory()?;
     let stack = Stack::new(StackConfig {
         addresses: addresses.clone(),

@@ -50,6 +50,12 @@ impl Console {
         Ok(console)
     }
 
+    /// Standard error for both, where standard output is for something else.
+    pub fn stderr() -> io::Result<Self> {
+        let Self { stderr, colour: [_, colour], .. } = Self::stdio()?;
+        Ok(Self { stdout: stderr.try_clone()?, stderr, colour: [colour; 2] })
+    }
+
     /// These two files, coloured where they are a terminal.
     pub fn new(stdout: File, stderr: File) -> Self {
         let colour = [stdout.is_terminal(), stderr.is_terminal()];
