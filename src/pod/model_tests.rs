@@ -248,7 +248,7 @@ fn a_stop_asks_mains_then_sidecars_and_kills_at_the_deadline() {
     assert_eq!(s.step(&pod, exited("s2", 0), at(21)), [wake(22)]);
     assert_eq!(s.step(&pod, Event::Tick, at(22)), [kill("s1")]);
     assert_eq!(s.step(&pod, exited("s1", 137), at(22)), [Action::Finish { phase: Phase::Failed }]);
-    assert_eq!(s.exit_code(&pod), Some(137));
+    assert_eq!(s.exit_code(&pod), Some(128 + 2), "the stop decided it, not the container that was killed");
 }
 
 #[test]
@@ -264,6 +264,17 @@ fn a_second_stop_shortens_and_never_lengthens() {
         "a kill waits for no window"
     );
     assert_eq!(s.step(&pod, Event::Tick, at(14)), []);
+}
+
+#[test]
+fn a_stop_that_all_obey_succeeds_unless_time_was_up() {
+    let pod = pod(RestartPolicy::Always, "M:x");
+    for (cause, code) in [(StopCause::Signal(15), 0), (StopCause::Timeout, EXIT_TIMED_OUT)] {
+        let mut s = run_to_start(&pod);
+        s.step(&pod, Event::StopRequested { cause, grace: Duration::from_secs(10) }, at(10));
+        assert_eq!(s.step(&pod, exited("x", 0), at(11)), [Action::Finish { phase: Phase::Succeeded }]);
+        assert_eq!(s.exit_code(&pod), Some(code));
+    }
 }
 
 #[test]
