@@ -293,6 +293,24 @@ async fn wildcard_and_other_loopback_addresses() {
 }
 
 #[tokio::test]
+async fn ipv6_is_a_family_of_its_own() {
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        eprintln!("skipped: this host has no IPv6 loopback");
+        return;
+    }
+    let pod = pod();
+    let (a, b) = (pod.attach("a"), pod.attach("b"));
+    let (_socket, mut acceptor, local) = listen_on(&a, "[::]:0");
+    let client = connect(&b, addr(&format!("[::1]:{}", local.port()))).await.expect("connect");
+    let server = accept(&mut acceptor).await.expect("accept");
+    assert!(client.is_memory());
+    assert_eq!(server.local_address(), client.remote_address());
+    let v4 = addr(&format!("127.0.0.1:{}", local.port()));
+    assert_eq!(connect(&b, v4).await.map(drop), Err(Error::ConnectionRefused));
+    let (_socket, _acceptor, _) = listen_on(&b, &v4.to_string());
+}
+
+#[tokio::test]
 async fn a_bound_client_keeps_its_port_and_holds_it() {
     let pod = pod();
     let (a, b) = (pod.attach("a"), pod.attach("b"));
