@@ -25,7 +25,7 @@ impl ReceiveHalf {
     /// Up to `max` bytes as they came, without copying on the memory plane. Empty is the end.
     ///
     /// # Errors
-    /// [`Error::ConnectionReset`] and what else the kernel reports.
+    /// [`ConnectionReset`](crate::net::Error::ConnectionReset) and what else the kernel reports.
     pub fn poll_read_bytes(&self, cx: &mut Context<'_>, max: usize) -> Poll<Result<Bytes>> {
         if max == 0 { Poll::Ready(Ok(Bytes::new())) } else { self.stream.poll_read_bytes(cx, max) }
     }
@@ -72,7 +72,7 @@ impl SendHalf {
     /// Takes bytes from the front of `data` (not empty), without copying on the memory plane.
     ///
     /// # Errors
-    /// [`Error::ConnectionBroken`], [`Error::ConnectionReset`], and what else the kernel reports.
+    /// [`ConnectionBroken`](crate::net::Error::ConnectionBroken), [`ConnectionReset`](crate::net::Error::ConnectionReset), and what else the kernel reports.
     pub fn poll_write_bytes(&self, cx: &mut Context<'_>, data: &mut Bytes) -> Poll<Result<usize>> {
         self.stream.poll_write(cx, Data::Bytes(data))
     }
