@@ -1,7 +1,7 @@
 //! What a container may do on the network, decided before the first system call.
 //!
 //! Every operation that would touch an address or a name is put to [`Policy::decide`] as a
-//! [`Request`]; a [`Decision::Deny`] becomes [`Error::AccessDenied`](super::Error::AccessDenied).
+//! [`Request`]; a [`Decision::Deny`] becomes [`Error::AccessDenied`].
 //! There is one policy so far, [`Policy::AllowAll`].
 
 use std::net::SocketAddr;

@@ -35,7 +35,7 @@ fn key(addr: SocketAddr) -> Key {
 #[derive(Debug)]
 pub struct Ports<L> {
     ephemeral: RangeInclusive<u16>,
-    /// Where the next search for an ephemeral port begins; rotates so that a port rests after use.
+    /// Where the next scan for an ephemeral port begins; rotates so that a port rests after use.
     next: u16,
     /// Sockets per bound port. A count, as SO_REUSEADDR lets sockets share one until one listens.
     claims: HashMap<u16, u32>,

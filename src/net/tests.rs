@@ -293,6 +293,24 @@ async fn wildcard_and_other_loopback_addresses() {
 }
 
 #[tokio::test]
+async fn ipv6_is_a_family_of_its_own() {
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        eprintln!("skipped: this host has no IPv6 loopback");
+        return;
+    }
+    let pod = pod();
+    let (a, b) = (pod.attach("a"), pod.attach("b"));
+    let (_socket, mut acceptor, local) = listen_on(&a, "[::]:0");
+    let client = connect(&b, addr(&format!("[::1]:{}", local.port()))).await.expect("connect");
+    let server = accept(&mut acceptor).await.expect("accept");
+    assert!(client.is_memory());
+    assert_eq!(server.local_address(), client.remote_address());
+    let v4 = addr(&format!("127.0.0.1:{}", local.port()));
+    assert_eq!(connect(&b, v4).await.map(drop), Err(Error::ConnectionRefused));
+    let (_socket, _acceptor, _) = listen_on(&b, &v4.to_string());
+}
+
+#[tokio::test]
 async fn a_bound_client_keeps_its_port_and_holds_it() {
     let pod = pod();
     let (a, b) = (pod.attach("a"), pod.attach("b"));
@@ -417,4 +435,75 @@ async fn names_of_the_pod() {
     assert!(a.resolve("localhost".into()).await.expect("own").contains(&addr("127.0.0.1:0").ip()));
     assert!(!a.resolve("web".into()).await.expect("own").is_empty());
     assert_eq!(a.resolve("not a name".into()).await, Err(Error::InvalidArgument));
+}
+
+/// One end of a connection, as a script of calls whose outcomes are written down.
+struct End {
+    socket: TcpSocket,
+    receive: Option<ReceiveHalf>,
+    send: Option<SendHalf>,
+}
+
+impl End {
+    fn new(socket: TcpSocket) -> Self {
+        let (receive, send) = halves(&socket);
+        Self { socket, receive: Some(receive), send: Some(send) }
+    }
+
+    async fn run(&mut self, call: &str) -> String {
+        match call {
+            "read" => {
+                let half = self.receive.as_ref().expect("open");
+                format!("{:?}", poll_fn(|cx| half.poll_read_bytes(cx, 100)).await)
+            }
+            "write" => {
+                let half = self.send.as_ref().expect("open");
+                format!("{:?}", poll_fn(|cx| half.poll_write(cx, b"data")).await)
+            }
+            "shut-read" => format!("{:?}", self.receive.take().map(drop)),
+            "shut-write" => format!("{:?}", self.send.take().map(drop)),
+            "close" => format!("{:?}", self.socket.close()),
+            _ => unreachable!("{call}"),
+        }
+    }
+}
+
+/// What both ends of a connection see is the same on both planes: the kernel is the reference.
+#[tokio::test]
+async fn the_planes_end_connections_alike() {
+    const SCRIPTS: [&str; 14] = [
+        "c.write s.close c.read c.read c.write c.write c.read",
+        "s.close c.read c.write c.write c.write c.read",
+        "s.write s.close c.read c.read c.write c.write",
+        "c.write c.shut-write s.read s.read s.write s.close c.read c.read",
+        "c.write s.shut-read s.close c.read c.write c.read",
+        "s.write c.write s.close c.read c.read c.read c.write",
+        "s.shut-read c.write s.write c.read s.close c.read c.write",
+        "s.shut-read s.shut-write c.write c.write c.write c.read",
+        "c.shut-write c.close s.read s.write s.write s.read",
+        "c.write s.shut-write s.close c.read c.write c.read",
+        "c.shut-write s.write c.close s.read s.write s.write",
+        "c.shut-write s.shut-write c.read s.read c.close s.close",
+        "c.shut-write s.read s.write c.close s.write s.read",
+        "s.write c.read c.shut-read s.write s.shut-write c.write s.read c.close s.read",
+    ];
+    for script in SCRIPTS {
+        let mut seen = Vec::new();
+        for memory in [true, false] {
+            let planes = PlaneConfig { memory, ..PlaneConfig::default() };
+            let pod = Stack::new(StackConfig { planes, ..StackConfig::default() });
+            let (a, b) = (pod.attach("a"), pod.attach("b"));
+            let (_socket, mut acceptor, local) = listen(&a);
+            let mut client = End::new(connect(&b, local).await.expect("connect"));
+            let mut server = End::new(accept(&mut acceptor).await.expect("accept"));
+            let mut outcomes = Vec::new();
+            for call in script.split(' ') {
+                let (end, call) = call.split_once('.').expect("end.call");
+                let end = if end == "c" { &mut client } else { &mut server };
+                outcomes.push(format!("{call} {}", end.run(call).await));
+            }
+            seen.push(outcomes);
+        }
+        assert_eq!(seen[0], seen[1], "memory and kernel differ: {script}");
+    }
 }

@@ -1,8 +1,11 @@
 //! Real guests on the adapters: programs on `std::net`, each in its own store, on one pod's network.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::pin;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll};
 
@@ -37,9 +40,12 @@ impl SocketsView for State {
     }
 }
 
-/// What a guest printed.
+/// What a guest printed, and how often it was polled.
 #[derive(Clone, Default)]
-struct Output(Arc<(Mutex<Vec<u8>>, Notify)>);
+struct Output {
+    text: Arc<(Mutex<Vec<u8>>, Notify)>,
+    polls: Arc<AtomicUsize>,
+}
 
 impl LogSink for Output {
     fn poll_ready(&self, _: &mut Context<'_>) -> Poll<usize> {
@@ -47,20 +53,20 @@ impl LogSink for Output {
     }
 
     fn write(&self, bytes: Bytes) {
-        self.0.0.lock().expect("lock").extend_from_slice(&bytes);
-        self.0.1.notify_waiters();
+        self.text.0.lock().expect("lock").extend_from_slice(&bytes);
+        self.text.1.notify_waiters();
     }
 }
 
 impl Output {
     fn text(&self) -> String {
-        String::from_utf8(self.0.0.lock().expect("lock").clone()).expect("text")
+        String::from_utf8(self.text.0.lock().expect("lock").clone()).expect("text")
     }
 
     /// Waits for a line that begins so, and returns the rest of it.
     async fn line(&self, prefix: &str) -> String {
         loop {
-            let changed = self.0.1.notified();
+            let changed = self.text.1.notified();
             let text = self.text();
             let whole = text.rfind('\n').map_or("", |end| &text[..end]);
             if let Some(rest) = whole.lines().find_map(|l| l.strip_prefix(prefix)) {
@@ -112,12 +118,18 @@ fn start(pod: &Arc<Stack>, args: &[&str]) -> (Output, Endpoint, JoinHandle<bool>
     let sockets = SocketsCtx::new(endpoint.clone());
     let state = State { wasi: wasi.build(), sockets, table: ResourceTable::new() };
     let mut store = Store::new(&guests.engine, state);
+    let polls = output.polls.clone();
     let task = tokio::spawn(async move {
         let command =
             wasi_p2::Command::instantiate_async(&mut store, &guests.component, &guests.linker).await;
         let command = command.expect("instantiate");
-        let result = command.wasi_cli_run().call_run(&mut store).await;
-        eprintln!("guest: {result:?}");
+        let run = command.wasi_cli_run();
+        let mut running = pin!(run.call_run(&mut store));
+        let result = poll_fn(|cx| {
+            polls.fetch_add(1, Ordering::Relaxed);
+            running.as_mut().poll(cx)
+        })
+        .await;
         matches!(result, Ok(Ok(())))
     });
     (output, endpoint, task)
@@ -185,6 +197,32 @@ async fn a_byte_to_and_fro() {
         let (output, _endpoint, server) = start(&pod, &["pong", "127.0.0.1:0"]);
         let local = output.line("listening").await;
         assert_eq!(run(&pod, &["ping", &local]).await, "done\n");
+        assert!(server.await.expect("join"));
+    }
+}
+
+/// A guest that waits costs nothing: its pollables pend.
+#[tokio::test]
+async fn a_waiting_guest_is_not_polled() {
+    for memory in [true, false] {
+        let pod = pod(memory);
+        let (output, _endpoint, server) = start(&pod, &["pong", "127.0.0.1:0"]);
+        let local: SocketAddr = output.line("listening").await.parse().expect("address");
+        let idle = async || {
+            // Whatever is under way settles; from then on not one poll.
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            let before = output.polls.load(Ordering::Relaxed);
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(output.polls.load(Ordering::Relaxed), before);
+        };
+        idle().await;
+        let client = tokio::net::TcpStream::connect(local).await.expect("connect");
+        idle().await;
+        drop(client);
         assert!(server.await.expect("join"));
     }
 }

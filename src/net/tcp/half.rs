@@ -1,0 +1,93 @@
+//! The two directions of a connection.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+
+use super::super::Result;
+use super::super::memory::Data;
+use super::super::stream::Stream;
+use super::Inner;
+
+/// The receiving direction of a connection. Dropping it is `shutdown(SHUT_RD)`.
+pub struct ReceiveHalf {
+    pub(super) stream: Stream,
+    pub(super) _socket: Arc<Inner>,
+}
+
+impl ReceiveHalf {
+    /// Waits until a read has an answer.
+    pub fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.stream.poll_read_ready(cx)
+    }
+
+    /// Up to `max` bytes as they came, without copying on the memory plane. Empty is the end.
+    ///
+    /// # Errors
+    /// [`ConnectionReset`](crate::net::Error::ConnectionReset) and what else the kernel reports.
+    pub fn poll_read_bytes(&self, cx: &mut Context<'_>, max: usize) -> Poll<Result<Bytes>> {
+        if max == 0 { Poll::Ready(Ok(Bytes::new())) } else { self.stream.poll_read_bytes(cx, max) }
+    }
+
+    /// Fills the front of the buffer. 0 is the end (or an empty buffer).
+    ///
+    /// # Errors
+    /// As [`Self::poll_read_bytes`].
+    pub fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<Result<usize>> {
+        if buffer.is_empty() { Poll::Ready(Ok(0)) } else { self.stream.poll_read(cx, buffer) }
+    }
+}
+
+impl Drop for ReceiveHalf {
+    fn drop(&mut self) {
+        self.stream.shutdown_read();
+    }
+}
+
+/// The sending direction of a connection. Dropping it is `shutdown(SHUT_WR)`.
+pub struct SendHalf {
+    pub(super) stream: Stream,
+    pub(super) _socket: Arc<Inner>,
+}
+
+impl SendHalf {
+    /// Waits until a write takes something or fails.
+    pub fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.stream.poll_write_ready(cx)
+    }
+
+    /// How many bytes [`Self::poll_write_bytes`] is certain to take at once, if that can be known:
+    /// only on the memory plane, as nobody else fills the pipe.
+    ///
+    /// # Errors
+    /// As [`Self::poll_write_bytes`].
+    pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<Option<usize>>> {
+        match &self.stream {
+            Stream::Memory(stream) => stream.poll_writable(cx).map_ok(Some),
+            Stream::Kernel(stream) => stream.poll_write_ready(cx).map(|()| Ok(None)),
+        }
+    }
+
+    /// Takes bytes from the front of `data` (not empty), without copying on the memory plane.
+    ///
+    /// # Errors
+    /// [`ConnectionBroken`](crate::net::Error::ConnectionBroken), [`ConnectionReset`](crate::net::Error::ConnectionReset), and what else the kernel reports.
+    pub fn poll_write_bytes(&self, cx: &mut Context<'_>, data: &mut Bytes) -> Poll<Result<usize>> {
+        self.stream.poll_write(cx, Data::Bytes(data))
+    }
+
+    /// Copies from the front of `data` (not empty).
+    ///
+    /// # Errors
+    /// As [`Self::poll_write_bytes`].
+    pub fn poll_write(&self, cx: &mut Context<'_>, data: &[u8]) -> Poll<Result<usize>> {
+        self.stream.poll_write(cx, Data::Slice(data))
+    }
+}
+
+impl Drop for SendHalf {
+    fn drop(&mut self) {
+        self.stream.shutdown_write();
+    }
+}

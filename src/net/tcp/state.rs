@@ -1,0 +1,159 @@
+//! The states of a TCP socket. Each owns what it needs, and gives it back when it is dropped.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use super::super::listener::Listener;
+use super::super::options::Options;
+use super::super::stack::SharedPorts;
+use super::super::stream::Stream;
+use super::super::{Error, Result, kernel, memory};
+
+/// A port noted as bound in the port table.
+#[derive(Debug)]
+pub(super) struct Claim {
+    ports: SharedPorts,
+    port: u16,
+}
+
+impl Claim {
+    pub(super) fn new(ports: &SharedPorts, port: u16) -> Self {
+        ports.lock().unwrap_or_else(PoisonError::into_inner).claim(port);
+        Self { ports: ports.clone(), port }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.ports.lock().unwrap_or_else(PoisonError::into_inner).release(self.port);
+    }
+}
+
+/// A kernel socket that holds a port, and the note of it.
+#[derive(Debug)]
+pub(super) struct Bound {
+    pub(super) socket: tokio::net::TcpSocket,
+    pub(super) local: SocketAddr,
+    pub(super) claim: Claim,
+}
+
+/// A listener that closes with the state that owns it.
+#[derive(Debug)]
+pub(super) struct Listening {
+    pub(super) listener: Arc<Listener>,
+    pub(super) _claim: Claim,
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.listener.close();
+    }
+}
+
+pub(super) enum Connecting {
+    Memory {
+        /// Present until it is connected.
+        stream: Option<memory::Stream>,
+        /// Holds the port if the socket was bound.
+        bound: Option<Bound>,
+    },
+    Kernel {
+        attempt: kernel::Connecting,
+        claim: Option<Claim>,
+    },
+}
+
+impl Drop for Connecting {
+    fn drop(&mut self) {
+        // Given up: the listener must not admit it later.
+        if let Self::Memory { stream: Some(stream), .. } = self {
+            stream.close();
+        }
+    }
+}
+
+/// What keeps the local port of a connection taken.
+#[derive(Debug)]
+pub(super) enum Holds {
+    /// An ephemeral port, or the accepted end of a connection.
+    Nothing,
+    /// The kernel plane after an explicit bind: the connected socket itself holds the port.
+    Claim { _claim: Claim },
+    /// The memory plane after an explicit bind.
+    Bound { _bound: Bound },
+}
+
+/// A connection that closes with the state that owns it.
+#[derive(Debug)]
+pub(super) struct Connected {
+    pub(super) stream: Stream,
+    _holds: Holds,
+    pub(super) receive_taken: bool,
+    pub(super) send_taken: bool,
+}
+
+impl Connected {
+    pub(super) fn new(stream: Stream, holds: Holds) -> Self {
+        Self { stream, _holds: holds, receive_taken: false, send_taken: false }
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.stream.close();
+    }
+}
+
+pub(super) enum State {
+    /// New. Exits: `Bound`, `Listening`, `Connecting`, `Closed`.
+    Unbound,
+    /// Holds a port. Exits: `Listening`, `Connecting`, `Closed`.
+    Bound(Bound),
+    /// Accepts on both planes. Exit: `Closed`.
+    Listening(Listening),
+    /// Exits: `Connected`, `Closed`.
+    Connecting(Connecting),
+    /// Exit: `Closed`.
+    Connected(Connected),
+    /// Failed to connect, or the endpoint was closed. Final.
+    Closed(Error),
+}
+
+pub(super) struct Core {
+    pub(super) state: State,
+    pub(super) options: Options,
+    /// For `listen`, in connections.
+    pub(super) backlog: u32,
+}
+
+impl Core {
+    pub(super) fn poll_connect(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let outcome = match &mut self.state {
+            State::Connecting(Connecting::Memory { stream, bound }) => {
+                let attempt = stream.as_ref().ok_or(Error::InvalidState)?;
+                let connected = ready!(attempt.poll_connect(cx));
+                connected.and_then(|()| stream.take().ok_or(Error::InvalidState)).map(|stream| {
+                    let holds = bound.take().map_or(Holds::Nothing, |bound| Holds::Bound { _bound: bound });
+                    Connected::new(Stream::Memory(stream), holds)
+                })
+            }
+            State::Connecting(Connecting::Kernel { attempt, claim }) => {
+                let connected = ready!(attempt.as_mut().poll(cx));
+                connected.map_err(Error::from).and_then(kernel::Stream::new).map(|stream| {
+                    let holds = claim.take().map_or(Holds::Nothing, |claim| Holds::Claim { _claim: claim });
+                    Connected::new(Stream::Kernel(stream), holds)
+                })
+            }
+            State::Connected(_) => return Poll::Ready(Ok(())),
+            State::Closed(error) => return Poll::Ready(Err(*error)),
+            _ => return Poll::Ready(Err(Error::InvalidState)),
+        };
+        let (state, result) = match outcome {
+            Ok(connected) => (State::Connected(connected), Ok(())),
+            Err(error) => (State::Closed(error), Err(error)),
+        };
+        self.state = state;
+        Poll::Ready(result)
+    }
+}
