@@ -32,8 +32,8 @@ use peapod::image;
 use peapod::paths::Paths;
 use peapod::pod::backoff::BackoffPolicy;
 use peapod::pod::launch::{Plan, launch};
-use peapod::sandbox::cgroup::Limits;
 use peapod::sandbox;
+use peapod::sandbox::cgroup::Limits;
 use peapod::spec::Pod;
 use peapod::spec::convert;
 
@@ -50,7 +50,8 @@ spec:
 ";
 
 /// A guest that says something and waits to be killed, so that its end costs the measurement nothing.
-const GUEST: &str = "fn main() { println!(\"hello\"); loop { std::thread::sleep(std::time::Duration::MAX) } }";
+const GUEST: &str =
+    "fn main() { println!(\"hello\"); loop { std::thread::sleep(std::time::Duration::MAX) } }";
 
 fn main() -> anyhow::Result<()> {
     let options = Options::from_arguments()?;
@@ -177,7 +178,9 @@ impl Zygote {
 
 fn build_guest(directory: &Path) -> anyhow::Result<()> {
     let source = directory.join("hello.rs");
-    if std::fs::read_to_string(&source).is_ok_and(|text| text == GUEST) && directory.join("hello.wasm").exists() {
+    if std::fs::read_to_string(&source).is_ok_and(|text| text == GUEST)
+        && directory.join("hello.wasm").exists()
+    {
         return Ok(());
     }
     std::fs::write(&source, GUEST)?;

@@ -25,7 +25,8 @@ pub fn manifest(file: &Path, overrides: Overrides) -> Result<Converted, Failure>
     let directory = directory_of(file)?;
     let options =
         convert::Options { manifest_dir: directory, name: overrides.name, network: overrides.network };
-    convert::load(&text, &options).map_err(|invalid| bad(anyhow::anyhow!("{source} is not a pod that peapod can run\n{invalid}")))
+    convert::load(&text, &options)
+        .map_err(|invalid| bad(anyhow::anyhow!("{source} is not a pod that peapod can run\n{invalid}")))
 }
 
 fn read(file: &Path) -> std::io::Result<Vec<u8>> {

@@ -30,10 +30,10 @@ use crate::pod::actions::MIN_STOP_WINDOW;
 use crate::pod::backoff::BackoffPolicy;
 use crate::pod::death::status_after_death;
 use crate::pod::launch::{Plan, launch};
-use crate::sandbox::{self, Sandbox};
 use crate::sandbox::cgroup::Limits;
-use crate::spec::{NetworkMode, Pod};
+use crate::sandbox::{self, Sandbox};
 use crate::spec::convert::Converted;
+use crate::spec::{NetworkMode, Pod};
 
 /// Size of a pod's /dev/shm, bytes: what container runtimes give.
 const SHM_BYTES: u64 = 64 << 20;
@@ -158,12 +158,20 @@ fn prepare(args: &Args, paths: &Paths, pod: Pod, display: &Display) -> Result<Pl
         display.warning(warning);
     }
     let hosts = Hosts::new(&engine)?;
-    let mut images = Images { build: args.build, hosts, store: image::Store::open(&paths.cache, &engine)?, linked: HashMap::new(), compiled: 0 };
+    let mut images = Images {
+        build: args.build,
+        hosts,
+        store: image::Store::open(&paths.cache, &engine)?,
+        linked: HashMap::new(),
+        compiled: 0,
+    };
     let mut programs = BTreeMap::new();
     for container in pod.all_containers() {
         let program = images.program(&container.image).map_err(|failure| Failure {
             code: failure.code,
-            error: failure.error.context(format!("container {}: image {}", container.name, container.image_name)),
+            error: failure
+                .error
+                .context(format!("container {}: image {}", container.name, container.image_name)),
         })?;
         programs.insert(container.name.clone(), program);
     }
@@ -256,14 +264,17 @@ fn show_sandbox(sandbox: &Sandbox, took: Duration, display: &Display) {
 /// Waits for the pod process and says what the run's end means: the final status and the exit code.
 fn settle(end: End, sandbox: &mut Sandbox, display: &Display) -> Result<(Option<PodStatus>, u8), Failure> {
     match end {
-        End::Finished { status, exit_code } => Ok((Some(*status), u8::try_from(exit_code).unwrap_or(EXIT_HOST))),
+        End::Finished { status, exit_code } => {
+            Ok((Some(*status), u8::try_from(exit_code).unwrap_or(EXIT_HOST)))
+        }
         End::Failed { message } => Err(anyhow!("the pod cannot start: {message}").into()),
         End::Died { status } => {
             let exit = sandbox.wait().context("cannot wait for the pod process")?;
             let out_of_memory = sandbox.oom_killed();
             let why = if out_of_memory { "the pod's cgroup was out of memory" } else { "it was killed" };
             display.error(format!("the pod process ended with code {}: {why}", exit.shell_code()));
-            let died = status_after_death(status.map(|status| *status), out_of_memory, jiff::Timestamp::now());
+            let died =
+                status_after_death(status.map(|status| *status), out_of_memory, jiff::Timestamp::now());
             Ok((Some(died), KILLED))
         }
     }

@@ -133,7 +133,9 @@ impl Stop {
                 *self = Self::Graceful(now + watch.limit);
                 watch.display.note(match cause {
                     StopCause::Timeout => format!("stopping: the time is over, {:?} of grace", watch.grace),
-                    StopCause::Signal(_) => format!("stopping: {:?} of grace; again to end at once", watch.grace),
+                    StopCause::Signal(_) => {
+                        format!("stopping: {:?} of grace; again to end at once", watch.grace)
+                    }
                 });
                 Some(Request::Stop { cause, grace: None })
             }

@@ -69,7 +69,8 @@ mod tests {
 
     #[test]
     fn what_ran_was_killed_and_what_had_ended_keeps_its_end() {
-        let running = ContainerState { running: Some(ContainerStateRunning::default()), ..Default::default() };
+        let running =
+            ContainerState { running: Some(ContainerStateRunning::default()), ..Default::default() };
         let ended = ContainerStateTerminated { exit_code: 3, ..Default::default() };
         let ended = ContainerState { terminated: Some(ended), ..Default::default() };
         let last = PodStatus {

@@ -108,7 +108,10 @@ fn run(plan: Plan, inside: Inside) -> Result<i32, BeginError> {
     let facts = Facts {
         pod_ips: addresses,
         qos_class: QosClass::of(&spec).as_str().to_owned(),
-        image_ids: programs.iter().map(|(name, program)| (name.clone(), program.digest().to_owned())).collect(),
+        image_ids: programs
+            .iter()
+            .map(|(name, program)| (name.clone(), program.digest().to_owned()))
+            .collect(),
         ..Facts::default()
     };
     let runtime = Builder::new_current_thread().enable_all().build().map_err(start("event loop"))?;

@@ -226,6 +226,13 @@ impl State {
         index_of(pod, name).and_then(|index| self.containers.get(index)).map_or(0, |record| record.restarts)
     }
 
+    /// When a container that has ended is started again (monotonic); `None` when it is not.
+    pub fn restart_at(&self, pod: &Pod, name: &str) -> Option<Duration> {
+        let (spec, record) = self.each(pod).find(|(spec, _)| spec.name == name)?;
+        let ended = record.state.termination().filter(|ended| is_restarted(pod, spec, &ended.exit))?;
+        (!self.is_ending()).then(|| record.backoff.ready_at(ended.finished_at.mono))
+    }
+
     /// The exit code of `peapod run` once the pod has ended; `None` before.
     ///
     /// 0 when it Succeeded. When it Failed: the code of the container whose failure, first in time, decided
@@ -246,7 +253,8 @@ impl State {
                 record.and_then(|r| r.last_termination()).map_or(EXIT_FAILED, |t| t.exit.code)
             }
             Cause::Completed => {
-                let failed = self.mains(pod).filter_map(|r| r.last_termination()).filter(|t| t.exit.code != 0);
+                let failed =
+                    self.mains(pod).filter_map(|r| r.last_termination()).filter(|t| t.exit.code != 0);
                 failed.min_by_key(|t| t.finished_at.mono).map_or(EXIT_FAILED, |t| t.exit.code)
             }
             Cause::Stopped(StopCause::Signal(signal)) => 128_u8.saturating_add(signal),

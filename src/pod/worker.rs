@@ -220,6 +220,7 @@ impl Worker {
         if let Some(running) = self.running.remove(&name) {
             running.endpoint.close();
         }
+        let container = name.clone();
         let report = control::Event::Ended {
             container: name.clone(),
             code: exit.code.into(),
@@ -227,15 +228,18 @@ impl Worker {
             message: exit.message.as_deref().and_then(|text| text.lines().next()).map(str::to_owned),
         };
         let event = match exit {
-            Exit { reason: ExitReason::FailedToStart(reason), message, .. } => Event::ContainerFailedToStart {
-                name,
-                reason,
-                message: message.unwrap_or_default(),
-            },
+            Exit { reason: ExitReason::FailedToStart(reason), message, .. } => {
+                Event::ContainerFailedToStart { name, reason, message: message.unwrap_or_default() }
+            }
             exit => Event::ContainerExited { name, exit },
         };
         self.reports.event(report);
         self.step(event);
+        let delay = |at: Duration| at.saturating_sub(self.clock.now().mono);
+        let delay = self.state.restart_at(&self.parts.spec, &container).map(delay);
+        if let Some(delay) = delay.filter(|delay| !delay.is_zero()) {
+            self.reports.event(control::Event::BackOff { container, delay });
+        }
     }
 
     fn requested(&mut self, request: Request) {

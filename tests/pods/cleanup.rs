@@ -49,8 +49,10 @@ fn leftovers(uid: &str) -> Vec<String> {
     found
 }
 
+/// Whether a process has ended; one whose parent died may wait for the machine's init to reap it.
 fn gone(process: i32) -> bool {
-    !std::path::Path::new(&format!("/proc/{process}")).exists()
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"));
+    stat.is_err() || stat.is_ok_and(|stat| stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z")))
 }
 
 #[test]

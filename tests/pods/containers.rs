@@ -69,7 +69,7 @@ args: ['$(GREETING)', '$$(WHO)', '$(MISSING)']";
 #[test]
 fn standard_input_is_closed() {
     if needs_root() {
-        run(&one("args: [stdin]"), &[]).expect_code(0).expect_stdout("EOF");
+        run(&one("args: [stdin]"), &[]).expect_code(0).expect_stdout("end of stdin after 0 bytes");
     }
 }
 

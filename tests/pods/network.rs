@@ -53,11 +53,11 @@ spec:
   terminationGracePeriodSeconds: 0
   initContainers:
   - {name: first, image: {probe}, args: [serve, '7000'], restartPolicy: Always}
+  - {name: up, image: {probe}, args: [connect, '127.0.0.1:7000', up, --retry, '5000']}
   containers:
-  - {name: same, image: {probe}, args: [connect, '127.0.0.1:7000', up, --retry, '5000']}
-  - {name: second, image: {probe}, args: [bind, '127.0.0.1:7000', --retry-until-in-use]}
+  - {name: second, image: {probe}, args: [bind, '127.0.0.1:7000']}
 ";
-        run(text, &[]).expect_code(0).expect_stdout("[second] AddrInUse");
+        run(text, &[]).expect_code(0).expect_stdout("[second] error AddrInUse");
     }
 }
 
@@ -189,6 +189,9 @@ spec:
 "
         );
         let finished = run(&text, &["--network", "host"]);
-        assert!(finished.stdout.contains("AddrInUse") || finished.stderr.contains("AddrInUse"), "{finished:?}");
+        assert!(
+            finished.stdout.contains("AddrInUse") || finished.stderr.contains("AddrInUse"),
+            "{finished:?}"
+        );
     }
 }

@@ -50,7 +50,10 @@ spec:
 
 #[test]
 fn a_pod_runs_without_root_and_says_what_is_missing() {
-    run(PAIR, &[]).expect_code(0).expect_stdout("[client] without root").expect_stderr("without root");
+    run(PAIR, &[])
+        .expect_code(0)
+        .expect_stdout("[client] without root")
+        .expect_stderr("not root: no address that the host reaches");
 }
 
 #[test]
