@@ -10,7 +10,7 @@
 //! * **podman**: `podman run --rm` of a busybox image, where podman and the image are installed.
 //!
 //! ```console
-//! # cargo bench --bench pod_start -- [--rounds N] [--pause MS]
+//! # cargo bench --bench pod_start -- [--rounds N] [--pause MS] [--steps]
 //! ```
 //!
 //! Starts are paced: an isolated start meets cold caches and idle cores, which a tight loop hides.
@@ -59,34 +59,41 @@ fn main() -> anyhow::Result<()> {
         bail!("a pod's network and cgroup need root: run this benchmark as root");
     }
     let zygote = Zygote::new()?;
-    zygote.hot_start().context("the first start")?;
+    zygote.hot_start(&mut Steps::default()).context("the first start")?;
 
     let podman = podman_is_installed();
     let mut series: BTreeMap<&str, Vec<Duration>> = BTreeMap::new();
+    let mut steps = Steps::default();
     for _ in 0..options.rounds {
         let mut measure = |name, took: Duration| {
             series.entry(name).or_default().push(took);
             std::thread::sleep(options.pause);
         };
-        measure("floor", sandbox::floor()?.total);
-        measure("pod", zygote.cold_start()?);
-        measure("hot", zygote.hot_start()?);
+        let floor = sandbox::floor()?;
+        steps.add("floor", &floor.phases);
+        measure("floor", floor.total);
+        measure("pod", zygote.cold_start(&mut steps)?);
+        measure("hot", zygote.hot_start(&mut Steps::default())?);
         if podman {
             measure("podman", podman_start()?);
         }
     }
     report(&mut series);
+    if options.steps {
+        steps.report();
+    }
     Ok(())
 }
 
 struct Options {
     rounds: usize,
     pause: Duration,
+    steps: bool,
 }
 
 impl Options {
     fn from_arguments() -> anyhow::Result<Self> {
-        let mut options = Self { rounds: 50, pause: Duration::from_millis(100) };
+        let mut options = Self { rounds: 50, pause: Duration::from_millis(100), steps: false };
         let mut arguments = std::env::args().skip(1);
         while let Some(argument) = arguments.next() {
             let mut number = || arguments.next().and_then(|text| text.parse().ok());
@@ -96,6 +103,7 @@ impl Options {
                     let pause = number().context("--pause takes milliseconds")?;
                     options.pause = Duration::from_millis(pause as u64);
                 }
+                "--steps" => options.steps = true,
                 // What cargo bench adds.
                 "--bench" => {}
                 other => bail!("unknown argument {other}"),
@@ -120,7 +128,9 @@ impl Zygote {
         let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pod_start");
         std::fs::create_dir_all(&root)?;
         build_guest(&root)?;
-        let paths = Paths { run: root.join("run"), state: root.join("state"), cache: root.join("cache") };
+        // The records of pods are on a tmpfs, as /run is nearly everywhere.
+        let run = "/dev/shm/peapod-bench".into();
+        let paths = Paths { run, state: root.join("state"), cache: root.join("cache") };
         let engine = Engine::new()?;
         let hosts = Hosts::new(&engine)?;
         let store = image::Store::open(&paths.cache, &engine)?;
@@ -131,19 +141,20 @@ impl Zygote {
     }
 
     /// A start whose image comes from the cache on disk.
-    fn cold_start(&self) -> anyhow::Result<Duration> {
+    fn cold_start(&self, steps: &mut Steps) -> anyhow::Result<Duration> {
         let accepted = Instant::now();
         let program = self.hosts.link(&self.store.load(&self.spec.containers[0].image)?)?;
-        self.start(program, accepted)
+        steps.add("pod", &[("image", accepted.elapsed())]);
+        self.start(program, accepted, steps)
     }
 
     /// A start whose image is mapped and linked already.
-    fn hot_start(&self) -> anyhow::Result<Duration> {
-        self.start(self.hot.clone(), Instant::now())
+    fn hot_start(&self, steps: &mut Steps) -> anyhow::Result<Duration> {
+        self.start(self.hot.clone(), Instant::now(), steps)
     }
 
     /// Starts the pod, waits for its first byte, and removes it.
-    fn start(&self, program: Program, accepted: Instant) -> anyhow::Result<Duration> {
+    fn start(&self, program: Program, accepted: Instant, steps: &mut Steps) -> anyhow::Result<Duration> {
         let (mut output, pod_output) = std::io::pipe()?;
         let plan = Plan {
             spec: Arc::clone(&self.spec),
@@ -168,6 +179,8 @@ impl Zygote {
         let sandbox = launch(plan, &config)?;
         output.read_exact(&mut [0]).context("the guest said nothing")?;
         let took = accepted.elapsed();
+        let known = steps.add("pod", &sandbox.timings);
+        steps.add("pod", &[("the rest, to the first byte", took.saturating_sub(known))]);
         let left = sandbox.remove();
         if !left.is_empty() {
             bail!("not removed: {left:?}");
@@ -233,5 +246,29 @@ fn report(series: &mut BTreeMap<&str, Vec<Duration>>) {
         let at = |percent: usize| micros(times[(times.len() - 1) * percent / 100]);
         let floor = *floor.get_or_insert(at(50));
         println!("{name:<8} {:>10.0} {:>10.0} {:>10.0}   {:.2} ×", at(0), at(50), at(90), at(50) / floor);
+    }
+}
+
+/// Where the time goes: each step's samples, in the order in which they were first seen.
+#[derive(Default)]
+struct Steps(Vec<(&'static str, &'static str, Vec<Duration>)>);
+
+impl Steps {
+    /// Adds one start's steps and returns their sum.
+    fn add(&mut self, series: &'static str, laps: &[(&'static str, Duration)]) -> Duration {
+        for (step, took) in laps {
+            match self.0.iter_mut().find(|(of, name, _)| of == &series && name == step) {
+                Some((_, _, samples)) => samples.push(*took),
+                None => self.0.push((series, step, vec![*took])),
+            }
+        }
+        laps.iter().map(|(_, took)| *took).sum()
+    }
+
+    fn report(&mut self) {
+        for (series, step, samples) in &mut self.0 {
+            samples.sort();
+            println!("{series:<8} {:>10.0} µs  {step}", samples[samples.len() / 2].as_secs_f64() * 1e6);
+        }
     }
 }

@@ -26,7 +26,7 @@ use netlink_packet_route::route::{
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns, unshare};
 use peapod::paths::Paths;
-use peapod::sandbox::{self, Config, Inside, Sandbox, SandboxError, Step, cgroup, network};
+use peapod::sandbox::{self, Config, Entered, Inside, Sandbox, SandboxError, Step, cgroup, network};
 use peapod::spec::NetworkMode;
 use peapod::sys::netlink::{ACK, Batch, CREATE, EXCLUSIVE, Socket, attributes};
 use peapod::sys::pidfd::{self, Exit};
@@ -207,7 +207,7 @@ impl World {
 
     fn create(&self, child: impl FnOnce(Inside) -> i32) -> Sandbox {
         let uid = fresh_uid();
-        sandbox::create(&self.config(&uid), child).expect("a sandbox")
+        create(&self.config(&uid), child).expect("a sandbox")
     }
 
     /// All that a pod could leave behind. The names of the pods' directories are part of it, base directories
@@ -275,6 +275,11 @@ fn hear(mut control: &UnixStream) -> String {
         line.push(byte[0]);
     }
     String::from_utf8(line).expect("text")
+}
+
+/// A sandbox whose child runs once its network is there.
+fn create(config: &Config<'_>, child: impl FnOnce(Inside) -> i32) -> Result<Sandbox, SandboxError> {
+    sandbox::create(config, |entered: Entered| entered.begin().map_or(1, child))
 }
 
 /// Waits until the supervisor lets the pod end.
@@ -539,7 +544,7 @@ fn mtu(link: &str) -> u32 {
 fn no_network_is_loopback_only(world: &World) {
     let uid = fresh_uid();
     let config = Config { network: NetworkMode::None, ..world.config(&uid) };
-    let sandbox = sandbox::create(&config, |inside| {
+    let sandbox = create(&config, |inside| {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         TcpStream::connect(listener.local_addr().unwrap()).expect("lo is up");
         say(&inside.control, nix::net::if_::if_nameindex().unwrap().iter().count());
@@ -563,7 +568,7 @@ fn the_hosts_network_stays_the_hosts(world: &World) {
     let uid = fresh_uid();
     let config = Config { network: NetworkMode::Host, ..world.config(&uid) };
     let range = peapod::sys::namespace::ipv4_parameter("ip_local_port_range").unwrap();
-    let sandbox = sandbox::create(&config, |inside| until_told(&inside)).unwrap();
+    let sandbox = create(&config, |inside| until_told(&inside)).unwrap();
     let link = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
     assert_eq!(link(&sandbox.pid().to_string()), link("self"));
     assert_eq!(peapod::sys::namespace::ipv4_parameter("ip_local_port_range").unwrap(), range);
@@ -600,7 +605,7 @@ fn two_roots_never_share_an_address(world: &World) {
 
 fn the_cgroup_limits_and_kills(world: &World) {
     let uid = fresh_uid();
-    let mut sandbox = sandbox::create(&world.config(&uid), |inside| {
+    let mut sandbox = create(&world.config(&uid), |inside| {
         hear(&inside.control);
         let mut hoard = Vec::new();
         loop {
@@ -745,7 +750,7 @@ fn a_failure_at_any_step_is_undone(world: &World) {
     for step in Step::ALL {
         let uid = fresh_uid();
         let config = Config { fail_at: Some(step), ..world.config(&uid) };
-        let error = sandbox::create(&config, |inside| until_told(&inside)).expect_err("it was to fail");
+        let error = create(&config, |inside| until_told(&inside)).expect_err("it was to fail");
         match (step, &error) {
             (Step::Inside, SandboxError::Inside(_)) => {}
             (_, SandboxError::Failpoint(at)) => assert_eq!(*at, step),
@@ -758,21 +763,24 @@ fn a_failure_at_any_step_is_undone(world: &World) {
     let uid = fresh_uid();
     let hostname = "h".repeat(65);
     let config = Config { hostname: &hostname, ..world.config(&uid) };
-    let error = sandbox::create(&config, |_| 0).expect_err("it was to fail").to_string();
+    let error = sandbox::create(&config, |entered| entered.begin().map_or(1, |_| 0))
+        .expect_err("it was to fail")
+        .to_string();
     assert!(error.contains("hostname"), "{error}");
     assert_eq!(world.traces(), before);
 }
 
 fn one_uid_runs_once(world: &World) {
     let uid = fresh_uid();
-    let sandbox = sandbox::create(&world.config(&uid), |inside| until_told(&inside)).unwrap();
-    let error = sandbox::create(&world.config(&uid), |_| 0).expect_err("it runs already");
+    let sandbox = create(&world.config(&uid), |inside| until_told(&inside)).unwrap();
+    let error = sandbox::create(&world.config(&uid), |entered| entered.begin().map_or(1, |_| 0))
+        .expect_err("it runs already");
     assert!(matches!(error, SandboxError::Record(_)), "{error}");
     assert!(sandbox::sweep(&world.paths).unwrap().is_empty(), "a living pod was swept");
     assert!(sandbox.pod_dir.is_dir() && !cgroups_of(&uid).is_empty());
     remove(sandbox);
     for hostile in ["../x", "", "a/b"] {
-        assert!(sandbox::create(&world.config(hostile), |_| 0).is_err());
+        assert!(sandbox::create(&world.config(hostile), |entered| entered.begin().map_or(1, |_| 0)).is_err());
     }
 }
 
@@ -780,7 +788,8 @@ fn a_process_with_threads_is_refused(world: &World) {
     let (end, ended) = std::sync::mpsc::channel::<()>();
     let thread = std::thread::spawn(move || ended.recv());
     let uid = fresh_uid();
-    let error = sandbox::create(&world.config(&uid), |_| 0).expect_err("two threads");
+    let error = sandbox::create(&world.config(&uid), |entered| entered.begin().map_or(1, |_| 0))
+        .expect_err("two threads");
     assert!(matches!(error, SandboxError::Clone(_)), "{error}");
     drop(end);
     let _ = thread.join();
@@ -795,7 +804,7 @@ fn a_panic_in_the_pod_stays_there(world: &World) {
 /// A supervisor in a process of its own: says its pod's pid, uid and address, then waits for its stdin to end.
 fn supervise(world: &World) {
     let uid = fresh_uid();
-    let sandbox = sandbox::create(&world.config(&uid), |inside| until_told(&inside)).unwrap();
+    let sandbox = create(&world.config(&uid), |inside| until_told(&inside)).unwrap();
     println!("{} {uid} {}", sandbox.pid(), address(&sandbox));
     let _ = std::io::stdin().read_line(&mut String::new());
     remove(sandbox);
@@ -939,7 +948,7 @@ fn without_root_a_pod_has_loopback(world: &World) {
 fn rootless(world: &World) {
     assert_eq!(nix::unistd::geteuid().as_raw(), NOBODY);
     let uid = fresh_uid();
-    let mut sandbox = sandbox::create(&world.config(&uid), |inside| {
+    let mut sandbox = create(&world.config(&uid), |inside| {
         let listener = TcpListener::bind("127.0.0.1:80").expect("a low port of the pod's own");
         TcpStream::connect(listener.local_addr().unwrap()).expect("lo is up");
         fs::write(inside.pod_dir.join("file"), "x").unwrap();

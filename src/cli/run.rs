@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use ipnet::Ipv4Net;
 use k8s_openapi::api::core::v1::{Pod as WirePod, PodStatus};
 use nix::sys::signal::{SigSet, Signal};
@@ -267,7 +267,6 @@ fn settle(end: End, sandbox: &mut Sandbox, display: &Display) -> Result<(Option<
         End::Finished { status, exit_code } => {
             Ok((Some(*status), u8::try_from(exit_code).unwrap_or(EXIT_HOST)))
         }
-        End::Failed { message } => Err(anyhow!("the pod cannot start: {message}").into()),
         End::Died { status } => {
             let exit = sandbox.wait().context("cannot wait for the pod process")?;
             let out_of_memory = sandbox.oom_killed();

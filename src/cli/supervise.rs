@@ -34,8 +34,6 @@ const SIGPIPE: u8 = 13;
 pub enum End {
     /// The pod process said so.
     Finished { status: Box<PodStatus>, exit_code: i32 },
-    /// The pod process could not begin.
-    Failed { message: String },
     /// The pod process died without last words; the latest status that it had sent.
     Died { status: Option<Box<PodStatus>> },
 }
@@ -94,7 +92,6 @@ impl Watch<'_> {
                     Some(Report::Finished { status, exit_code }) => {
                         return Ok(End::Finished { status, exit_code });
                     }
-                    Some(Report::Failed { message }) => return Ok(End::Failed { message }),
                     None => return Ok(End::Died { status: last }),
                 },
                 signal = signals.next() => stop.next(StopCause::Signal(signal), self),

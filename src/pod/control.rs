@@ -65,11 +65,6 @@ pub enum Report {
     Event(Event),
     /// The pod's status changed.
     Status(Box<PodStatus>),
-    /// The pod could not begin; nothing follows.
-    Failed {
-        /// Why.
-        message: String,
-    },
     /// The pod ended; nothing follows.
     Finished {
         /// The final status.

@@ -1,21 +1,21 @@
 //! From a validated pod and its linked images to a running pod process.
 //!
 //! ```text
-//! supervisor: Plan ─► sandbox::create ─► Sandbox (watched by whoever launched it)
-//!                          │ fork
-//! pod process:             └─► volumes ─► network, logger, ticker ─► worker::run ─► exit
+//! supervisor:  Plan ─► sandbox::create ─┬─► the link, its route ─► Sandbox (for whoever launched it)
+//!                                       │fork              │
+//! pod process:                          └─► volumes, logger, ticker, event loop ─► begin ─► worker::run ─► exit
 //! ```
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 
 use super::backoff::BackoffPolicy;
-use super::control::{self, Report};
+use super::control;
 use super::status::Facts;
 use super::worker::{self, Parts};
 use crate::container::log::file::Rotation;
@@ -23,7 +23,7 @@ use crate::container::log::{Console, LogConfig, LogEvent, Logger};
 use crate::container::runner::Program;
 use crate::engine::{Engine, EpochTicker};
 use crate::net::{Stack, StackConfig};
-use crate::sandbox::{self, Inside, Sandbox, SandboxError};
+use crate::sandbox::{self, Entered, Inside, NotBegun, Sandbox, SandboxError};
 use crate::spec::Pod;
 use crate::spec::qos::QosClass;
 use crate::volume::{VolumeError, Volumes};
@@ -50,9 +50,9 @@ pub struct Plan {
 /// Makes the pod's sandbox and starts it there. This process must be single-threaded.
 ///
 /// # Errors
-/// See [`sandbox::create`]. What fails later, inside, comes as [`Report::Failed`].
+/// See [`sandbox::create`].
 pub fn launch(plan: Plan, config: &sandbox::Config<'_>) -> Result<Sandbox, SandboxError> {
-    sandbox::create(config, |inside| begin(plan, inside))
+    sandbox::create(config, |entered| pod_process(plan, entered))
 }
 
 /// Why a pod process cannot begin.
@@ -65,62 +65,78 @@ enum BeginError {
 }
 
 /// The pod process, from here to its end.
-fn begin(plan: Plan, inside: Inside) -> i32 {
-    let control = inside.control.try_clone();
-    match run(plan, inside) {
-        Ok(code) => code,
+fn pod_process(plan: Plan, entered: Entered) -> i32 {
+    let prepared = match Prepared::new(plan, entered.pod_dir()) {
+        Ok(prepared) => prepared,
         Err(error) => {
-            if let Ok(mut control) = control {
-                let message = control::encode(&Report::Failed { message: error.to_string() });
-                // A supervisor that is gone needs no reason.
-                let _ = io::Write::write_all(&mut control, &message);
-            }
-            EXIT_NOT_BEGUN
+            entered.refuse(&error.to_string());
+            return EXIT_NOT_BEGUN;
         }
+    };
+    match entered.begin() {
+        Ok(inside) => prepared.run(inside),
+        Err(NotBegun) => EXIT_NOT_BEGUN,
     }
 }
 
-fn run(plan: Plan, inside: Inside) -> Result<i32, BeginError> {
-    let Plan { spec, programs, engine, console, log_dir, backoff } = plan;
-    let Inside { control, addresses, pod_dir, .. } = inside;
-    let start = |what| move |error| BeginError::Start { what, error };
+/// A pod process with everything but its network, which the supervisor makes meanwhile.
+struct Prepared {
+    spec: Arc<Pod>,
+    programs: BTreeMap<String, Program>,
+    volumes: Volumes,
+    logger: Logger,
+    troubles: mpsc::Receiver<control::Event>,
+    ticker: EpochTicker,
+    runtime: Runtime,
+    backoff: BackoffPolicy,
+}
 
-    let mut volumes = Volumes::prepare(&spec, &pod_dir)?;
-    volumes.mount_memory()?;
-    let stack = Stack::new(StackConfig {
-        addresses: addresses.clone(),
-        hostname: spec.hostname.clone(),
-        host_aliases: spec.host_aliases.clone(),
-        ..StackConfig::default()
-    });
-    let (tell, troubles) = mpsc::channel(worker::TROUBLE_QUEUE);
-    let logger = Logger::start(LogConfig {
-        dir: log_dir.unwrap_or_else(|| pod_dir.join("logs")),
-        rotation: Rotation::default(),
-        console,
-        on_event: Box::new(move |event| {
-            // Told once per kind and file; what finds no place in the queue is one of many like it.
-            let _ = tell.try_send(trouble(event));
-        }),
-    })
-    .map_err(start("logger"))?;
-    let ticker = EpochTicker::start(&engine).map_err(start("ticker"))?;
-    let facts = Facts {
-        pod_ips: addresses,
-        qos_class: QosClass::of(&spec).as_str().to_owned(),
-        image_ids: programs
-            .iter()
-            .map(|(name, program)| (name.clone(), program.digest().to_owned()))
-            .collect(),
-        ..Facts::default()
-    };
-    let runtime = Builder::new_current_thread().enable_all().build().map_err(start("event loop"))?;
-    let parts =
-        Parts { spec, programs, volumes, stack, logger, epochs: ticker.handle(), facts, backoff, troubles };
-    let code = runtime.block_on(worker::run(parts, control)).map_err(start("control socket"))?;
-    // Work on the blocking pool belongs to containers that are gone.
-    runtime.shutdown_background();
-    Ok(code)
+impl Prepared {
+    fn new(plan: Plan, pod_dir: &Path) -> Result<Self, BeginError> {
+        let Plan { spec, programs, engine, console, log_dir, backoff } = plan;
+        let start = |what| move |error| BeginError::Start { what, error };
+        let mut volumes = Volumes::prepare(&spec, pod_dir)?;
+        volumes.mount_memory()?;
+        let (tell, troubles) = mpsc::channel(worker::TROUBLE_QUEUE);
+        let logger = Logger::start(LogConfig {
+            dir: log_dir.unwrap_or_else(|| pod_dir.join("logs")),
+            rotation: Rotation::default(),
+            console,
+            on_event: Box::new(move |event| {
+                // Told once per kind and file; what finds no place in the queue is one of many like it.
+                let _ = tell.try_send(trouble(event));
+            }),
+        })
+        .map_err(start("logger"))?;
+        let ticker = EpochTicker::start(&engine).map_err(start("ticker"))?;
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(start("event loop"))?;
+        Ok(Self { spec, programs, volumes, logger, troubles, ticker, runtime, backoff })
+    }
+
+    fn run(self, inside: Inside) -> i32 {
+        let Self { spec, programs, volumes, logger, troubles, ticker, runtime, backoff } = self;
+        let Inside { control, addresses, .. } = inside;
+        let stack = Stack::new(StackConfig {
+            addresses: addresses.clone(),
+            hostname: spec.hostname.clone(),
+            host_aliases: spec.host_aliases.clone(),
+            ..StackConfig::default()
+        });
+        let image_id = |(name, program): (&String, &Program)| (name.clone(), program.digest().to_owned());
+        let facts = Facts {
+            pod_ips: addresses,
+            qos_class: QosClass::of(&spec).as_str().to_owned(),
+            image_ids: programs.iter().map(image_id).collect(),
+            ..Facts::default()
+        };
+        let epochs = ticker.handle();
+        let parts = Parts { spec, programs, volumes, stack, logger, epochs, facts, backoff, troubles };
+        let code = runtime.block_on(worker::run(parts, control));
+        // Work on the blocking pool belongs to containers that are gone.
+        runtime.shutdown_background();
+        // Without its control socket a pod has no supervisor, and no reason to begin.
+        code.unwrap_or(EXIT_NOT_BEGUN)
+    }
 }
 
 /// What the supervisor is told of the logger's trouble.

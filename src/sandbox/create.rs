@@ -12,7 +12,7 @@ use nix::sched::CloneFlags;
 use super::cgroup::{self, Entry, Hierarchy};
 use super::ipam::{IpamError, Leases};
 use super::network::{self, HostNetwork};
-use super::process::{self, Inside, Setup, Told};
+use super::process::{self, Entered, Setup, Told};
 use super::record::{self, Owner};
 use super::remove::{self, Holdings, Process};
 use super::{Config, Sandbox, SandboxError, Step};
@@ -30,7 +30,7 @@ const ADDRESS_TRIES: usize = 64;
 ///
 /// # Errors
 /// When a step fails: everything made before it has been undone, or is named in [`SandboxError::RollBack`].
-pub fn create(config: &Config<'_>, child: impl FnOnce(Inside) -> i32) -> Result<Sandbox, SandboxError> {
+pub fn create(config: &Config<'_>, child: impl FnOnce(Entered) -> i32) -> Result<Sandbox, SandboxError> {
     let mut clock = Clock::start();
     let owner = Owner::take(config.paths, config.uid)?;
     let mut holdings = Holdings::new(config.paths, config.uid, owner);
@@ -65,7 +65,7 @@ struct Built {
 
 fn build(
     config: &Config<'_>,
-    child: impl FnOnce(Inside) -> i32,
+    child: impl FnOnce(Entered) -> i32,
     holdings: &mut Holdings,
     clock: &mut Clock,
 ) -> Result<Built, SandboxError> {
@@ -96,7 +96,9 @@ fn build(
     clock.lap(Step::Cgroup);
     config.passed(Step::Cgroup)?;
 
-    let (control, pid) = fork(config, child, holdings, entry, privileged, lan.as_ref())?;
+    // Kept until the pod is on its way: dropping this process's copy may take its time.
+    let mut child = Some(child);
+    let (control, pid) = fork(config, &mut child, holdings, entry, privileged, lan.as_ref())?;
     clock.lap(Step::Clone);
     config.passed(Step::Clone)?;
 
@@ -120,7 +122,6 @@ fn build(
             clock.lap(Step::Masquerade);
         }
         config.passed(Step::Masquerade)?;
-        holdings.owner.write(&holdings.record(config.name, config.namespace))?;
         let carries = match connected {
             Some((lan, index)) => network::wait_up(&mut lan.socket, index, Some(control.as_fd()))?,
             None => true,
@@ -128,6 +129,7 @@ fn build(
         if carries {
             let _ = process::up(&control);
         }
+        holdings.owner.write(&holdings.record(config.name, config.namespace))?;
     }
     match process::listen(&control)? {
         Told::Ready(inside) => warnings.extend(inside),
@@ -163,7 +165,7 @@ fn missing(config: &Config<'_>, privileged: bool, has_cgroups: bool) -> Option<S
 /// Forks the pod process: the supervisor's end of the control socket, and the pid.
 fn fork(
     config: &Config<'_>,
-    child: impl FnOnce(Inside) -> i32,
+    child: &mut Option<impl FnOnce(Entered) -> i32>,
     holdings: &mut Holdings,
     entry: Entry,
     privileged: bool,
@@ -190,8 +192,9 @@ fn fork(
         inherited,
         fail: config.fail_at == Some(Step::Inside),
     };
-    let spawned = clone::spawn(namespaces, directory.as_ref().map(AsFd::as_fd), move || {
-        process::run(setup, tasks, inner, child)
+    // Only the child's copy of this takes anything out.
+    let spawned = clone::spawn(namespaces, directory.as_ref().map(AsFd::as_fd), || {
+        child.take().map_or(process::EXIT_FAILED, |child| process::run(setup, tasks, inner, child))
     });
     let spawned = spawned.map_err(|error| {
         if privileged { SandboxError::Clone(error) } else { SandboxError::UserNamespace(error) }

@@ -46,7 +46,7 @@ use nix::sys::signal::Signal;
 pub use create::create;
 pub use error::SandboxError;
 pub use floor::{Floor, floor};
-pub use process::Inside;
+pub use process::{Entered, Inside, NotBegun};
 pub use remove::RemoveError;
 pub use sweep::{Swept, sweep};
 

@@ -1,10 +1,12 @@
-//! The pod process from its first instruction to its first container: it prepares its namespaces while it has
-//! one thread.
+//! The pod process from its first instruction to its first container: it enters its namespaces and cgroup
+//! while it has one thread.
 //!
 //! ```text
-//! forked ─► in its cgroup ─► mounts, hostname, lo ─"go"─► addressed ─"up"─► "ready", child(Inside) ─► exit
-//!    └────────────┴──────────────────┴──────────────────────┴─────► "failed", exit
+//! forked ─► in its cgroup ─► mounts, hostname, lo ─► child(Entered) ─► begin ─"go"─► addressed ─"up"─► "ready"
+//!    └────────────┴──────────────────┴────────────────────┴──────────────────────────────┴─► "failed", exit
 //! ```
+//!
+//! What the child prepares before it calls [`Entered::begin`] happens while the supervisor makes the link.
 //!
 //! On the control socket: a tag, the length of what follows (u32, little-endian), and that. The
 //! supervisor says "go" with the addresses, then "up" when its end of the link is; the pod process answers "ready"
@@ -14,7 +16,7 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::RawFd;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::cgroup::Entry;
@@ -31,11 +33,21 @@ const MESSAGE_MAX: usize = 16 * 1024;
 /// How long the pod process may take for its part, which takes milliseconds.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 /// The exit code of a pod process that could not be prepared.
-const EXIT_FAILED: i32 = 1;
+pub(super) const EXIT_FAILED: i32 = 1;
 
 const NONSENSE: &str = "the supervisor's message makes no sense";
 
-/// What the pod process finds when it begins: everything is prepared, and it has one thread.
+/// A pod process in its namespaces and cgroup, with one thread still. Its network may not be there yet.
+#[derive(Debug)]
+pub struct Entered {
+    control: UnixStream,
+    pod_dir: PathBuf,
+    /// Configures the pod's end of the link; none without a network of its own.
+    network: Option<Socket>,
+    warnings: Vec<String>,
+}
+
+/// What the pod process has when it begins.
 #[derive(Debug)]
 pub struct Inside {
     /// Its end of the control socket. End of file: the supervisor is dead.
@@ -44,6 +56,55 @@ pub struct Inside {
     pub addresses: Vec<IpAddr>,
     /// The pod's directory `<state>/pods/<uid>`.
     pub pod_dir: PathBuf,
+}
+
+/// The pod process cannot begin; the supervisor has been told why, or is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotBegun;
+
+impl Entered {
+    /// The pod's directory `<state>/pods/<uid>`.
+    pub fn pod_dir(&self) -> &Path {
+        &self.pod_dir
+    }
+
+    /// Waits until the pod's network carries packets and tells the supervisor that the pod begins.
+    ///
+    /// # Errors
+    /// See [`NotBegun`].
+    pub fn begin(mut self) -> Result<Inside, NotBegun> {
+        match self.connect() {
+            Ok(addresses) => {
+                send(&self.control, READY, self.warnings.join("\n").as_bytes()).map_err(|_| NotBegun)?;
+                Ok(Inside { control: self.control, addresses, pod_dir: self.pod_dir })
+            }
+            Err(reason) => {
+                self.refuse(&reason);
+                Err(NotBegun)
+            }
+        }
+    }
+
+    /// Tells the supervisor why the pod cannot begin: [`super::create`] fails with that.
+    pub fn refuse(self, reason: &str) {
+        // Nobody listens any more: then nobody needs to know.
+        let _ = send(&self.control, FAILED, reason.as_bytes());
+    }
+
+    /// The pod's addresses, once they work.
+    fn connect(&mut self) -> Result<Vec<IpAddr>, String> {
+        let addresses = decode(&expect(&self.control, GO)?).ok_or(NONSENSE)?;
+        if let Some(mut socket) = self.network.take() {
+            for address in &addresses {
+                // IPv6 addresses are not given out yet.
+                if let IpAddr::V4(address) = address {
+                    network::configure_pod(&mut socket, *address).map_err(|error| error.to_string())?;
+                }
+            }
+        }
+        expect(&self.control, UP)?;
+        Ok(addresses)
+    }
 }
 
 /// What the pod process needs to know before it can be told anything.
@@ -65,32 +126,23 @@ pub(super) fn run(
     setup: Setup<'_>,
     tasks: Entry,
     control: UnixStream,
-    child: impl FnOnce(Inside) -> i32,
+    child: impl FnOnce(Entered) -> i32,
 ) -> i32 {
-    match prepare(&setup, tasks, &control) {
-        Ok((addresses, warnings)) => {
-            if send(&control, READY, warnings.join("\n").as_bytes()).is_err() {
-                return EXIT_FAILED;
-            }
-            child(Inside { control, addresses, pod_dir: setup.pod_dir })
-        }
+    let mut entered =
+        Entered { control, pod_dir: setup.pod_dir.clone(), network: None, warnings: Vec::new() };
+    match enter(&setup, tasks, &mut entered) {
+        Ok(()) => child(entered),
         Err(reason) => {
-            // Nobody listens any more: then nobody needs to know.
-            let _ = send(&control, FAILED, reason.as_bytes());
+            entered.refuse(&reason);
             EXIT_FAILED
         }
     }
 }
 
-/// Everything up to "ready": addresses and warnings, or what failed.
-fn prepare(
-    setup: &Setup<'_>,
-    tasks: Entry,
-    control: &UnixStream,
-) -> Result<(Vec<IpAddr>, Vec<String>), String> {
-    let mut warnings = Vec::new();
+/// Everything that needs no answer from the supervisor; says what failed.
+fn enter(setup: &Setup<'_>, tasks: Entry, entered: &mut Entered) -> Result<(), String> {
     clone::close_inherited(&setup.inherited);
-    // A supervisor that died before this shows as end of file below.
+    // A supervisor that died before this shows as end of file later.
     namespace::die_with_parent()
         .map_err(|error| format!("cannot ask to end with the supervisor: {error}"))?;
     tasks.enter().map_err(|error| format!("cannot enter the pod's cgroup: {error}"))?;
@@ -99,30 +151,16 @@ fn prepare(
         namespace::map_own_user(uid, gid).map_err(|error| explain(setup, "map the user", error))?;
     }
     namespace::set_hostname(setup.hostname).map_err(|error| explain(setup, "set the hostname", error))?;
-    mounts(setup, &mut warnings)?;
-    let mut socket = None;
+    mounts(setup, &mut entered.warnings)?;
     if setup.own_network {
         let mut route = Socket::route().map_err(|error| error.to_string())?;
         network::configure_loopback(&mut route).map_err(|error| error.to_string())?;
-        socket = Some(route);
+        entered.network = Some(route);
         if let Err(error) = namespace::set_ipv4_parameter("ip_local_port_range", KERNEL_EPHEMERAL_PORTS) {
-            warnings.push(format!("cannot set the pod's range of ephemeral ports: {error}"));
+            entered.warnings.push(format!("cannot set the pod's range of ephemeral ports: {error}"));
         }
     }
-    if setup.fail {
-        return Err("failed on purpose".into());
-    }
-    let addresses = decode(&expect(control, GO)?).ok_or(NONSENSE)?;
-    if let Some(mut socket) = socket {
-        for address in &addresses {
-            // IPv6 addresses are not given out yet.
-            if let IpAddr::V4(address) = address {
-                network::configure_pod(&mut socket, *address).map_err(|error| error.to_string())?;
-            }
-        }
-    }
-    expect(control, UP)?;
-    Ok((addresses, warnings))
+    if setup.fail { Err("failed on purpose".into()) } else { Ok(()) }
 }
 
 /// The supervisor's next message, which has to be of this kind.

@@ -87,22 +87,11 @@ impl Logger {
     /// Starts the logger's threads. Fails only when the system gives none.
     pub fn start(config: LogConfig) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
-        let (ready, started) = std::sync::mpsc::sync_channel(1);
         let thread = thread::Builder::new().name("log".into()).spawn({
             let shared = Arc::clone(&shared);
-            move || match Round::new(config, shared) {
-                Ok(mut round) => {
-                    let _ = ready.send(Ok(()));
-                    round.run();
-                }
-                Err(error) => {
-                    let _ = ready.send(Err(error));
-                }
-            }
+            move || Round::new(config, shared).run()
         })?;
-        let logger = Self { shared, thread: Some(thread) };
-        started.recv().map_err(io::Error::other)??;
-        Ok(logger)
+        Ok(Self { shared, thread: Some(thread) })
     }
 
     /// Opens the log of the `restart`-th run of `container`: `<dir>/<container>/<restart>.log`.
@@ -198,25 +187,18 @@ struct Scratch {
 }
 
 impl Round {
-    /// Called on the logger's thread.
-    fn new(config: LogConfig, shared: Arc<Shared>) -> io::Result<Self> {
+    /// Called on the logger's thread. Without a thread for the console there is no console.
+    fn new(config: LogConfig, shared: Arc<Shared>) -> Self {
         let LogConfig { dir, rotation, console, on_event } = config;
         let on_event: OnEvent = Arc::from(on_event);
-        let start = |console| {
-            let on_event = Arc::clone(&on_event);
-            let on_gone = move |error| on_event(LogEvent::ConsoleGone { error });
+        let console = console.and_then(|console| {
+            let tell = Arc::clone(&on_event);
+            let on_gone = move |error| tell(LogEvent::ConsoleGone { error });
             ConsoleWriter::start(console, thread::current(), on_gone)
-        };
-        let console = console.map(start).transpose()?;
-        Ok(Self {
-            shared,
-            dir,
-            rotation,
-            on_event,
-            console,
-            containers: Vec::new(),
-            scratch: Scratch::default(),
-        })
+                .inspect_err(|error| on_event(LogEvent::ConsoleGone { error: error.kind().into() }))
+                .ok()
+        });
+        Self { shared, dir, rotation, on_event, console, containers: Vec::new(), scratch: Scratch::default() }
     }
 
     fn run(&mut self) {
