@@ -54,7 +54,8 @@ impl Debian {
 
     /// The static busybox.
     pub fn busybox(&self) -> PathBuf {
-        files_below(&self.root).into_iter().find(|path| file_name(path) == "busybox").unwrap_or_else(|| {
+        // Not the package's initramfs hook, which has the same name.
+        files_below(&self.root).into_iter().find(|path| path.ends_with("bin/busybox")).unwrap_or_else(|| {
             panic!("no busybox in {}; remove that folder and try again", self.root.display())
         })
     }

@@ -147,6 +147,8 @@ fn require_tools() {
         return;
     }
     let hint = format!("the VM test needs {0}: apt-get install {0}", missing.join(" "));
+    // A fresh container has no package lists; without them, or offline, the packages may still be cached.
+    let _ = Command::new("apt-get").args(["--quiet", "update"]).output();
     let install = Command::new("apt-get")
         .args(["--quiet", "--yes", "--no-install-recommends", "install"])
         .args(&missing)

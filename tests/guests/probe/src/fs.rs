@@ -7,8 +7,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 use std::{env, thread};
 
-use crate::{About, Outcome, arg, described};
+use crate::{About, Outcome, arg, described, number};
 
+const MIB: usize = 1024 * 1024;
 /// Between two looks of [`await_file`].
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -54,6 +55,20 @@ pub fn append(args: &[String]) -> Outcome {
     let mut file = fs::OpenOptions::new().append(true).create(true).open(path).about(path)?;
     writeln!(file, "{}", arg(args, 1, "TEXT")?).about(path)?;
     println!("appended to {path}");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `fill PATH MIB`: a new file of this many MiB, and a line for every 4 MiB.
+pub fn fill(args: &[String]) -> Outcome {
+    let path = arg(args, 0, "PATH")?;
+    let mut file = fs::File::create(path).about(path)?;
+    let block = vec![0; MIB];
+    for written in 1..=number::<usize>(args, 1, "MIB")? {
+        file.write_all(&block).about(path)?;
+        if written.is_multiple_of(4) {
+            println!("{written} MiB");
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -80,6 +80,7 @@ const COMMANDS: &[Command] = &[
     command("read", "PATH", fs::read),
     command("write", "PATH TEXT", fs::write),
     command("append", "PATH TEXT", fs::append),
+    command("fill", "PATH MIB", fs::fill),
     command("mkdir", "PATH", fs::mkdir),
     command("symlink", "TARGET LINK", fs::symlink),
     command("escape", "PATH", fs::escape),
