@@ -34,7 +34,7 @@ const SECTIONS: [(&str, &str); 8] = [
     ("native out of memory", NATIVE_OUT_OF_MEMORY),
     ("killed supervisor", KILLED_SUPERVISOR),
     // The last one: it takes things from the machine.
-    ("no shm", NO_SHM),
+    ("bare machine", BARE_MACHINE),
 ];
 
 /// What one section printed.
@@ -382,10 +382,12 @@ fn after_sigkill_of_the_supervisor_the_next_run_cleans_up() {
     assert_eq!(section.one("warnings"), "");
 }
 
-const NO_SHM: &str = r#"
+/// The modules go one layer after the other: first nf_tables is missing, then all of netfilter's netlink.
+const BARE_MACHINE: &str = r#"
 umount /dev/shm
 rmdir /dev/shm
-pod bare <<EOF
+run() {
+    pod bare <<EOF
 apiVersion: v1
 kind: Pod
 metadata: {name: bare, uid: u-bare}
@@ -394,13 +396,23 @@ spec:
   containers:
   - {name: hello, image: /probe.wasm, args: [hello]}
 EOF
-grep -F warning /tmp/bare.log | sed 's/^.*warning/warning/'
-nothing_left
+    grep -F warning /tmp/bare.log | sed 's/^.*warning/warning/'
+    nothing_left
+}
+rmmod nft_masq nft_chain_nat nft_nat nft_ct nf_tables
+run
+rmmod nfnetlink
+run
 "#;
 
 #[test]
-fn a_machine_without_dev_shm_runs_pods_and_says_so() {
-    let Some(section) = Section::of("no shm") else { return };
-    assert_eq!(section.one("exit code"), "0");
-    assert!(section.one("warning").contains("/dev/shm"), "{}", section.0);
+fn a_machine_without_shm_and_nftables_runs_pods_and_says_what_is_missing() {
+    let Some(section) = Section::of("bare machine") else { return };
+    assert_eq!(section.all("exit code"), ["0", "0"]);
+    let warnings = section.all("warning");
+    assert_eq!(warnings.len(), 4, "{warnings:#?}");
+    for missing in ["/dev/shm", "nf_tables"] {
+        let told = warnings.iter().filter(|warning| warning.contains(missing)).count();
+        assert_eq!(told, 2, "{missing} in {warnings:#?}");
+    }
 }

@@ -4,6 +4,8 @@
 //! Changes travel in a transaction: [`Transaction::new`], the changes, [`Transaction::commit`]. The kernel
 //! applies all of them or none.
 
+use nix::errno::Errno;
+
 use super::netlink::{ACK, APPEND, Batch, CREATE, NetlinkError, Socket};
 
 /// `NFNL_SUBSYS_NFTABLES`.
@@ -142,7 +144,7 @@ impl Default for Transaction {
     }
 }
 
-/// Whether IPv4 table `table` exists.
+/// Whether IPv4 table `table` exists. It does not in a kernel without nf_tables.
 ///
 /// # Errors
 /// The kernel's, other than that there is none.
@@ -162,7 +164,8 @@ fn exists(socket: &mut Socket, kind: u16, attributes: &[Vec<u8>]) -> Result<bool
     let payload = [header(IPV4, 0).to_vec(), attributes.concat()].concat();
     match socket.dump("look into nftables", kind, ACK, &payload, |_, _| {}) {
         Ok(()) => Ok(true),
-        Err(error) if error.errno() == Some(nix::errno::Errno::ENOENT) => Ok(false),
+        // EINVAL: the kernel has no nf_tables, and no module of that name (nfnetlink_rcv_msg).
+        Err(error) if matches!(error.errno(), Some(Errno::ENOENT | Errno::EINVAL)) => Ok(false),
         Err(error) => Err(error),
     }
 }

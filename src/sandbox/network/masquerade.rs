@@ -14,6 +14,8 @@
 
 use std::fs::File;
 
+use nix::errno::Errno;
+
 use super::{HostNetwork, LINK_PREFIX, NetworkError, own_namespace};
 use crate::sys::namespace::{ipv4_parameter, set_ipv4_parameter};
 use crate::sys::netlink::Socket;
@@ -76,7 +78,11 @@ pub(crate) fn stop_when_unused(host: &HostNetwork) -> Result<(), NetworkError> {
     if host.routes.iter().any(|route| route.is_own()) {
         return Ok(());
     }
-    let mut socket = Socket::netfilter()?;
+    let mut socket = match Socket::netfilter() {
+        // Without netfilter in the kernel there was nothing to make.
+        Err(error) if error.errno() == Some(Errno::EPROTONOSUPPORT) => return Ok(()),
+        socket => socket?,
+    };
     if !table_exists(&mut socket, TABLE)? {
         return Ok(());
     }
