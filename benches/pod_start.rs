@@ -115,6 +115,7 @@ impl Options {
 
 /// What `peapod run` holds before it accepts a manifest.
 struct Zygote {
+    host: sandbox::Host,
     paths: Paths,
     engine: Engine,
     hosts: Hosts,
@@ -137,7 +138,7 @@ impl Zygote {
         let options = convert::Options { manifest_dir: root, ..Default::default() };
         let spec = Arc::new(convert::load(MANIFEST.as_bytes(), &options)?.pod);
         let hot = hosts.link(&store.load(&spec.containers[0].image)?)?;
-        Ok(Self { paths, engine, hosts, store, spec, hot })
+        Ok(Self { host: sandbox::Host::look(), paths, engine, hosts, store, spec, hot })
     }
 
     /// A start whose image comes from the cache on disk.
@@ -165,6 +166,7 @@ impl Zygote {
             backoff: BackoffPolicy::default(),
         };
         let config = sandbox::Config {
+            host: &self.host,
             paths: &self.paths,
             uid: &self.spec.uid,
             name: &self.spec.name,

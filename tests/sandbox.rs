@@ -192,6 +192,8 @@ impl World {
 
     fn config<'a>(&'a self, uid: &'a str) -> Config<'a> {
         Config {
+            // Looked for each time: some tests change the machine or the user first.
+            host: Box::leak(Box::new(sandbox::Host::look())),
             paths: &self.paths,
             uid,
             name: "test",

@@ -126,7 +126,8 @@ pub fn run(args: Args, verbose: u8) -> Result<ExitCode, Failure> {
     let spec = Arc::clone(&plan.spec);
     let signals = block_signals()?;
     let clock = Instant::now();
-    let mut sandbox = launch(plan, &sandbox_config(&paths, &args, &spec))?;
+    let host = sandbox::Host::look();
+    let mut sandbox = launch(plan, &sandbox_config(&host, &paths, &args, &spec))?;
     show_sandbox(&sandbox, clock.elapsed(), &display);
 
     let control = sandbox.control.try_clone().context("cannot duplicate the control socket")?;
@@ -229,8 +230,14 @@ impl Images {
     }
 }
 
-fn sandbox_config<'a>(paths: &'a Paths, args: &Args, pod: &'a Pod) -> sandbox::Config<'a> {
+fn sandbox_config<'a>(
+    host: &'a sandbox::Host,
+    paths: &'a Paths,
+    args: &Args,
+    pod: &'a Pod,
+) -> sandbox::Config<'a> {
     sandbox::Config {
+        host,
         paths,
         uid: &pod.uid,
         name: &pod.name,

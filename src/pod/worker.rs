@@ -93,6 +93,7 @@ pub async fn run(parts: Parts, control: StdUnixStream) -> std::io::Result<i32> {
         running: BTreeMap::new(),
         wake_at: None,
         phase: None,
+        changed: false,
         alone: false,
         started,
         has_started,
@@ -118,7 +119,10 @@ struct Worker {
     started: mpsc::Sender<String>,
     has_started: mpsc::Receiver<String>,
     wake_at: Option<Duration>,
+    /// The last phase that the supervisor was told.
     phase: Option<Phase>,
+    /// Whether there is something to tell the supervisor.
+    changed: bool,
     /// Whether the supervisor is gone.
     alone: bool,
     requests: Receiver<Request>,
@@ -151,7 +155,13 @@ impl Worker {
         self.step(Event::SandboxReady);
         loop {
             if let Some(code) = self.state.exit_code(&self.parts.spec) {
+                self.report_changes();
                 return code.into();
+            }
+            if self.changed {
+                // Containers go first; what is said of them can wait until they do.
+                tokio::task::yield_now().await;
+                self.report_changes();
             }
             match self.next().await {
                 Happening::Started(name) => self.has_started(name),
@@ -275,7 +285,7 @@ impl Worker {
                 Action::Finish { .. } => {}
             }
         }
-        self.report_changes();
+        self.changed = true;
     }
 
     fn start(&mut self, name: String, restart: u32) {
@@ -316,6 +326,7 @@ impl Worker {
             self.reports.event(control::Event::Phase { phase: phase.as_str().to_owned(), reason });
         }
         self.reports.status(status);
+        self.changed = false;
     }
 
     /// What one run of a container is given.
@@ -390,7 +401,7 @@ impl Clock {
 struct Reports {
     stream: OwnedWriteHalf,
     events: VecDeque<Vec<u8>>,
-    status: Option<Vec<u8>>,
+    status: Option<Box<PodStatus>>,
     /// The line being written, and how much of it was.
     line: Vec<u8>,
     written: usize,
@@ -409,7 +420,7 @@ impl Reports {
     }
 
     fn status(&mut self, status: PodStatus) {
-        self.status = Some(control::encode(&Report::Status(Box::new(status))));
+        self.status = Some(Box::new(status));
     }
 
     fn is_empty(&self) -> bool {
@@ -422,7 +433,8 @@ impl Reports {
             while self.written < self.line.len() {
                 self.written += self.stream.write(&self.line[self.written..]).await?;
             }
-            match self.events.pop_front().or_else(|| self.status.take()) {
+            let status = |status| control::encode(&Report::Status(status));
+            match self.events.pop_front().or_else(|| self.status.take().map(status)) {
                 Some(line) => (self.line, self.written) = (line, 0),
                 None => return Ok(()),
             }
@@ -431,7 +443,8 @@ impl Reports {
 
     /// Writes everything and the last message, unless the supervisor does not read for a while.
     async fn finish(mut self, status: PodStatus, exit_code: i32) {
-        self.status = Some(control::encode(&Report::Finished { status: Box::new(status), exit_code }));
+        self.status = None;
+        self.events.push_back(control::encode(&Report::Finished { status: Box::new(status), exit_code }));
         let _ = tokio::time::timeout(LAST_WORDS, self.flush()).await;
     }
 }

@@ -9,17 +9,17 @@ use std::time::{Duration, Instant};
 use ipnet::Ipv4Net;
 use nix::sched::CloneFlags;
 
-use super::cgroup::{self, Entry, Hierarchy};
+use super::cgroup::{self, Entry};
 use super::ipam::{IpamError, Leases};
 use super::network::{self, HostNetwork};
 use super::process::{self, Entered, Setup, Told};
 use super::record::{self, Owner};
 use super::remove::{self, Holdings, Process};
-use super::{Config, Sandbox, SandboxError, Step};
+use super::{Config, Host, Sandbox, SandboxError, Step};
 use crate::spec::NetworkMode;
+use crate::sys::clone;
 use crate::sys::netlink::Socket;
 use crate::sys::pidfd::Exit;
-use crate::sys::{clone, process as proc_info};
 
 /// How many addresses may turn out to be another's before giving up: each try costs a message to the kernel.
 const ADDRESS_TRIES: usize = 64;
@@ -70,8 +70,7 @@ fn build(
     clock: &mut Clock,
 ) -> Result<Built, SandboxError> {
     let mut warnings = Vec::new();
-    let privileged = proc_info::is_privileged();
-    let hierarchy = if privileged { Hierarchy::find() } else { None };
+    let Host { privileged, ref hierarchy } = *config.host;
     let linked = privileged && config.network == NetworkMode::Pod;
     warnings.extend(missing(config, privileged, hierarchy.is_some()));
 
@@ -88,7 +87,7 @@ fn build(
     clock.lap(Step::Lease);
     config.passed(Step::Lease)?;
 
-    let entry = match &hierarchy {
+    let entry = match hierarchy {
         Some(hierarchy) => cgroup::create(hierarchy, config.uid, &config.limits, &mut warnings)?,
         None => Entry::None,
     };

@@ -102,9 +102,8 @@ fn measure(
 fn bare_child(tasks: Entry, mut supervisor: UnixStream) -> io::Result<()> {
     tasks.enter()?;
     let mut socket = Socket::route()?;
-    network::configure_loopback(&mut socket).map_err(io::Error::other)?;
     supervisor.read_exact(&mut [0])?;
-    network::configure_pod(&mut socket, ADDRESS).map_err(io::Error::other)?;
+    network::configure_pod(&mut socket, Some(ADDRESS)).map_err(io::Error::other)?;
     supervisor.write_all(&[0])?;
     // Until the supervisor has measured.
     supervisor.read_exact(&mut [0])

@@ -56,9 +56,28 @@ use crate::sys::pidfd::{self, Exit};
 use cgroup::Limits;
 use remove::{Holdings, Process};
 
+/// What this machine offers to pods: found by looking, once.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// Whether this process may make namespaces, links and cgroups without a user namespace.
+    privileged: bool,
+    hierarchy: Option<cgroup::Hierarchy>,
+}
+
+impl Host {
+    /// Looks.
+    pub fn look() -> Self {
+        let privileged = crate::sys::process::is_privileged();
+        let hierarchy = if privileged { cgroup::Hierarchy::find() } else { None };
+        Self { privileged, hierarchy }
+    }
+}
+
 /// What a pod's sandbox is to be.
 #[derive(Debug, Clone)]
 pub struct Config<'a> {
+    /// The machine.
+    pub host: &'a Host,
     /// peapod's directories.
     pub paths: &'a Paths,
     /// `metadata.uid`: names cgroup, directories and link.

@@ -2,7 +2,7 @@
 //! while it has one thread.
 //!
 //! ```text
-//! forked ─► in its cgroup ─► mounts, hostname, lo ─► child(Entered) ─► begin ─"go"─► addressed ─"up"─► "ready"
+//! forked ─► in its cgroup ─► mounts, hostname ─► child(Entered) ─► begin ─"go"─► addressed ─"up"─► "ready"
 //!    └────────────┴──────────────────┴────────────────────┴──────────────────────────────┴─► "failed", exit
 //! ```
 //!
@@ -42,7 +42,8 @@ const NONSENSE: &str = "the supervisor's message makes no sense";
 pub struct Entered {
     control: UnixStream,
     pod_dir: PathBuf,
-    /// Configures the pod's end of the link; none without a network of its own.
+    /// Configures the pod's own network, if it has one. Not before "go": the kernel does one such thing at
+    /// a time, and the supervisor is making the link.
     network: Option<Socket>,
     warnings: Vec<String>,
 }
@@ -95,12 +96,12 @@ impl Entered {
     fn connect(&mut self) -> Result<Vec<IpAddr>, String> {
         let addresses = decode(&expect(&self.control, GO)?).ok_or(NONSENSE)?;
         if let Some(mut socket) = self.network.take() {
-            for address in &addresses {
-                // IPv6 addresses are not given out yet.
-                if let IpAddr::V4(address) = address {
-                    network::configure_pod(&mut socket, *address).map_err(|error| error.to_string())?;
-                }
-            }
+            // IPv6 addresses are not given out yet.
+            let address = addresses.iter().find_map(|address| match address {
+                IpAddr::V4(address) => Some(*address),
+                IpAddr::V6(_) => None,
+            });
+            network::configure_pod(&mut socket, address).map_err(|error| error.to_string())?;
         }
         expect(&self.control, UP)?;
         Ok(addresses)
@@ -153,9 +154,7 @@ fn enter(setup: &Setup<'_>, tasks: Entry, entered: &mut Entered) -> Result<(), S
     namespace::set_hostname(setup.hostname).map_err(|error| explain(setup, "set the hostname", error))?;
     mounts(setup, &mut entered.warnings)?;
     if setup.own_network {
-        let mut route = Socket::route().map_err(|error| error.to_string())?;
-        network::configure_loopback(&mut route).map_err(|error| error.to_string())?;
-        entered.network = Some(route);
+        entered.network = Some(Socket::route().map_err(|error| error.to_string())?);
         if let Err(error) = namespace::set_ipv4_parameter("ip_local_port_range", KERNEL_EPHEMERAL_PORTS) {
             entered.warnings.push(format!("cannot set the pod's range of ephemeral ports: {error}"));
         }

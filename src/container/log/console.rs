@@ -1,10 +1,11 @@
 //! The terminal or pipe on which the lines of all containers appear, each with its container's name.
 //!
 //! ```text
-//! logger thread ─► push: one queue in order, a backlog count per container ─► console thread ─► fd 1, fd 2
+//! logger thread ─► push ─┬─ the console is ready, and nothing waits ────────────────────────► fd 1, fd 2
+//!                        └─► one queue in order, a backlog count per container ─► thread ─┘
 //! ```
 //!
-//! A thread of its own, because a terminal that is stopped and a pipe that nobody reads block in write(2):
+//! A thread of its own once it is needed, because a terminal that is stopped and a pipe that nobody reads block in write(2):
 //! that must hold up neither the log files nor a container that is silent. A container whose backlog is
 //! full is not read until the console has caught up.
 //!
@@ -24,6 +25,9 @@ use super::cri::Output;
 /// What one container may have in the console's queue before the logger stops reading its streams, in
 /// bytes. One more batch of the logger may come on top.
 pub const BACKLOG_BYTES: usize = 64 * 1024;
+
+/// What a pipe that is ready takes at once, bytes (`PIPE_BUF`, pipe(7)).
+const PIPE_BUF: usize = 4096;
 
 /// The colours of the prefixes (SGR foreground), by the container's number: those that are legible on
 /// light and on dark.
@@ -60,6 +64,17 @@ impl Console {
     pub fn new(stdout: File, stderr: File) -> Self {
         let colour = [stdout.is_terminal(), stderr.is_terminal()];
         Self { stdout, stderr, colour }
+    }
+
+    /// Whether it takes up to [`PIPE_BUF`] bytes without making the writer wait (pipe(7); a terminal that was
+    /// stopped with Ctrl-S is not ready).
+    fn is_ready(&self, output: Output) -> bool {
+        let file = match output {
+            Output::Stdout => &self.stdout,
+            Output::Stderr => &self.stderr,
+        };
+        let mut fds = [PollFd::new(file.as_fd(), PollFlags::POLLOUT)];
+        poll(&mut fds, PollTimeout::ZERO) == Ok(1)
     }
 
     fn write(&mut self, output: Output, lines: &[u8]) -> io::Result<()> {
@@ -107,28 +122,42 @@ impl Lane {
     }
 }
 
-/// The logger's end of the console's queue, and the owner of its thread.
-#[derive(Debug)]
+/// The logger's end of the console.
+///
+/// Lines that the console takes at once are written straight away. Others are queued for a thread, which is
+/// started then: it may wait for the console as long as it takes.
 pub(super) struct ConsoleWriter {
     shared: Arc<Shared>,
     colour: [bool; 2],
     /// Containers met so far: a container keeps its colour when it is restarted.
     names: Vec<String>,
+    logger: Thread,
     thread: Option<JoinHandle<()>>,
 }
 
-#[derive(Debug)]
 struct Shared {
+    /// Whoever writes holds it.
+    console: Mutex<Console>,
     queue: Mutex<Queue>,
     filled: Condvar,
     gone: AtomicBool,
+    on_gone: Box<dyn Fn(io::Error) + Send + Sync>,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     bytes: Vec<u8>,
     runs: Vec<Run>,
+    /// Whether the thread writes what it took.
+    writing: bool,
     closed: bool,
+}
+
+impl Queue {
+    /// Whether nothing waits to be written.
+    fn is_idle(&self) -> bool {
+        self.runs.is_empty() && !self.writing
+    }
 }
 
 /// Part of the queue: lines of one container for one output, up to `end`.
@@ -140,24 +169,21 @@ struct Run {
 }
 
 impl ConsoleWriter {
-    /// Starts the thread. It unparks `logger` when there is room again and calls `on_gone` when the console
-    /// is gone.
-    pub(super) fn start(
+    /// Unparks `logger` when there is room again and calls `on_gone` once, when the console is gone.
+    pub(super) fn new(
         console: Console,
         logger: Thread,
-        on_gone: impl FnOnce(io::Error) + Send + 'static,
-    ) -> io::Result<Self> {
+        on_gone: impl Fn(io::Error) + Send + Sync + 'static,
+    ) -> Self {
+        let colour = console.colour;
         let shared = Arc::new(Shared {
+            console: Mutex::new(console),
             queue: Mutex::default(),
             filled: Condvar::new(),
             gone: AtomicBool::new(false),
+            on_gone: Box::new(on_gone),
         });
-        let colour = console.colour;
-        let thread = thread::Builder::new().name("log-console".into()).spawn({
-            let shared = Arc::clone(&shared);
-            move || shared.run(console, &logger, on_gone)
-        })?;
-        Ok(Self { shared, colour, names: Vec::new(), thread: Some(thread) })
+        Self { shared, colour, names: Vec::new(), logger, thread: None }
     }
 
     /// A place for one more run of a container.
@@ -180,9 +206,19 @@ impl ConsoleWriter {
     }
 
     /// Hands over whole lines.
-    pub(super) fn push(&self, lane: &Lane, output: Output, lines: &[u8]) {
-        if lines.is_empty() || self.shared.gone.load(Ordering::Acquire) {
+    pub(super) fn push(&mut self, lane: &Lane, output: Output, lines: &[u8]) {
+        if lines.is_empty()
+            || self.shared.gone.load(Ordering::Acquire)
+            || self.shared.write_now(output, lines)
+        {
             return;
+        }
+        if self.thread.is_none() {
+            let (shared, logger) = (Arc::clone(&self.shared), self.logger.clone());
+            match thread::Builder::new().name("log-console".into()).spawn(move || shared.run(&logger)) {
+                Ok(thread) => self.thread = Some(thread),
+                Err(error) => return self.shared.give_up(error),
+            }
         }
         lane.backlog.fetch_add(lines.len(), Ordering::AcqRel);
         let mut queue = self.shared.lock();
@@ -207,6 +243,30 @@ impl Drop for ConsoleWriter {
 }
 
 impl Shared {
+    /// Writes the lines when nothing waits before them and the console takes them without making us wait;
+    /// `false` when they have to be queued.
+    fn write_now(&self, output: Output, lines: &[u8]) -> bool {
+        if lines.len() > PIPE_BUF || !self.lock().is_idle() {
+            return false;
+        }
+        let Ok(mut console) = self.console.try_lock() else { return false };
+        if !console.is_ready(output) {
+            return false;
+        }
+        if let Err(error) = console.write(output, lines) {
+            self.give_up(error);
+        }
+        true
+    }
+
+    /// The console is gone: nobody waits for it any more.
+    fn give_up(&self, error: io::Error) {
+        if !self.gone.swap(true, Ordering::AcqRel) {
+            *self.lock() = Queue { closed: true, ..Queue::default() };
+            (self.on_gone)(error);
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Queue> {
         // The queue is whole between any two statements that could panic.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
@@ -217,6 +277,7 @@ impl Shared {
         into.bytes.clear();
         into.runs.clear();
         let mut queue = self.lock();
+        queue.writing = false;
         while queue.runs.is_empty() {
             if queue.closed {
                 return false;
@@ -225,21 +286,21 @@ impl Shared {
         }
         std::mem::swap(&mut queue.bytes, &mut into.bytes);
         std::mem::swap(&mut queue.runs, &mut into.runs);
+        queue.writing = true;
         true
     }
 
-    fn run(&self, mut console: Console, logger: &Thread, on_gone: impl FnOnce(io::Error)) {
+    fn run(&self, logger: &Thread) {
         let mut taken = Queue::default();
         while self.take(&mut taken) {
+            let mut console = self.console.lock().unwrap_or_else(PoisonError::into_inner);
             let mut start = 0;
             // Neighbours for the same output go out together.
             for runs in taken.runs.chunk_by(|a, b| a.output == b.output) {
                 let Some(last) = runs.last() else { continue };
                 if let Err(error) = console.write(last.output, &taken.bytes[start..last.end]) {
-                    self.gone.store(true, Ordering::Release);
-                    *self.lock() = Queue { closed: true, ..Queue::default() };
+                    self.give_up(error);
                     logger.unpark();
-                    on_gone(error);
                     return;
                 }
                 for run in runs {
@@ -267,10 +328,10 @@ mod tests {
     fn start(console: Console) -> (ConsoleWriter, mpsc::Receiver<io::Error>) {
         let (gone, went) = mpsc::channel();
         let on_gone = move |error| gone.send(error).unwrap();
-        (ConsoleWriter::start(console, thread::current(), on_gone).unwrap(), went)
+        (ConsoleWriter::new(console, thread::current(), on_gone), went)
     }
 
-    fn push(writer: &ConsoleWriter, lane: &Lane, output: Output, content: &str) {
+    fn push(writer: &mut ConsoleWriter, lane: &Lane, output: Output, content: &str) {
         let mut lines = Vec::new();
         lane.append_line(&mut lines, output, content.as_bytes());
         writer.push(lane, output, &lines);
@@ -281,9 +342,9 @@ mod tests {
         let ((mut out, stdout), (mut err, stderr)) = (pipe(), pipe());
         let (mut writer, _went) = start(Console::new(stdout, stderr));
         let (web, db) = (writer.lane("web"), writer.lane("db"));
-        push(&writer, &web, Output::Stdout, "hello");
-        push(&writer, &db, Output::Stderr, "oh");
-        push(&writer, &web, Output::Stdout, "bye");
+        push(&mut writer, &web, Output::Stdout, "hello");
+        push(&mut writer, &db, Output::Stderr, "oh");
+        push(&mut writer, &web, Output::Stdout, "bye");
         drop(writer);
         let mut text = String::new();
         out.read_to_string(&mut text).unwrap();
@@ -316,10 +377,10 @@ mod tests {
         drop(out);
         let (mut writer, went) = start(Console::new(stdout, stderr));
         let lane = writer.lane("web");
-        push(&writer, &lane, Output::Stdout, "hello");
+        push(&mut writer, &lane, Output::Stdout, "hello");
         assert_eq!(went.recv().unwrap().kind(), io::ErrorKind::BrokenPipe);
         for _ in 0..100 {
-            push(&writer, &lane, Output::Stdout, &"x".repeat(BACKLOG_BYTES));
+            push(&mut writer, &lane, Output::Stdout, &"x".repeat(BACKLOG_BYTES));
             assert!(!writer.is_full(&lane));
         }
         drop(writer);
@@ -333,7 +394,7 @@ mod tests {
         fcntl(&stdout, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
         let (mut writer, _went) = start(Console::new(stdout, stderr));
         let lane = writer.lane("web");
-        push(&writer, &lane, Output::Stdout, &"x".repeat(1 << 20));
+        push(&mut writer, &lane, Output::Stdout, &"x".repeat(1 << 20));
         assert!(writer.is_full(&lane));
         let reader = thread::spawn(move || {
             let mut bytes = Vec::new();

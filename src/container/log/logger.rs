@@ -187,16 +187,14 @@ struct Scratch {
 }
 
 impl Round {
-    /// Called on the logger's thread. Without a thread for the console there is no console.
+    /// Called on the logger's thread.
     fn new(config: LogConfig, shared: Arc<Shared>) -> Self {
         let LogConfig { dir, rotation, console, on_event } = config;
         let on_event: OnEvent = Arc::from(on_event);
-        let console = console.and_then(|console| {
+        let console = console.map(|console| {
             let tell = Arc::clone(&on_event);
             let on_gone = move |error| tell(LogEvent::ConsoleGone { error });
-            ConsoleWriter::start(console, thread::current(), on_gone)
-                .inspect_err(|error| on_event(LogEvent::ConsoleGone { error: error.kind().into() }))
-                .ok()
+            ConsoleWriter::new(console, thread::current(), on_gone)
         });
         Self { shared, dir, rotation, on_event, console, containers: Vec::new(), scratch: Scratch::default() }
     }
@@ -258,11 +256,11 @@ impl Round {
         let Container { splitters, lane, .. } = container;
         entries.clear();
         lines.clear();
-        let console = self.console.as_ref().zip(lane.as_ref());
+        let mut console = self.console.as_mut().zip(lane.as_ref());
         let mut last_output = Output::Stdout;
         let mut entry = |at: Timestamp, output: Output, tag: Tag, content: &[u8]| {
             append_entry(entries, at, output, tag, content);
-            if let Some((console, lane)) = console {
+            if let Some((console, lane)) = &mut console {
                 if output != last_output {
                     console.push(lane, last_output, lines);
                     lines.clear();
@@ -288,7 +286,7 @@ impl Round {
                 splitter.finish(|tag, content| entry(now, output, tag, content));
             }
         }
-        if let Some((console, lane)) = console {
+        if let Some((console, lane)) = &mut console {
             console.push(lane, last_output, lines);
         }
 

@@ -174,17 +174,12 @@ impl HostNetwork {
     }
 }
 
-/// In the pod: brings `lo` up.
-pub(crate) fn configure_loopback(socket: &mut Socket) -> Result<(), NetworkError> {
+/// In the pod: `lo` up; with a link, its address, a default route, and the link operational.
+pub(crate) fn configure_pod(socket: &mut Socket, address: Option<Ipv4Addr>) -> Result<(), NetworkError> {
     let mut batch = Batch::default();
     batch.push("bring lo up", &up(LOOPBACK_INDEX), 0);
-    Ok(socket.execute(&batch)?)
-}
-
-/// In the pod: address, default route, and the link operational.
-pub(crate) fn configure_pod(socket: &mut Socket, address: Ipv4Addr) -> Result<(), NetworkError> {
+    let Some(address) = address else { return Ok(socket.execute(&batch)?) };
     let index = index_of(POD_LINK)?;
-    let mut batch = Batch::default();
     batch.push("set the pod's address", &own_address(address, index), CREATE);
     batch.push("bring eth0 up", &up(index), 0);
     batch.push("name the gateway's link-layer address", &neighbour(GATEWAY, HOST_MAC, index), CREATE);

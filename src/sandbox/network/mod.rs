@@ -22,9 +22,7 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 pub use cidr::{HostRoute, choose_cidr};
-pub(super) use link::{
-    HostNetwork, Mac, configure_loopback, configure_pod, create_pair, host_network, mtu, wait_gone, wait_up,
-};
+pub(super) use link::{HostNetwork, Mac, configure_pod, create_pair, host_network, mtu, wait_gone, wait_up};
 pub(super) use masquerade::{lock_host, masquerade, stop_when_unused};
 
 use crate::sys::netlink::NetlinkError;
