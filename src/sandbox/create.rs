@@ -83,10 +83,6 @@ fn build(
     clock.lap(Step::Own);
     config.passed(Step::Own)?;
 
-    let mut lan = if linked { Some(Lan::open(config, holdings, &mut warnings)?) } else { None };
-    clock.lap(Step::Lease);
-    config.passed(Step::Lease)?;
-
     let entry = match hierarchy {
         Some(hierarchy) => cgroup::create(hierarchy, config.uid, &config.limits, &mut warnings)?,
         None => Entry::None,
@@ -97,14 +93,35 @@ fn build(
 
     // Kept until the pod is on its way: dropping this process's copy may take its time.
     let mut child = Some(child);
-    let (control, pid) = fork(config, &mut child, holdings, entry, privileged, lan.as_ref())?;
+    let (control, pid) = fork(config, &mut child, holdings, entry, privileged)?;
     clock.lap(Step::Clone);
     config.passed(Step::Clone)?;
+
+    // Beside the making of the pod's network namespace.
+    let mut lan = if linked { Some(Lan::open(config, holdings, &mut warnings)?) } else { None };
+    clock.lap(Step::Lease);
+    config.passed(Step::Lease)?;
+    if linked {
+        let _held = network::lock_host()?;
+        warnings.extend(network::masquerade());
+        clock.lap(Step::Masquerade);
+    }
+    config.passed(Step::Masquerade)?;
+
+    expect_entered(&control, holdings)?;
+    clock.lap(Step::Enter);
+    config.passed(Step::Enter)?;
 
     let mut addresses = Vec::new();
     let mut connected = None;
     if let Some(lan) = &mut lan {
-        let index = network::create_pair(&mut lan.socket, &link, mac, pid, lan.mtu)?;
+        let index = match network::create_pair(&mut lan.socket, &link, mac, pid, lan.mtu) {
+            // The pod process has ended: what it said before explains why.
+            Err(error) if error.is_no_process() => {
+                return Err(not_begun(process::listen(&control)?, holdings)?);
+            }
+            result => result?,
+        };
         clock.lap(Step::Link);
         config.passed(Step::Link)?;
         addresses.push(IpAddr::V4(lan.route(config, holdings, index, mac)?));
@@ -115,14 +132,13 @@ fn build(
 
     // From here on beside the pod process's own part. When that has failed, what it says explains why.
     if process::go(&control, &addresses).is_ok() {
-        if connected.is_some() {
-            let _held = network::lock_host()?;
-            warnings.extend(network::masquerade());
-            clock.lap(Step::Masquerade);
-        }
-        config.passed(Step::Masquerade)?;
         let carries = match connected {
-            Some((lan, index)) => network::wait_up(&mut lan.socket, index, Some(control.as_fd()))?,
+            Some((lan, index)) => {
+                // The last pod out may have taken the way out along before this one's route said that it is used.
+                let _held = network::lock_host()?;
+                network::masquerade();
+                network::wait_up(&mut lan.socket, index, Some(control.as_fd()))?
+            }
             None => true,
         };
         if carries {
@@ -132,20 +148,34 @@ fn build(
     }
     match process::listen(&control)? {
         Told::Ready(inside) => warnings.extend(inside),
-        Told::Failed(reason) => return Err(SandboxError::Inside(reason)),
-        Told::Ended => {
-            let exit = remove::wait(&mut holdings.process)?;
-            let how = match exit {
-                Some(Exit::Code(code)) => format!("exit code {code}"),
-                Some(Exit::Signal(signal)) => format!("signal {signal}"),
-                None => "gone".into(),
-            };
-            return Err(SandboxError::Ended(how));
-        }
+        told => return Err(not_begun(told, holdings)?),
     }
     clock.lap(Step::Ready);
     config.passed(Step::Ready)?;
     Ok(Built { control, addresses, warnings, pid })
+}
+
+/// Waits for the pod process to be in its namespaces.
+fn expect_entered(control: &UnixStream, holdings: &mut Holdings) -> Result<(), SandboxError> {
+    match process::listen(control)? {
+        Told::Entered => Ok(()),
+        told => Err(not_begun(told, holdings)?),
+    }
+}
+
+/// Why the pod process does not go on.
+fn not_begun(told: Told, holdings: &mut Holdings) -> Result<SandboxError, SandboxError> {
+    let exit = match told {
+        Told::Failed(reason) => return Ok(SandboxError::Inside(reason)),
+        Told::Ended => remove::wait(&mut holdings.process)?,
+        Told::Entered | Told::Ready(_) => return Ok(SandboxError::Ended("it spoke out of turn".into())),
+    };
+    let how = match exit {
+        Some(Exit::Code(code)) => format!("exit code {code}"),
+        Some(Exit::Signal(signal)) => format!("signal {signal}"),
+        None => "gone".into(),
+    };
+    Ok(SandboxError::Ended(how))
 }
 
 /// What this machine does not let the pod have, in one line.
@@ -168,16 +198,13 @@ fn fork(
     holdings: &mut Holdings,
     entry: Entry,
     privileged: bool,
-    lan: Option<&Lan>,
 ) -> Result<(UnixStream, i32), SandboxError> {
     let (control, inner) = UnixStream::pair()?;
     let mut inherited = vec![control.as_raw_fd(), holdings.owner.lock().as_raw_fd()];
-    inherited.extend(lan.map(|lan| lan.socket.as_fd().as_raw_fd()));
     let mut namespaces = CloneFlags::CLONE_NEWUTS
         | CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWPID;
-    namespaces.set(CloneFlags::CLONE_NEWNET, config.network != NetworkMode::Host);
     namespaces.set(CloneFlags::CLONE_NEWUSER, !privileged);
     let (directory, tasks) = entry.split();
     // The child closes its copy of a v2 directory, through which it has entered.

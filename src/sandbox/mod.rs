@@ -4,14 +4,14 @@
 //! ```text
 //! supervisor (single-threaded)                        pod process
 //!  own <run>/pods/<uid>, record
-//!  address lease, cgroup + limits
-//!  clone3 ───────────────────────────────────────────► enters its cgroup, mounts, hostname, lo
-//!  veth pair, host route
+//!  cgroup + limits
+//!  clone3 ───────────────────────────────────────────► enters its cgroup, makes its network namespace
+//!  address lease, masquerade
+//!  veth pair, host route       ◄──────────"entered"──  mounts, hostname, child(Entered): prepares itself
 //!  "go": the addresses ──────────────────────────────► address, default route, waits for its end of the link
-//!  masquerade, record with the pid,
 //!  waits for the host's end
 //!  "up" ─────────────────────────────────────────────►
-//!  Sandbox ◄────────────────────────────────"ready"── child(Inside), still single-threaded
+//!  Sandbox ◄────────────────────────────────"ready"──  begins
 //! ```
 //!
 //! Everything made is named by the pod's uid, so that it can be found again whoever died when: [`Sandbox::remove`],
@@ -112,35 +112,38 @@ impl Config<'_> {
 pub enum Step {
     /// Ownership, record and directories.
     Own,
-    /// The address lease.
-    Lease,
     /// The cgroup.
     Cgroup,
     /// The pod process.
     Clone,
+    /// The address lease.
+    Lease,
+    /// The way out.
+    Masquerade,
+    /// The pod process is in its namespaces.
+    Enter,
     /// The link.
     Link,
     /// The host's route.
     Route,
     /// The pod process's own part, before it is told to go.
     Inside,
-    /// The way out.
-    Masquerade,
     /// The pod process has begun.
     Ready,
 }
 
 impl Step {
     /// Every step, in order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Own,
-        Self::Lease,
         Self::Cgroup,
         Self::Clone,
+        Self::Lease,
+        Self::Masquerade,
+        Self::Enter,
         Self::Link,
         Self::Route,
         Self::Inside,
-        Self::Masquerade,
         Self::Ready,
     ];
 
@@ -151,6 +154,7 @@ impl Step {
             Self::Lease => "lease",
             Self::Cgroup => "cgroup",
             Self::Clone => "clone",
+            Self::Enter => "enter",
             Self::Link => "link",
             Self::Route => "route",
             Self::Inside => "inside",

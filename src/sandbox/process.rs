@@ -2,15 +2,20 @@
 //! while it has one thread.
 //!
 //! ```text
-//! forked ─► in its cgroup ─► mounts, hostname ─► child(Entered) ─► begin ─"go"─► addressed ─"up"─► "ready"
-//!    └────────────┴──────────────────┴────────────────────┴──────────────────────────────┴─► "failed", exit
+//! forked ─► cgroup, network namespace ─"entered"─► mounts, hostname ─► child(Entered)
+//!                    │                                   │                  │ begin
+//!                    │                                   │                  ▼
+//!                    │                                   │      ─"go"─► addressed ─"up"─► "ready"
+//!                    └───────────────────────────────────┴──────────────────┴─► "failed", exit
 //! ```
 //!
-//! What the child prepares before it calls [`Entered::begin`] happens while the supervisor makes the link.
+//! The network namespace, which takes the kernel longest, is made while the supervisor chooses the address
+//! and sees to the way out; what the child prepares before it calls [`Entered::begin`], while the supervisor
+//! makes the link.
 //!
 //! On the control socket: a tag, the length of what follows (u32, little-endian), and that. The
-//! supervisor says "go" with the addresses, then "up" when its end of the link is; the pod process answers "ready"
-//! or "failed". After that the socket is the caller's.
+//! pod process says "entered" when the link can be made; the supervisor "go" with the addresses, then "up" when
+//! its end of the link is; the pod process answers "ready" or "failed". After that the socket is the caller's.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -24,6 +29,7 @@ use super::network::{self, KERNEL_EPHEMERAL_PORTS};
 use crate::sys::netlink::Socket;
 use crate::sys::{clone, mount, namespace};
 
+const ENTERED: u8 = b'E';
 const GO: u8 = b'G';
 const UP: u8 = b'U';
 const READY: u8 = b'R';
@@ -151,6 +157,11 @@ fn enter(setup: &Setup<'_>, tasks: Entry, entered: &mut Entered) -> Result<(), S
     if let Some((uid, gid)) = setup.own_user {
         namespace::map_own_user(uid, gid).map_err(|error| explain(setup, "map the user", error))?;
     }
+    if setup.own_network {
+        namespace::new_network().map_err(|error| explain(setup, "make a network namespace", error))?;
+    }
+    // A supervisor that is gone is noticed when it should answer.
+    let _ = send(&entered.control, ENTERED, &[]);
     namespace::set_hostname(setup.hostname).map_err(|error| explain(setup, "set the hostname", error))?;
     mounts(setup, &mut entered.warnings)?;
     if setup.own_network {
@@ -200,6 +211,8 @@ fn explain(setup: &Setup<'_>, action: &str, error: io::Error) -> String {
 
 /// What the pod process says of itself.
 pub(super) enum Told {
+    /// It is in its namespaces: the link can be made.
+    Entered,
     /// It begins; what it did not get.
     Ready(Vec<String>),
     /// It ends, and why.
@@ -218,7 +231,7 @@ pub(super) fn up(control: &UnixStream) -> io::Result<()> {
     send(control, UP, &[])
 }
 
-/// In the supervisor: waits for the pod process to begin or to fail.
+/// In the supervisor: waits for the next that the pod process says.
 pub(super) fn listen(control: &UnixStream) -> io::Result<Told> {
     control.set_read_timeout(Some(READY_TIMEOUT))?;
     let message = match receive(control) {
@@ -231,6 +244,7 @@ pub(super) fn listen(control: &UnixStream) -> io::Result<Told> {
         Some((tag, payload)) => {
             let text = String::from_utf8_lossy(&payload).into_owned();
             match tag {
+                ENTERED => Told::Entered,
                 READY => Told::Ready(text.lines().map(str::to_owned).collect()),
                 FAILED => Told::Failed(text),
                 _ => return Err(io::ErrorKind::InvalidData.into()),

@@ -15,6 +15,14 @@ pub fn die_with_parent() -> io::Result<()> {
     Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?)
 }
 
+/// Moves this process into a new network namespace, with nothing in it but a loopback that is down.
+///
+/// # Errors
+/// unshare(2)'s.
+pub fn new_network() -> io::Result<()> {
+    Ok(nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)?)
+}
+
 /// Sets the hostname of this UTS namespace.
 ///
 /// # Errors

@@ -58,6 +58,11 @@ pub enum NetworkError {
 }
 
 impl NetworkError {
+    /// Whether the kernel says that the pod process has ended.
+    pub(super) fn is_no_process(&self) -> bool {
+        matches!(self, Self::Netlink(error) if error.errno() == Some(Errno::ESRCH))
+    }
+
     /// Whether the kernel says that it exists already.
     pub(super) fn is_taken(&self) -> bool {
         matches!(self, Self::Netlink(error) if error.errno() == Some(Errno::EEXIST))
