@@ -94,6 +94,7 @@ struct Prepared {
 impl Prepared {
     fn new(plan: Plan, pod_dir: &Path) -> Result<Self, BeginError> {
         let Plan { spec, programs, engine, console, log_dir, backoff } = plan;
+        crate::sys::heap::share_between_threads();
         let start = |what| move |error| BeginError::Start { what, error };
         let mut volumes = Volumes::prepare(&spec, pod_dir)?;
         volumes.mount_memory()?;

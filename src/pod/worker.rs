@@ -326,6 +326,7 @@ impl Worker {
             self.reports.event(control::Event::Phase { phase: phase.as_str().to_owned(), reason });
         }
         self.reports.status(status);
+        self.parts.logger.catch_up();
         self.changed = false;
     }
 

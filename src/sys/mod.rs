@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`clone`] | `clone3(2)` into new namespaces and a cgroup, from a single-threaded process |
 //! | [`fork`] | a function in a child process of its own |
+//! | [`heap`] | one heap for all threads |
 //! | [`pidfd`] | a process as a file descriptor: signal it, wait for it |
 //! | [`process`] | what `/proc` says about a process: threads, start time, capabilities |
 //! | [`namespace`] | what a process does to the namespaces it has just entered |
@@ -14,6 +15,7 @@
 
 pub mod clone;
 pub mod fork;
+pub mod heap;
 pub mod mount;
 pub mod namespace;
 pub mod netlink;

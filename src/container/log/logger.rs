@@ -96,15 +96,22 @@ impl Logger {
 
     /// Opens the log of the `restart`-th run of `container`: `<dir>/<container>/<restart>.log`.
     ///
-    /// Does no I/O itself and cannot fail: a file that cannot be created is a [`LogEvent::File`].
+    /// Does no I/O itself and cannot fail: a file that cannot be created is a [`LogEvent::File`]. The file is
+    /// created with the first output, or at [`Logger::catch_up`].
     pub fn container(&self, container: &str, restart: u32) -> ContainerLog {
         // `finish` takes the thread together with the logger.
         let thread = self.thread.as_ref().map_or_else(thread::current, |join| join.thread().clone());
         let feed = Arc::new(Feed::new(thread.clone()));
         let joining = Joining { name: container.to_owned(), restart, feed: Arc::clone(&feed) };
         self.shared.joining.lock().unwrap_or_else(PoisonError::into_inner).push(joining);
-        thread.unpark();
         ContainerLog { feed }
+    }
+
+    /// Has the files of containers created that have said nothing yet.
+    pub fn catch_up(&self) {
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
     }
 
     /// How many entries no file took.
