@@ -275,6 +275,8 @@ fn settle(end: End, sandbox: &mut Sandbox, display: &Display) -> Result<(Option<
             Ok((Some(*status), u8::try_from(exit_code).unwrap_or(EXIT_HOST)))
         }
         End::Died { status } => {
+            // It may live on and only have said what could not be understood.
+            sandbox.kill().context("cannot kill the pod process")?;
             let exit = sandbox.wait().context("cannot wait for the pod process")?;
             let out_of_memory = sandbox.oom_killed();
             let why = if out_of_memory { "the pod's cgroup was out of memory" } else { "it was killed" };
