@@ -21,6 +21,10 @@ const MAX_LOOKUPS: usize = 16;
 const MAX_NAME: usize = 253;
 const MAX_LABEL: usize = 63;
 
+/// Longest name that is looked at, in bytes: IDNA makes at least one byte of a character that it keeps,
+/// and UTF-8 has up to four for it. A guest may hand over megabytes, and would hold up the others.
+const MAX_UNICODE_NAME: usize = 4 * MAX_NAME;
+
 /// The names that the pod itself answers.
 #[derive(Debug)]
 pub struct Names {
@@ -109,6 +113,9 @@ fn loopback() -> [IpAddr; 2] {
 }
 
 fn parse(name: &str) -> Result<Query> {
+    if name.len() > MAX_UNICODE_NAME {
+        return Err(Error::InvalidArgument);
+    }
     let unbracketed = name.strip_prefix('[').and_then(|n| n.strip_suffix(']'));
     if let Some(inner) = unbracketed {
         let ip: Ipv6Addr = inner.parse().map_err(|_| Error::InvalidArgument)?;
@@ -198,6 +205,14 @@ mod tests {
         {
             assert_eq!(names().answer(name), Err(Error::InvalidArgument), "{name:?}");
         }
+    }
+
+    #[test]
+    fn a_name_of_megabytes_is_not_read() {
+        // The characters are ones that IDNA drops.
+        let name = format!("a{}", "\u{ad}".repeat(1 << 20));
+        assert_eq!(names().answer(&name), Err(Error::InvalidArgument));
+        assert_eq!(parse("a\u{ad}b"), Ok(Query::Name("ab".into())));
     }
 
     #[test]
