@@ -28,6 +28,7 @@
 //! after it is released. Lock order: socket, listener, connection, port table.
 
 mod addr;
+mod budget;
 mod endpoint;
 mod error;
 mod kernel;

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::budget::Budget;
 use super::endpoint::Endpoint;
 use super::listener::Listener;
 use super::names::Names;
@@ -53,6 +54,7 @@ pub struct Stack {
     policy: Policy,
     memory: bool,
     pub(super) ports: SharedPorts,
+    pub(super) budget: Budget,
 }
 
 impl Stack {
@@ -64,6 +66,7 @@ impl Stack {
             addresses,
             policy,
             memory: planes.memory,
+            budget: Budget::default(),
             ports: Arc::new(Mutex::new(Ports::new(planes.ephemeral_ports))),
         })
     }

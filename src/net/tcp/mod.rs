@@ -159,8 +159,9 @@ impl TcpSocket {
         let Bound { socket, local, claim } = bound;
         let kernel = kernel::listener(socket, core.backlog)?;
         let ports = self.inner.ports();
-        let listener =
-            Arc::new(Listener::new(local, kernel, core.backlog, core.options.clone(), ports.clone()));
+        let budget = self.inner.endpoint.stack.budget.clone();
+        let options = core.options.clone();
+        let listener = Arc::new(Listener::new(local, kernel, core.backlog, options, ports.clone(), budget));
         ports.lock().unwrap_or_else(PoisonError::into_inner).listen(local, listener.clone())?;
         core.state = State::Listening(Listening { listener: listener.clone(), _claim: claim });
         Ok(Acceptor { socket: self.inner.clone(), listener, pending: None })
