@@ -12,6 +12,9 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use tokio::sync::Semaphore;
+
+use super::names::MAX_LOOKUPS;
 use super::policy::Request;
 use super::stack::Stack;
 use super::{Error, Family, Result, TcpSocket, UdpSocket};
@@ -46,6 +49,7 @@ pub(super) struct Shared {
     pub(super) stack: Arc<Stack>,
     container: String,
     registry: Mutex<Registry>,
+    lookups: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -132,7 +136,12 @@ pub struct Endpoint {
 impl Endpoint {
     pub(super) fn new(stack: Arc<Stack>, container: String) -> Self {
         let registry = Registry { phase: Phase::Open, next_id: 0, members: HashMap::new() };
-        let shared = Shared { stack, container, registry: Mutex::new(registry) };
+        let shared = Shared {
+            stack,
+            container,
+            registry: Mutex::new(registry),
+            lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)),
+        };
         Self { shared: Arc::new(CloseOnDrop(Arc::new(shared))) }
     }
 
@@ -165,7 +174,7 @@ impl Endpoint {
     /// failures, [`Error::AccessDenied`].
     pub fn resolve(&self, name: String) -> impl Future<Output = Result<Vec<IpAddr>>> + Send + use<> {
         let shared = self.shared.0.clone();
-        async move { shared.stack.resolve(&shared.container, &name).await }
+        async move { shared.stack.resolve(&shared.container, &name, &shared.lookups).await }
     }
 
     /// Graceful stop: the container's listeners stop listening, give their ports back and fail
@@ -191,5 +200,25 @@ impl Endpoint {
     /// How many sockets the container has.
     pub fn socket_count(&self) -> usize {
         self.shared.0.lock().members.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+    use crate::net::StackConfig;
+
+    #[tokio::test]
+    async fn a_container_that_looks_up_without_end_waits_for_itself() {
+        let stack = Stack::new(StackConfig::default());
+        let (a, b) = (stack.attach("a"), stack.attach("b"));
+        let lookups = a.shared.0.lookups.clone();
+        let _at_the_resolver = lookups.acquire_many(MAX_LOOKUPS as u32).await.expect("open");
+        let mut lookup = Box::pin(a.resolve("peapod.invalid".into()));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(matches!(lookup.as_mut().poll(&mut cx), Poll::Pending));
+        assert_eq!(b.shared.0.lookups.available_permits(), MAX_LOOKUPS);
     }
 }

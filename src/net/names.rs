@@ -14,8 +14,10 @@ use tokio::sync::Semaphore;
 use super::{Error, Result};
 use crate::spec::HostAlias;
 
-/// Most lookups of one pod that may be at the system's resolver at once; each holds a thread.
-const MAX_LOOKUPS: usize = 16;
+/// Most lookups of one container that may be at the system's resolver at once; each holds a thread, and a
+/// server that does not answer holds it for seconds. Of its own, so that one container does not keep the
+/// others from looking up.
+pub(super) const MAX_LOOKUPS: usize = 4;
 
 /// Longest name, in bytes (RFC 1035, section 2.3.4), and longest label.
 const MAX_NAME: usize = 253;
@@ -29,7 +31,6 @@ const MAX_UNICODE_NAME: usize = 4 * MAX_NAME;
 #[derive(Debug)]
 pub struct Names {
     own: HashMap<String, Vec<IpAddr>>,
-    lookups: Arc<Semaphore>,
 }
 
 /// What a name turned out to be.
@@ -59,7 +60,7 @@ impl Names {
                 }
             }
         }
-        Self { own, lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)) }
+        Self { own }
     }
 
     /// The answer that needs no resolver: address literals, `localhost` (RFC 6761), the pod's own.
@@ -83,14 +84,14 @@ impl Names {
         }
     }
 
-    pub(super) async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>> {
+    /// `lookups` are the container's permits, [`MAX_LOOKUPS`] of them.
+    pub(super) async fn resolve(&self, name: &str, lookups: &Arc<Semaphore>) -> Result<Vec<IpAddr>> {
         let query = parse(name)?;
         if let Some(answer) = self.lookup(&query) {
             return Ok(answer);
         }
         let Query::Name(name) = query else { return Err(Error::NameUnresolvable) };
-        let permit =
-            self.lookups.clone().acquire_owned().await.map_err(|_| Error::TemporaryResolverFailure)?;
+        let permit = lookups.clone().acquire_owned().await.map_err(|_| Error::TemporaryResolverFailure)?;
         // The permit goes with the thread: a lookup that nobody waits for any more still runs.
         let lookup = tokio::task::spawn_blocking(move || {
             let _permit = permit;
@@ -222,6 +223,7 @@ mod tests {
 
     #[tokio::test]
     async fn resolves_its_own_without_a_resolver() {
-        assert_eq!(names().resolve("db").await.expect("own").len(), 2);
+        // Nor does it need a permit.
+        assert_eq!(names().resolve("db", &Arc::new(Semaphore::new(0))).await.expect("own").len(), 2);
     }
 }

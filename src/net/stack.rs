@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::sync::Semaphore;
+
 use super::budget::Budget;
 use super::endpoint::Endpoint;
 use super::listener::Listener;
@@ -119,9 +121,14 @@ impl Stack {
     /// # Errors
     /// [`Error::InvalidArgument`] for what is no name, [`Error::NameUnresolvable`] and the resolver's
     /// failures, [`Error::AccessDenied`].
-    pub(super) async fn resolve(&self, container: &str, name: &str) -> Result<Vec<IpAddr>> {
+    pub(super) async fn resolve(
+        &self,
+        container: &str,
+        name: &str,
+        lookups: &Arc<Semaphore>,
+    ) -> Result<Vec<IpAddr>> {
         self.check(container, Request::Resolve(name))?;
-        let found = self.names.resolve(name).await?;
+        let found = self.names.resolve(name, lookups).await?;
         if found.is_empty() { Err(Error::NameUnresolvable) } else { Ok(found) }
     }
 }
