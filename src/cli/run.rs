@@ -324,5 +324,28 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
     }
     let span: jiff::SignedDuration =
         text.parse().map_err(|_| "expected a duration such as 90s, 5m or 1h30m".to_owned())?;
-    Duration::try_from(span).map_err(|_| "a duration cannot be negative".to_owned())
+    let duration = Duration::try_from(span).map_err(|_| "a duration cannot be negative".to_owned())?;
+    // Clocks overflow beyond.
+    if duration > MAX_TIMEOUT {
+        return Err(format!("a duration can be at most {}h", MAX_TIMEOUT.as_secs() / 3600));
+    }
+    Ok(duration)
+}
+
+/// The longest `--timeout`: 136 years.
+const MAX_TIMEOUT: Duration = Duration::from_secs(u32::MAX as u64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_seconds_or_have_units() {
+        assert_eq!(parse_duration("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("1h30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(parse_duration("0s"), Ok(Duration::ZERO));
+        for wrong in ["", "-5s", "soon", "2562047788015215h", "99999999999999999999"] {
+            assert!(parse_duration(wrong).is_err(), "{wrong}");
+        }
+    }
 }
