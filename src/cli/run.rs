@@ -23,6 +23,7 @@ use super::supervise::{End, PATIENCE, Watch};
 use super::{EXIT_HOST, EXIT_IMAGE, Failure, load};
 use crate::container::log::Console;
 use crate::container::runner::{Hosts, LinkError, Program};
+use crate::container::state::KILLED_EXIT_CODE;
 use crate::engine::Engine;
 use crate::image::{self, CacheUse, Image, Reference};
 use crate::paths::Paths;
@@ -283,13 +284,10 @@ fn settle(end: End, sandbox: &mut Sandbox, display: &Display) -> Result<(Option<
             display.error(format!("the pod process ended with code {}: {why}", exit.shell_code()));
             let died =
                 status_after_death(status.map(|status| *status), out_of_memory, jiff::Timestamp::now());
-            Ok((Some(died), KILLED))
+            Ok((Some(died), KILLED_EXIT_CODE))
         }
     }
 }
-
-/// Exit code of a run whose pod process was killed: 128 + SIGKILL.
-const KILLED: u8 = 137;
 
 fn print(mut pod: WirePod, status: Option<PodStatus>, format: Output) -> anyhow::Result<()> {
     pod.status = status;

@@ -198,7 +198,8 @@ impl Endpoint {
     }
 
     /// How many sockets the container has.
-    pub fn socket_count(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn socket_count(&self) -> usize {
         self.shared.0.lock().members.len()
     }
 }

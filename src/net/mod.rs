@@ -51,7 +51,6 @@ mod tests;
 pub use addr::Family;
 pub use endpoint::{Endpoint, MAX_SOCKETS};
 pub use error::{Error, Result};
-pub use names::Names;
 pub use options::DEFAULT_BUFFER;
 pub use policy::Policy;
 pub use stack::{PlaneConfig, Stack, StackConfig};

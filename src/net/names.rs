@@ -29,7 +29,7 @@ const MAX_UNICODE_NAME: usize = 4 * MAX_NAME;
 
 /// The names that the pod itself answers.
 #[derive(Debug)]
-pub struct Names {
+pub(super) struct Names {
     own: HashMap<String, Vec<IpAddr>>,
 }
 
@@ -69,7 +69,8 @@ impl Names {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for what is neither a name nor an address.
-    pub fn answer(&self, name: &str) -> Result<Option<Vec<IpAddr>>> {
+    #[cfg(test)]
+    fn answer(&self, name: &str) -> Result<Option<Vec<IpAddr>>> {
         Ok(self.lookup(&parse(name)?))
     }
 

@@ -78,13 +78,9 @@ impl Stack {
         Endpoint::new(self.clone(), container.to_owned())
     }
 
-    /// The names that the pod itself answers.
-    pub fn names(&self) -> &Names {
-        &self.names
-    }
-
     /// Whether no port is bound, no listener listens and no memory-plane connection exists.
-    pub fn is_idle(&self) -> bool {
+    #[cfg(test)]
+    pub(crate) fn is_idle(&self) -> bool {
         self.ports.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 

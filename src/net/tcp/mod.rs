@@ -32,7 +32,6 @@ use super::listener::{DEFAULT_BACKLOG, Listener};
 use super::options::Options;
 use super::policy::Request;
 use super::stack::SharedPorts;
-use super::stream::Stream;
 use super::{Error, Result, kernel};
 
 pub(in crate::net) struct Inner {
@@ -280,8 +279,9 @@ impl TcpSocket {
     }
 
     /// Whether the connection is on the memory plane.
-    pub fn is_memory(&self) -> bool {
-        matches!(&self.inner.lock().state, State::Connected(c) if matches!(c.stream, Stream::Memory(_)))
+    #[cfg(test)]
+    pub(crate) fn is_memory(&self) -> bool {
+        matches!(&self.inner.lock().state, State::Connected(c) if matches!(c.stream, super::stream::Stream::Memory(_)))
     }
 
     /// Hints the backlog, in connections.
