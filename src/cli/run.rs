@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use ipnet::Ipv4Net;
 use k8s_openapi::api::core::v1::{Pod as WirePod, PodStatus};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 
 use super::display::Display;
@@ -125,6 +126,7 @@ pub fn run(args: Args, verbose: u8) -> Result<ExitCode, Failure> {
     }
     let plan = prepare(&args, &paths, pod, &display)?;
     let spec = Arc::clone(&plan.spec);
+    raise_open_files();
     let signals = block_signals()?;
     let clock = Instant::now();
     let host = sandbox::Host::look();
@@ -296,6 +298,14 @@ fn print(mut pod: WirePod, status: Option<PodStatus>, format: Output) -> anyhow:
         Output::Json => serde_json::to_string_pretty(&pod)? + "\n",
     };
     std::io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")
+}
+
+/// Lets the pod process have as many sockets and files as the user may: the usual 1,024 are for programs that
+/// use select(2). Where that is refused, its guests find out that there are too many (EMFILE).
+fn raise_open_files() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
 }
 
 /// The signals that stop a pod, held back from before there is something to undo until the supervisor
