@@ -20,8 +20,18 @@ use super::stack::Stack;
 use super::{Error, Family, Result, TcpSocket, UdpSocket};
 
 /// Most sockets one container may have, on both planes and in every state. A bound against a guest
-/// that opens sockets without end; above what any server in a pod is known to need.
+/// that opens sockets without end; above what any server in a pod is known to need. Less where the process
+/// may have few open files: see [`SHARE_OF_FILES`].
 pub const MAX_SOCKETS: usize = 32_768;
+
+/// A container's sockets take no more than one in so many of the files that the pod process may open: the
+/// other containers' sockets, volumes and logs need theirs.
+const SHARE_OF_FILES: usize = 4;
+
+/// The most sockets of one container in a process that may open `files` files.
+pub(super) fn socket_limit(files: u64) -> usize {
+    usize::try_from(files).unwrap_or(usize::MAX).div_ceil(SHARE_OF_FILES).min(MAX_SOCKETS)
+}
 
 /// What an endpoint can do to its sockets.
 pub(super) trait Member: Send + Sync {
@@ -72,7 +82,7 @@ impl Shared {
         if registry.phase == Phase::Closed {
             return Err(Error::InvalidState);
         }
-        if registry.members.len() >= MAX_SOCKETS {
+        if registry.members.len() >= self.stack.socket_limit {
             return Err(Error::TooManySockets);
         }
         let id = registry.next_id;
@@ -210,6 +220,13 @@ mod tests {
 
     use super::*;
     use crate::net::StackConfig;
+
+    #[test]
+    fn a_container_leaves_files_to_the_others() {
+        assert_eq!(socket_limit(1024), 256);
+        assert_eq!(socket_limit(1 << 20), MAX_SOCKETS);
+        assert_eq!(socket_limit(u64::MAX), MAX_SOCKETS);
+    }
 
     #[tokio::test]
     async fn a_container_that_looks_up_without_end_waits_for_itself() {

@@ -4,10 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use nix::sys::resource::{Resource, getrlimit};
 use tokio::sync::Semaphore;
 
 use super::budget::Budget;
-use super::endpoint::Endpoint;
+use super::endpoint::{Endpoint, socket_limit};
 use super::listener::Listener;
 use super::names::Names;
 use super::policy::{Policy, Request};
@@ -57,6 +58,13 @@ pub struct Stack {
     memory: bool,
     pub(super) ports: SharedPorts,
     pub(super) budget: Budget,
+    /// Of each container.
+    pub(super) socket_limit: usize,
+}
+
+/// How many files this process may have open (getrlimit(2)).
+fn open_files() -> u64 {
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft)
 }
 
 impl Stack {
@@ -69,6 +77,7 @@ impl Stack {
             policy,
             memory: planes.memory,
             budget: Budget::default(),
+            socket_limit: socket_limit(open_files()),
             ports: Arc::new(Mutex::new(Ports::new(planes.ephemeral_ports))),
         })
     }
