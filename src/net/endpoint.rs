@@ -21,7 +21,7 @@ use super::{Error, Family, Result, TcpSocket, UdpSocket};
 
 /// Most sockets one container may have, on both planes and in every state. A bound against a guest
 /// that opens sockets without end; above what any server in a pod is known to need. Less where the process
-/// may have few open files: see [`SHARE_OF_FILES`].
+/// may have few open files: see `SHARE_OF_FILES`.
 pub const MAX_SOCKETS: usize = 32_768;
 
 /// A container's sockets take no more than one in so many of the files that the pod process may open: the
