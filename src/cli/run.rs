@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use ipnet::Ipv4Net;
 use k8s_openapi::api::core::v1::{Pod as WirePod, PodStatus};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 
 use super::display::Display;
@@ -23,6 +24,7 @@ use super::supervise::{End, PATIENCE, Watch};
 use super::{EXIT_HOST, EXIT_IMAGE, Failure, load};
 use crate::container::log::Console;
 use crate::container::runner::{Hosts, LinkError, Program};
+use crate::container::state::KILLED_EXIT_CODE;
 use crate::engine::Engine;
 use crate::image::{self, CacheUse, Image, Reference};
 use crate::paths::Paths;
@@ -124,6 +126,7 @@ pub fn run(args: Args, verbose: u8) -> Result<ExitCode, Failure> {
     }
     let plan = prepare(&args, &paths, pod, &display)?;
     let spec = Arc::clone(&plan.spec);
+    raise_open_files();
     let signals = block_signals()?;
     let clock = Instant::now();
     let host = sandbox::Host::look();
@@ -275,19 +278,18 @@ fn settle(end: End, sandbox: &mut Sandbox, display: &Display) -> Result<(Option<
             Ok((Some(*status), u8::try_from(exit_code).unwrap_or(EXIT_HOST)))
         }
         End::Died { status } => {
+            // It may live on and only have said what could not be understood.
+            sandbox.kill().context("cannot kill the pod process")?;
             let exit = sandbox.wait().context("cannot wait for the pod process")?;
             let out_of_memory = sandbox.oom_killed();
             let why = if out_of_memory { "the pod's cgroup was out of memory" } else { "it was killed" };
             display.error(format!("the pod process ended with code {}: {why}", exit.shell_code()));
             let died =
                 status_after_death(status.map(|status| *status), out_of_memory, jiff::Timestamp::now());
-            Ok((Some(died), KILLED))
+            Ok((Some(died), KILLED_EXIT_CODE))
         }
     }
 }
-
-/// Exit code of a run whose pod process was killed: 128 + SIGKILL.
-const KILLED: u8 = 137;
 
 fn print(mut pod: WirePod, status: Option<PodStatus>, format: Output) -> anyhow::Result<()> {
     pod.status = status;
@@ -296,6 +298,14 @@ fn print(mut pod: WirePod, status: Option<PodStatus>, format: Output) -> anyhow:
         Output::Json => serde_json::to_string_pretty(&pod)? + "\n",
     };
     std::io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")
+}
+
+/// Lets the pod process have as many sockets and files as the user may: the usual 1,024 are for programs that
+/// use select(2). Where that is refused, its guests find out that there are too many (EMFILE).
+fn raise_open_files() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
 }
 
 /// The signals that stop a pod, held back from before there is something to undo until the supervisor
@@ -322,5 +332,28 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
     }
     let span: jiff::SignedDuration =
         text.parse().map_err(|_| "expected a duration such as 90s, 5m or 1h30m".to_owned())?;
-    Duration::try_from(span).map_err(|_| "a duration cannot be negative".to_owned())
+    let duration = Duration::try_from(span).map_err(|_| "a duration cannot be negative".to_owned())?;
+    // Clocks overflow beyond.
+    if duration > MAX_TIMEOUT {
+        return Err(format!("a duration can be at most {}h", MAX_TIMEOUT.as_secs() / 3600));
+    }
+    Ok(duration)
+}
+
+/// The longest `--timeout`: 136 years.
+const MAX_TIMEOUT: Duration = Duration::from_secs(u32::MAX as u64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_seconds_or_have_units() {
+        assert_eq!(parse_duration("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("1h30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(parse_duration("0s"), Ok(Duration::ZERO));
+        for wrong in ["", "-5s", "soon", "2562047788015215h", "99999999999999999999"] {
+            assert!(parse_duration(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -80,8 +80,11 @@ impl Watch<'_> {
                 report = reports.next() => match report {
                     Some(Report::Event(event)) => {
                         self.display.event(&event);
-                        match event {
-                            Event::OutputClosed => stop.next(StopCause::Signal(SIGPIPE), self),
+                        match (event, &stop) {
+                            // A reader that the same Ctrl-C ended is no second wish to stop.
+                            (Event::OutputClosed, Stop::No) => {
+                                stop.next(StopCause::Signal(SIGPIPE), self)
+                            }
                             _ => None,
                         }
                     }

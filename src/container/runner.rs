@@ -21,6 +21,10 @@ use crate::volume::Preopen;
 use crate::wasi::stdio::LogOutput;
 use crate::wasi::{self, SocketsCtx, SocketsCtxView, SocketsView};
 
+/// Random bytes that a guest of WASI 0.2 gets with one call; beyond it the guest traps. The call does not
+/// yield, and this many take some milliseconds. wasmtime-wasi's own bound is 64 MiB.
+const MAX_RANDOM_BYTES: u64 = 1 << 20;
+
 /// Why an image cannot be a container of a pod.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
@@ -222,7 +226,7 @@ async fn call(program: &Program, store: &mut Store<Host>, started: impl FnOnce()
 
 fn host(setup: &Setup) -> Result<Host, String> {
     let mut wasi = WasiCtx::builder();
-    wasi.args(&setup.argv).envs(&setup.env);
+    wasi.args(&setup.argv).envs(&setup.env).max_random_size(MAX_RANDOM_BYTES);
     wasi.stdout(LogOutput::new(setup.log.stdout())).stderr(LogOutput::new(setup.log.stderr()));
     if let Some(directory) = &setup.working_dir {
         wasi.initial_cwd(directory);

@@ -25,6 +25,10 @@ pub const KILLED_EXIT_CODE: u8 = 137;
 /// Exit code of a guest that trapped: 128 + SIGABRT, what wasmtime's command line has for a trap.
 pub const TRAPPED_EXIT_CODE: u8 = 134;
 
+/// Bytes of an exit's message that are kept: the kubelet's `MaxContainerTerminationMessageLength`. A guest
+/// chooses the names in its backtrace, and every status carries the message.
+pub const MAX_MESSAGE_BYTES: usize = 4096;
+
 /// What a container is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ContainerState {
@@ -78,7 +82,7 @@ pub struct Exit {
     pub code: u8,
     /// The one word of `state.terminated.reason`.
     pub reason: ExitReason,
-    /// More for a human, such as the trap and its backtrace.
+    /// More for a human, such as the trap and its backtrace, cut to [`MAX_MESSAGE_BYTES`].
     pub message: Option<String>,
 }
 
@@ -96,23 +100,28 @@ impl Exit {
 
     /// It was interrupted.
     pub fn killed(why: &str) -> Self {
-        Self { message: Some(why.to_owned()), ..Self::with_code(KILLED_EXIT_CODE) }
+        Self::with_code(KILLED_EXIT_CODE).because(why.to_owned())
     }
 
     /// The guest trapped; the message has its backtrace.
     pub fn trapped(message: String) -> Self {
-        Self { message: Some(message), ..Self::with_code(TRAPPED_EXIT_CODE) }
+        Self::with_code(TRAPPED_EXIT_CODE).because(message)
     }
 
     /// It wanted more memory than its limit.
     pub fn out_of_memory(message: String) -> Self {
-        Self { code: KILLED_EXIT_CODE, reason: ExitReason::OomKilled, message: Some(message) }
+        Self { reason: ExitReason::OomKilled, ..Self::with_code(KILLED_EXIT_CODE) }.because(message)
     }
 
     /// It could not be started.
     pub fn start_error(message: String) -> Self {
         let reason = ExitReason::FailedToStart("StartError".to_owned());
-        Self { code: START_ERROR_EXIT_CODE, reason, message: Some(message) }
+        Self { reason, ..Self::with_code(START_ERROR_EXIT_CODE) }.because(message)
+    }
+
+    fn because(self, mut message: String) -> Self {
+        message.truncate(message.floor_char_boundary(MAX_MESSAGE_BYTES));
+        Self { message: Some(message), ..self }
     }
 }
 
@@ -225,6 +234,14 @@ mod tests {
         assert_eq!(state.termination().map(|t| t.exit.code), Some(3));
         assert_eq!(state.start().map(|t| t.exit.code), Some(3));
         assert!(state.is_live() && !state.is_running());
+    }
+
+    #[test]
+    fn a_message_without_end_is_cut_between_characters() {
+        let exit = Exit::trapped(format!("x{}", "\u{1fadb}".repeat(MAX_MESSAGE_BYTES)));
+        let message = exit.message.unwrap();
+        assert!((MAX_MESSAGE_BYTES - 3..=MAX_MESSAGE_BYTES).contains(&message.len()));
+        assert_eq!(Exit::start_error("short".into()).message.as_deref(), Some("short"));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::source::Kind;
 use super::{Event, ImageError, Progress, wrap};
 use crate::engine::{Engine, code};
 use crate::sys::fork::{self, ChildError};
+use crate::sys::process;
 
 /// What became of a compilation; crosses the process boundary as JSON.
 #[derive(Debug, Serialize, Deserialize)]
@@ -44,8 +45,12 @@ pub fn compile(
     progress(Event::Compiling { path, size: bytes.len() as u64 });
     let work = || run(engine, bytes, kind, to);
     let compiler = |reason: String| ImageError::Compiler { path: path.to_owned(), reason };
-    // A verdict is always serialisable; were it not, the empty answer is an error below.
-    let in_child = || serde_json::to_vec(&work()).unwrap_or_default();
+    let in_child = || {
+        // An image may be made to exhaust the compiler's memory: that must not cost another process its life.
+        process::volunteer_for_oom();
+        // A verdict is always serialisable; were it not, the empty answer is an error below.
+        serde_json::to_vec(&work()).unwrap_or_default()
+    };
     let mut waiting = || progress(Event::StillCompiling { elapsed: start.elapsed() });
     let verdict = match fork::run_in_child(in_child, &mut waiting) {
         Ok(answer) => serde_json::from_slice(&answer)

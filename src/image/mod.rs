@@ -18,7 +18,7 @@ mod compile;
 pub mod digest;
 mod error;
 pub mod index;
-pub mod reference;
+mod reference;
 pub mod source;
 mod store;
 pub mod wrap;
@@ -30,7 +30,7 @@ use wasmtime::component::Component;
 
 pub use digest::Digest;
 pub use error::{ErrorKind, ImageError};
-pub use reference::{Reference, ReferenceError};
+pub use reference::Reference;
 pub use store::Store;
 
 use crate::engine::World;

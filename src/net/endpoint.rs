@@ -12,13 +12,26 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use tokio::sync::Semaphore;
+
+use super::names::MAX_LOOKUPS;
 use super::policy::Request;
 use super::stack::Stack;
 use super::{Error, Family, Result, TcpSocket, UdpSocket};
 
 /// Most sockets one container may have, on both planes and in every state. A bound against a guest
-/// that opens sockets without end; above what any server in a pod is known to need.
+/// that opens sockets without end; above what any server in a pod is known to need. Less where the process
+/// may have few open files: see `SHARE_OF_FILES`.
 pub const MAX_SOCKETS: usize = 32_768;
+
+/// A container's sockets take no more than one in so many of the files that the pod process may open: the
+/// other containers' sockets, volumes and logs need theirs.
+const SHARE_OF_FILES: usize = 4;
+
+/// The most sockets of one container in a process that may open `files` files.
+pub(super) fn socket_limit(files: u64) -> usize {
+    usize::try_from(files).unwrap_or(usize::MAX).div_ceil(SHARE_OF_FILES).min(MAX_SOCKETS)
+}
 
 /// What an endpoint can do to its sockets.
 pub(super) trait Member: Send + Sync {
@@ -46,6 +59,7 @@ pub(super) struct Shared {
     pub(super) stack: Arc<Stack>,
     container: String,
     registry: Mutex<Registry>,
+    lookups: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -68,7 +82,7 @@ impl Shared {
         if registry.phase == Phase::Closed {
             return Err(Error::InvalidState);
         }
-        if registry.members.len() >= MAX_SOCKETS {
+        if registry.members.len() >= self.stack.socket_limit {
             return Err(Error::TooManySockets);
         }
         let id = registry.next_id;
@@ -132,7 +146,12 @@ pub struct Endpoint {
 impl Endpoint {
     pub(super) fn new(stack: Arc<Stack>, container: String) -> Self {
         let registry = Registry { phase: Phase::Open, next_id: 0, members: HashMap::new() };
-        let shared = Shared { stack, container, registry: Mutex::new(registry) };
+        let shared = Shared {
+            stack,
+            container,
+            registry: Mutex::new(registry),
+            lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)),
+        };
         Self { shared: Arc::new(CloseOnDrop(Arc::new(shared))) }
     }
 
@@ -165,7 +184,7 @@ impl Endpoint {
     /// failures, [`Error::AccessDenied`].
     pub fn resolve(&self, name: String) -> impl Future<Output = Result<Vec<IpAddr>>> + Send + use<> {
         let shared = self.shared.0.clone();
-        async move { shared.stack.resolve(&shared.container, &name).await }
+        async move { shared.stack.resolve(&shared.container, &name, &shared.lookups).await }
     }
 
     /// Graceful stop: the container's listeners stop listening, give their ports back and fail
@@ -189,7 +208,35 @@ impl Endpoint {
     }
 
     /// How many sockets the container has.
-    pub fn socket_count(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn socket_count(&self) -> usize {
         self.shared.0.lock().members.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+    use crate::net::StackConfig;
+
+    #[test]
+    fn a_container_leaves_files_to_the_others() {
+        assert_eq!(socket_limit(1024), 256);
+        assert_eq!(socket_limit(1 << 20), MAX_SOCKETS);
+        assert_eq!(socket_limit(u64::MAX), MAX_SOCKETS);
+    }
+
+    #[tokio::test]
+    async fn a_container_that_looks_up_without_end_waits_for_itself() {
+        let stack = Stack::new(StackConfig::default());
+        let (a, b) = (stack.attach("a"), stack.attach("b"));
+        let lookups = a.shared.0.lookups.clone();
+        let _at_the_resolver = lookups.acquire_many(MAX_LOOKUPS as u32).await.expect("open");
+        let mut lookup = Box::pin(a.resolve("peapod.invalid".into()));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(matches!(lookup.as_mut().poll(&mut cx), Poll::Pending));
+        assert_eq!(b.shared.0.lookups.available_permits(), MAX_LOOKUPS);
     }
 }

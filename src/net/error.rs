@@ -28,7 +28,8 @@ pub enum Error {
     /// EISCONN, ENOTCONN, EDESTADDRREQ, and EINVAL where the socket's state is the reason.
     #[error("not valid in the socket's state")]
     InvalidState,
-    /// EMFILE, ENFILE, or more than [`super::MAX_SOCKETS`] sockets in one container.
+    /// EMFILE, ENFILE, or more sockets in one container than [`super::MAX_SOCKETS`] or its share of the
+    /// process's open files.
     #[error("too many sockets")]
     TooManySockets,
     /// EADDRNOTAVAIL.

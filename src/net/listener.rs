@@ -18,6 +18,7 @@ use std::task::{Context, Poll, Waker};
 use tokio::net::TcpListener;
 
 use super::addr::Family;
+use super::budget::Budget;
 use super::options::{Change, Options};
 use super::stack::SharedPorts;
 use super::stream::Stream;
@@ -65,6 +66,7 @@ enum State {
 pub(super) struct Listener {
     local: SocketAddr,
     ports: SharedPorts,
+    budget: Budget,
     state: Mutex<State>,
 }
 
@@ -75,6 +77,7 @@ impl Listener {
         backlog: u32,
         options: Options,
         ports: SharedPorts,
+        budget: Budget,
     ) -> Self {
         let open = Open {
             kernel,
@@ -85,7 +88,7 @@ impl Listener {
             turn: Turn::Memory,
             options,
         };
-        Self { local, ports, state: Mutex::new(State::Open(Box::new(open))) }
+        Self { local, ports, budget, state: Mutex::new(State::Open(Box::new(open))) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -116,6 +119,7 @@ impl Listener {
             server,
             options.receive_buffer() + mine.send_buffer(),
             mine.receive_buffer() + options.send_buffer(),
+            &self.budget,
         );
         match &mut *state {
             State::Closed => far.refuse(&mut wakes),

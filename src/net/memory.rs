@@ -25,6 +25,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 
+use super::budget::Budget;
 use super::pipe::{Pipe, Readable};
 use super::stack::SharedPorts;
 use super::wakes::{Wakes, remember};
@@ -187,11 +188,12 @@ impl Stream {
         server: SocketAddr,
         to_client: usize,
         to_server: usize,
+        budget: &Budget,
     ) -> (Self, Self) {
         let state = State {
             phase: Phase::Waiting(None),
             ends: Default::default(),
-            pipes: [Pipe::new(to_client), Pipe::new(to_server)],
+            pipes: [Pipe::new(to_client, budget.clone()), Pipe::new(to_server, budget.clone())],
         };
         let connection = Arc::new(Connection { state: Mutex::new(state), client, server, ports });
         (Self { connection: connection.clone(), side: Side::Client }, Self { connection, side: Side::Server })
@@ -396,7 +398,7 @@ mod tests {
         let ports: SharedPorts = Arc::new(Mutex::new(Ports::new(EPHEMERAL_PORTS)));
         let server: SocketAddr = "127.0.0.1:80".parse().expect("address");
         let client = ports.lock().expect("lock").connect(server.ip(), None, server).expect("port");
-        let (c, s) = Stream::pair(ports.clone(), client, server, 16, 16);
+        let (c, s) = Stream::pair(ports.clone(), client, server, 16, 16, &Budget::default());
         s.admit(&mut Wakes::default());
         (c, s, ports)
     }
@@ -498,7 +500,8 @@ mod tests {
         let cx = &mut Context::from_waker(Waker::noop());
         for refuse in [false, true] {
             let (c, s, _) = connected();
-            let (c, s) = Stream::pair(s.connection.ports.clone(), c.local(), s.local(), 1, 1);
+            let (c, s) =
+                Stream::pair(s.connection.ports.clone(), c.local(), s.local(), 1, 1, &Budget::default());
             assert_eq!(c.poll_connect(cx), Poll::Pending);
             let expected = if refuse {
                 s.refuse(&mut Wakes::default());

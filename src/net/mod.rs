@@ -28,6 +28,7 @@
 //! after it is released. Lock order: socket, listener, connection, port table.
 
 mod addr;
+mod budget;
 mod endpoint;
 mod error;
 mod kernel;
@@ -50,7 +51,6 @@ mod tests;
 pub use addr::Family;
 pub use endpoint::{Endpoint, MAX_SOCKETS};
 pub use error::{Error, Result};
-pub use names::Names;
 pub use options::DEFAULT_BUFFER;
 pub use policy::Policy;
 pub use stack::{PlaneConfig, Stack, StackConfig};

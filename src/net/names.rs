@@ -14,18 +14,23 @@ use tokio::sync::Semaphore;
 use super::{Error, Result};
 use crate::spec::HostAlias;
 
-/// Most lookups of one pod that may be at the system's resolver at once; each holds a thread.
-const MAX_LOOKUPS: usize = 16;
+/// Most lookups of one container that may be at the system's resolver at once; each holds a thread, and a
+/// server that does not answer holds it for seconds. Of its own, so that one container does not keep the
+/// others from looking up.
+pub(super) const MAX_LOOKUPS: usize = 4;
 
 /// Longest name, in bytes (RFC 1035, section 2.3.4), and longest label.
 const MAX_NAME: usize = 253;
 const MAX_LABEL: usize = 63;
 
+/// Longest name that is looked at, in bytes: IDNA makes at least one byte of a character that it keeps,
+/// and UTF-8 has up to four for it. A guest may hand over megabytes, and would hold up the others.
+const MAX_UNICODE_NAME: usize = 4 * MAX_NAME;
+
 /// The names that the pod itself answers.
 #[derive(Debug)]
-pub struct Names {
+pub(super) struct Names {
     own: HashMap<String, Vec<IpAddr>>,
-    lookups: Arc<Semaphore>,
 }
 
 /// What a name turned out to be.
@@ -55,7 +60,7 @@ impl Names {
                 }
             }
         }
-        Self { own, lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)) }
+        Self { own }
     }
 
     /// The answer that needs no resolver: address literals, `localhost` (RFC 6761), the pod's own.
@@ -64,7 +69,8 @@ impl Names {
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] for what is neither a name nor an address.
-    pub fn answer(&self, name: &str) -> Result<Option<Vec<IpAddr>>> {
+    #[cfg(test)]
+    fn answer(&self, name: &str) -> Result<Option<Vec<IpAddr>>> {
         Ok(self.lookup(&parse(name)?))
     }
 
@@ -79,14 +85,14 @@ impl Names {
         }
     }
 
-    pub(super) async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>> {
+    /// `lookups` are the container's permits, [`MAX_LOOKUPS`] of them.
+    pub(super) async fn resolve(&self, name: &str, lookups: &Arc<Semaphore>) -> Result<Vec<IpAddr>> {
         let query = parse(name)?;
         if let Some(answer) = self.lookup(&query) {
             return Ok(answer);
         }
         let Query::Name(name) = query else { return Err(Error::NameUnresolvable) };
-        let permit =
-            self.lookups.clone().acquire_owned().await.map_err(|_| Error::TemporaryResolverFailure)?;
+        let permit = lookups.clone().acquire_owned().await.map_err(|_| Error::TemporaryResolverFailure)?;
         // The permit goes with the thread: a lookup that nobody waits for any more still runs.
         let lookup = tokio::task::spawn_blocking(move || {
             let _permit = permit;
@@ -109,6 +115,9 @@ fn loopback() -> [IpAddr; 2] {
 }
 
 fn parse(name: &str) -> Result<Query> {
+    if name.len() > MAX_UNICODE_NAME {
+        return Err(Error::InvalidArgument);
+    }
     let unbracketed = name.strip_prefix('[').and_then(|n| n.strip_suffix(']'));
     if let Some(inner) = unbracketed {
         let ip: Ipv6Addr = inner.parse().map_err(|_| Error::InvalidArgument)?;
@@ -201,12 +210,21 @@ mod tests {
     }
 
     #[test]
+    fn a_name_of_megabytes_is_not_read() {
+        // The characters are ones that IDNA drops.
+        let name = format!("a{}", "\u{ad}".repeat(1 << 20));
+        assert_eq!(names().answer(&name), Err(Error::InvalidArgument));
+        assert_eq!(parse("a\u{ad}b"), Ok(Query::Name("ab".into())));
+    }
+
+    #[test]
     fn unicode_is_punycoded() {
         assert_eq!(parse("bücher.example"), Ok(Query::Name("xn--bcher-kva.example".into())));
     }
 
     #[tokio::test]
     async fn resolves_its_own_without_a_resolver() {
-        assert_eq!(names().resolve("db").await.expect("own").len(), 2);
+        // Nor does it need a permit.
+        assert_eq!(names().resolve("db", &Arc::new(Semaphore::new(0))).await.expect("own").len(), 2);
     }
 }

@@ -15,6 +15,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use super::budget::Budget;
 use super::wakes::{Wakes, remember};
 
 /// Chunks below this many bytes are copied together when data is already waiting. At this size the
@@ -43,6 +44,12 @@ pub(super) struct Pipe {
     len: usize,
     /// Bytes that may wait here; lowering it below `len` only stops new ones.
     capacity: usize,
+    /// Bytes of the front chunk (or of the tail, when it is in front) that were read: their memory is given
+    /// back with the rest.
+    front_read: usize,
+    /// What [`Self::budget`] was last told.
+    held: usize,
+    budget: Budget,
     finished: bool,
     shut: bool,
     /// Bytes that arrived were thrown away instead of read.
@@ -52,12 +59,15 @@ pub(super) struct Pipe {
 }
 
 impl Pipe {
-    pub(super) fn new(capacity: usize) -> Self {
+    pub(super) fn new(capacity: usize, budget: Budget) -> Self {
         Self {
             chunks: VecDeque::new(),
             tail: BytesMut::new(),
             len: 0,
             capacity,
+            front_read: 0,
+            held: 0,
+            budget,
             finished: false,
             shut: false,
             lossy: false,
@@ -77,7 +87,10 @@ impl Pipe {
 
     /// Bytes that a write takes now. A pipe that was shut takes, and loses, everything.
     pub(super) fn free(&self) -> usize {
-        if self.shut { self.capacity.max(1) } else { self.capacity.saturating_sub(self.len) }
+        if self.shut {
+            return self.capacity.max(1);
+        }
+        self.budget.capacity(self.capacity).saturating_sub(self.len)
     }
 
     pub(super) fn is_finished(&self) -> bool {
@@ -142,6 +155,7 @@ impl Pipe {
         if self.tail.len() >= GATHER_LIMIT {
             self.chunks.push_back(self.tail.split().freeze());
         }
+        self.account();
     }
 
     fn push(&mut self, chunk: Bytes) {
@@ -150,6 +164,12 @@ impl Pipe {
         }
         self.len += chunk.len();
         self.chunks.push_back(chunk);
+        self.account();
+    }
+
+    fn account(&mut self) {
+        let now = self.len + self.front_read;
+        self.budget.replace(std::mem::replace(&mut self.held, now), now);
     }
 
     pub(super) fn readable(&self) -> Option<Readable> {
@@ -170,9 +190,19 @@ impl Pipe {
     /// Up to `max` bytes, without copying: at most one chunk.
     pub(super) fn read(&mut self, max: usize, wakes: &mut Wakes) -> Bytes {
         let chunk = match self.chunks.front_mut() {
-            Some(front) if front.len() > max => front.split_to(max),
-            Some(_) => self.chunks.pop_front().unwrap_or_default(),
-            None => self.tail.split_to(self.tail.len().min(max)).freeze(),
+            Some(front) if front.len() > max => {
+                self.front_read += max;
+                front.split_to(max)
+            }
+            Some(_) => {
+                self.front_read = 0;
+                self.chunks.pop_front().unwrap_or_default()
+            }
+            None => {
+                let n = self.tail.len().min(max);
+                self.front_read += n;
+                self.tail.split_to(n).freeze()
+            }
         };
         self.taken(chunk.len(), wakes);
         chunk
@@ -187,8 +217,10 @@ impl Pipe {
                 Some(front) => {
                     let n = front.len().min(rest.len());
                     front.copy_to_slice(&mut rest[..n]);
+                    self.front_read += n;
                     if front.is_empty() {
                         self.chunks.pop_front();
+                        self.front_read = 0;
                     }
                     n
                 }
@@ -196,6 +228,7 @@ impl Pipe {
                 None => {
                     let n = self.tail.len().min(rest.len());
                     self.tail.copy_to_slice(&mut rest[..n]);
+                    self.front_read += n;
                     n
                 }
             };
@@ -209,11 +242,13 @@ impl Pipe {
         self.len -= n;
         if self.len == 0 {
             // An idle connection keeps no buffer.
+            self.front_read = 0;
             self.tail = BytesMut::new();
             if self.chunks.capacity() > 8 {
                 self.chunks = VecDeque::new();
             }
         }
+        self.account();
         self.wake_writer(wakes);
     }
 
@@ -239,6 +274,8 @@ impl Pipe {
         self.chunks = VecDeque::new();
         self.tail = BytesMut::new();
         self.len = 0;
+        self.front_read = 0;
+        self.account();
         wakes.add(self.reader.take());
         wakes.add(self.writer.take());
     }
@@ -247,6 +284,12 @@ impl Pipe {
     pub(super) fn wake(&mut self, wakes: &mut Wakes) {
         wakes.add(self.reader.take());
         wakes.add(self.writer.take());
+    }
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        self.budget.replace(self.held, 0);
     }
 }
 
@@ -297,7 +340,7 @@ mod tests {
         /// was told to wait as soon as it can go on.
         #[test]
         fn bytes_bounds_and_wakes(ops in proptest::collection::vec(any_op(), 1..200)) {
-            let mut pipe = Pipe::new(4096);
+            let mut pipe = Pipe::new(4096, Budget::default());
             let (mut capacity, mut limit) = (4096usize, 4096usize);
             let (mut next_in, mut next_out) = (0u8, 0u8);
             let (reader, writer) = (Arc::new(Count::default()), Arc::new(Count::default()));
@@ -381,7 +424,7 @@ mod tests {
 
     #[test]
     fn a_large_chunk_is_handed_over_not_copied() {
-        let mut pipe = Pipe::new(1 << 16);
+        let mut pipe = Pipe::new(1 << 16, Budget::default());
         let mut wakes = Wakes::default();
         let mut data = Bytes::from(vec![7; 5000]);
         let at = data.as_ptr();
@@ -391,7 +434,7 @@ mod tests {
 
     #[test]
     fn single_bytes_do_not_cost_a_chunk_each() {
-        let mut pipe = Pipe::new(1 << 16);
+        let mut pipe = Pipe::new(1 << 16, Budget::default());
         let mut wakes = Wakes::default();
         for _ in 0..1 << 16 {
             assert_eq!(pipe.write(&mut Bytes::from_static(b"x"), &mut wakes), 1);
@@ -402,7 +445,7 @@ mod tests {
     #[test]
     fn closing_loses_data_only_if_some_was_unread() {
         let mut wakes = Wakes::default();
-        let mut pipe = Pipe::new(10);
+        let mut pipe = Pipe::new(10, Budget::default());
         assert!(!pipe.loses_data());
         pipe.write_slice(b"abc", &mut wakes);
         assert!(pipe.loses_data());
@@ -411,5 +454,27 @@ mod tests {
         assert!(!pipe.loses_data());
         assert_eq!(pipe.write_slice(b"more", &mut wakes), 4, "taken, as Linux takes it");
         assert!(pipe.loses_data());
+    }
+
+    #[test]
+    fn pipes_that_hold_much_together_hold_little_each() {
+        let budget = Budget::default();
+        let mut wakes = Wakes::default();
+        let mut full: Vec<Pipe> = Vec::new();
+        for _ in 0..64 {
+            let mut pipe = Pipe::new(1 << 20, budget.clone());
+            pipe.write_slice(&vec![1; 1 << 20], &mut wakes);
+            full.push(pipe);
+        }
+        // 32 MiB in half of them; the others hold a page each.
+        assert_eq!(budget.held(), (32 << 20) + 32 * 4096);
+        let mut out = vec![0; 1 << 20];
+        // The front chunk's memory is there until its last byte was read.
+        assert_eq!(full[0].read_into(&mut out[1..], &mut wakes), (1 << 20) - 1);
+        assert_eq!(budget.held(), (32 << 20) + 32 * 4096);
+        assert_eq!(full[0].read(1, &mut wakes).len(), 1);
+        assert_eq!(budget.held(), (31 << 20) + 32 * 4096);
+        drop(full);
+        assert_eq!(budget.held(), 0);
     }
 }

@@ -4,7 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::endpoint::Endpoint;
+use nix::sys::resource::{Resource, getrlimit};
+use tokio::sync::Semaphore;
+
+use super::budget::Budget;
+use super::endpoint::{Endpoint, socket_limit};
 use super::listener::Listener;
 use super::names::Names;
 use super::policy::{Policy, Request};
@@ -53,6 +57,14 @@ pub struct Stack {
     policy: Policy,
     memory: bool,
     pub(super) ports: SharedPorts,
+    pub(super) budget: Budget,
+    /// Of each container.
+    pub(super) socket_limit: usize,
+}
+
+/// How many files this process may have open (getrlimit(2)).
+fn open_files() -> u64 {
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft)
 }
 
 impl Stack {
@@ -64,6 +76,8 @@ impl Stack {
             addresses,
             policy,
             memory: planes.memory,
+            budget: Budget::default(),
+            socket_limit: socket_limit(open_files()),
             ports: Arc::new(Mutex::new(Ports::new(planes.ephemeral_ports))),
         })
     }
@@ -73,13 +87,9 @@ impl Stack {
         Endpoint::new(self.clone(), container.to_owned())
     }
 
-    /// The names that the pod itself answers.
-    pub fn names(&self) -> &Names {
-        &self.names
-    }
-
     /// Whether no port is bound, no listener listens and no memory-plane connection exists.
-    pub fn is_idle(&self) -> bool {
+    #[cfg(test)]
+    pub(crate) fn is_idle(&self) -> bool {
         self.ports.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
@@ -116,9 +126,14 @@ impl Stack {
     /// # Errors
     /// [`Error::InvalidArgument`] for what is no name, [`Error::NameUnresolvable`] and the resolver's
     /// failures, [`Error::AccessDenied`].
-    pub(super) async fn resolve(&self, container: &str, name: &str) -> Result<Vec<IpAddr>> {
+    pub(super) async fn resolve(
+        &self,
+        container: &str,
+        name: &str,
+        lookups: &Arc<Semaphore>,
+    ) -> Result<Vec<IpAddr>> {
         self.check(container, Request::Resolve(name))?;
-        let found = self.names.resolve(name).await?;
+        let found = self.names.resolve(name, lookups).await?;
         if found.is_empty() { Err(Error::NameUnresolvable) } else { Ok(found) }
     }
 }

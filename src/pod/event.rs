@@ -42,7 +42,7 @@ pub enum Event {
         /// Who wants it.
         cause: StopCause,
     },
-    /// Nothing but time has passed: the answer to [`Action::WakeAt`].
+    /// Nothing but time has passed: the answer to [`Action::WakeAt`](super::actions::Action::WakeAt).
     Tick,
 }
 

@@ -209,7 +209,8 @@ impl State {
     }
 
     /// When grace is over (monotonic), while the pod is being ended.
-    pub fn stop_deadline(&self) -> Option<Duration> {
+    #[cfg(test)]
+    pub(super) fn stop_deadline(&self) -> Option<Duration> {
         match self.stage {
             Stage::Ending(ending) => Some(ending.deadline),
             _ => None,

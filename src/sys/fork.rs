@@ -8,13 +8,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, getppid, pipe2};
 
+use super::{namespace, process};
+
 /// Bytes of an answer: enough for a verdict and a message, not for a payload (that goes into a file).
-pub const MAX_ANSWER: u64 = 1 << 20;
+const MAX_ANSWER: u64 = 1 << 20;
 
 /// Milliseconds between two calls of `while_waiting`: as often as a progress line should move.
 const WAITING_MS: u16 = 100;
@@ -39,12 +40,7 @@ pub enum ChildError {
     Exited(i32),
 }
 
-/// Whether the calling thread is the only one of its process.
-pub fn single_threaded() -> io::Result<bool> {
-    Ok(std::fs::read_dir("/proc/self/task")?.take(2).count() == 1)
-}
-
-/// Runs `work` in a forked child and returns its answer, at most [`MAX_ANSWER`] bytes. The child dies with
+/// Runs `work` in a forked child and returns its answer, at most 1 MiB. The child dies with
 /// this process. `while_waiting` is called from time to time until it has answered.
 ///
 /// # Errors
@@ -56,7 +52,7 @@ pub fn run_in_child(
     while_waiting: &mut dyn FnMut(),
 ) -> Result<Vec<u8>, ChildError> {
     let system = |what| move |errno: Errno| ChildError::System(what, errno.into());
-    if !single_threaded().map_err(|error| ChildError::System("read /proc/self/task", error))? {
+    if process::threads().map_err(|error| ChildError::System("read /proc/self/task", error))? != 1 {
         return Err(ChildError::SeveralThreads);
     }
     let parent = Pid::this();
@@ -88,7 +84,7 @@ const PANICKED: i32 = 101;
 
 fn in_child(parent: Pid, work: impl FnOnce() -> Vec<u8>, mut to: File) -> i32 {
     // Where that is not possible the child outlives a killed parent by the length of its work.
-    let _ = set_pdeathsig(Signal::SIGKILL);
+    let _ = namespace::die_with_parent();
     if getppid() != parent {
         return 1;
     }

@@ -1,6 +1,7 @@
 //! The mounts of a pod, made in its own mount namespace.
 
 use std::io;
+use std::path::Path;
 
 use nix::mount::{MsFlags, mount};
 
@@ -23,6 +24,18 @@ pub fn make_private() -> io::Result<()> {
 pub fn tmpfs(path: &str, bytes: u64) -> io::Result<()> {
     let options = format!("size={bytes},mode=1777");
     Ok(mount(Some("tmpfs"), path, Some("tmpfs"), DATA_ONLY, Some(options.as_str()))?)
+}
+
+/// A fresh tmpfs on `path` that programs may be run from: at most `bytes`, else half of the machine's memory
+/// (tmpfs(5)).
+///
+/// # Errors
+/// ENOENT when there is no such directory.
+pub fn volume_tmpfs(path: &Path, bytes: Option<u64>, mode: u32) -> io::Result<()> {
+    let size = bytes.map(|bytes| format!(",size={bytes}")).unwrap_or_default();
+    let options = format!("mode={mode:o}{size}");
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    Ok(mount(Some("tmpfs"), path, Some("tmpfs"), flags, Some(options.as_str()))?)
 }
 
 /// The message queues of this IPC namespace on `path` (mq_overview(7)).

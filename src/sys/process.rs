@@ -1,4 +1,4 @@
-//! What `/proc` says about a process.
+//! What `/proc` says about a process, and is told.
 
 use std::fs;
 use std::io;
@@ -38,6 +38,12 @@ pub fn is_privileged() -> bool {
         .is_some_and(|capabilities| {
             [CAP_NET_ADMIN, CAP_SYS_ADMIN].iter().all(|cap| capabilities & (1 << cap) != 0)
         })
+}
+
+/// When the machine runs out of memory, this process is what the kernel ends first (proc_pid_oom_score_adj(5)).
+/// Best effort: where `/proc` is missing the kernel chooses by size, as always.
+pub fn volunteer_for_oom() {
+    let _ = fs::write("/proc/self/oom_score_adj", "1000");
 }
 
 /// `CapEff` of proc_pid_status(5).

@@ -1,9 +1,9 @@
 //! Volumes of a pod: from the specification to the directories that its containers open.
 //!
 //! ```text
-//! supervisor: Volumes::prepare ── fork ──► pod process: mount_memory ──► preopens, for each container
-//!  emptyDir made, hostPath checked          tmpfs, in its own mount       subPath resolved, a directory
-//!  and opened                               namespace, opened             handle for each mount
+//! pod process: Volumes::prepare ──► mount_memory ──────────► preopens, for each container
+//!  emptyDir made, hostPath checked   tmpfs, in the pod's      subPath resolved, a directory
+//!  and opened                        mount namespace, opened  handle for each mount
 //! ```
 //!
 //! Every volume is opened once and only ever reached through that handle, so that nobody who renames or

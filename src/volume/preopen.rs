@@ -29,7 +29,8 @@ impl Preopen {
     }
 
     /// The directory itself.
-    pub fn dir(&self) -> &Dir {
+    #[cfg(test)]
+    fn dir(&self) -> &Dir {
         &self.dir
     }
 }

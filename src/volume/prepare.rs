@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
-use nix::mount::{MsFlags, mount};
 
 use super::VolumeError;
 use super::host_path::{Found, check_or_create};
 use crate::spec::{Container, Pod, Volume, VolumeSource};
+use crate::sys::mount;
 
 /// Permissions of an emptyDir, as the kubelet gives (`perm` in `pkg/volume/emptydir/empty_dir.go`): every
 /// container may write, whatever its user. The pod's own directory keeps others out.
@@ -48,7 +48,7 @@ pub(super) enum Prepared {
 impl Volumes {
     /// Makes the emptyDirs of `pod` below `pod_dir`, its state directory, and checks or makes its hostPaths.
     ///
-    /// Mounts that cannot work are found here, before anything else of the pod exists. What was made below
+    /// Mounts that cannot work are found here, before any container starts. What was made below
     /// `pod_dir` is left to its owner to remove, also after an error.
     pub fn prepare(pod: &Pod, pod_dir: &Path) -> Result<Self, VolumeError> {
         let prepared = |volume: &Volume| Ok((volume.name.clone(), prepare(volume, pod_dir)?));
@@ -62,7 +62,13 @@ impl Volumes {
     pub fn mount_memory(&mut self) -> Result<(), VolumeError> {
         for (name, prepared) in &mut self.by_name {
             if let Prepared::Memory { path, size } = prepared {
-                mount_tmpfs(path, *size).map_err(io_error(name, "mount a tmpfs on", path))?;
+                // As in Kubernetes, a limit of 0 is none.
+                let size = size.filter(|size| *size > 0);
+                mount::volume_tmpfs(path, size, EMPTY_DIR_MODE).map_err(io_error(
+                    name,
+                    "mount a tmpfs on",
+                    path,
+                ))?;
                 *prepared = open(name, path)?;
             }
         }
@@ -110,15 +116,6 @@ fn prepare(volume: &Volume, pod_dir: &Path) -> Result<Prepared, VolumeError> {
 fn open(volume: &str, path: &Path) -> Result<Prepared, VolumeError> {
     let dir = Dir::open_ambient_dir(path, ambient_authority()).map_err(io_error(volume, "open", path))?;
     Ok(Prepared::Open { path: path.to_owned(), dir })
-}
-
-/// tmpfs(5). Without a size it takes up to half of the memory, as in Kubernetes on a node without limits;
-/// there, too, a limit of 0 is none.
-fn mount_tmpfs(path: &Path, size: Option<u64>) -> io::Result<()> {
-    let size = size.filter(|size| *size > 0).map(|size| format!(",size={size}")).unwrap_or_default();
-    let options = format!("mode={EMPTY_DIR_MODE:o}{size}");
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
-    Ok(mount(Some("tmpfs"), path, Some("tmpfs"), flags, Some(options.as_str()))?)
 }
 
 fn io_error(volume: &str, operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> VolumeError {

@@ -4,12 +4,15 @@
 //!  guest ─ wasi:io output-stream (0.2), stream<u8> (0.3) ─► LogOutput ─► LogSink (the container's log)
 //! ```
 //!
-//! The sink is bounded: when it is full, the guest's next write waits, and only that guest's.
+//! The sink is bounded: when it is full, the guest's next write waits, and only that guest's. In 0.2 a
+//! stream's permit is a promise that the sink keeps later; a guest may have thousands of streams, so that
+//! each permit is no more than its stream's share.
 //! Standard input is closed; wasmtime-wasi's default is that already.
 
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
@@ -48,12 +51,18 @@ impl LogSink for crate::container::log::LogStream {
 #[derive(Debug, Clone)]
 pub struct LogOutput<S> {
     sink: S,
+    /// Counted: one for this, one for each open stream.
+    streams: Arc<()>,
 }
 
 impl<S: LogSink> LogOutput<S> {
     /// Output into the sink.
     pub fn new(sink: S) -> Self {
-        Self { sink }
+        Self { sink, streams: Arc::default() }
+    }
+
+    fn stream(&self) -> LogStream<S> {
+        LogStream { sink: self.sink.clone(), permit: 0, streams: Arc::clone(&self.streams) }
     }
 }
 
@@ -65,11 +74,11 @@ impl<S: LogSink> IsTerminal for LogOutput<S> {
 
 impl<S: LogSink> StdoutStream for LogOutput<S> {
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
-        Box::new(LogStream { sink: self.sink.clone(), permit: 0 })
+        Box::new(self.stream())
     }
 
     fn p2_stream(&self) -> Box<dyn OutputStream> {
-        Box::new(LogStream { sink: self.sink.clone(), permit: 0 })
+        Box::new(self.stream())
     }
 }
 
@@ -77,6 +86,7 @@ struct LogStream<S> {
     sink: S,
     /// Bytes that the last `check-write` allowed.
     permit: usize,
+    streams: Arc<()>,
 }
 
 #[async_trait]
@@ -104,7 +114,12 @@ impl<S: LogSink> OutputStream for LogStream<S> {
 
     fn check_write(&mut self) -> StreamResult<usize> {
         self.permit = match self.sink.poll_ready(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(room) => room.min(MAX_TRANSFER),
+            // One reference is the output's own. All permits together grow with the logarithm of the
+            // streams' number only.
+            Poll::Ready(room) => {
+                let streams = Arc::strong_count(&self.streams).saturating_sub(1).max(1);
+                (room / streams).clamp(1, MAX_TRANSFER)
+            }
             Poll::Pending => 0,
         };
         Ok(self.permit)
@@ -128,5 +143,48 @@ impl<S: LogSink> AsyncWrite for LogStream<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// A sink of 64 KiB that nobody empties.
+    #[derive(Clone, Default)]
+    struct Full(Arc<Mutex<usize>>);
+
+    impl LogSink for Full {
+        fn poll_ready(&self, _: &mut Context<'_>) -> Poll<usize> {
+            match (64 * 1024_usize).saturating_sub(*self.0.lock().unwrap()) {
+                0 => Poll::Pending,
+                room => Poll::Ready(room),
+            }
+        }
+
+        fn write(&self, bytes: Bytes) {
+            *self.0.lock().unwrap() += bytes.len();
+        }
+    }
+
+    #[test]
+    fn a_thousand_streams_have_no_thousand_buffers() {
+        let sink = Full::default();
+        let output = LogOutput::new(sink.clone());
+        let mut streams: Vec<_> = Vec::new();
+        for _ in 0..1000 {
+            let mut stream = output.p2_stream();
+            let permit = stream.check_write().unwrap();
+            streams.push((stream, permit));
+        }
+        assert_eq!(streams[0].1, 64 * 1024, "one alone has all the room");
+        for (stream, permit) in &mut streams {
+            stream.write(vec![b'x'; *permit].into()).unwrap();
+        }
+        let written = *sink.0.lock().unwrap();
+        assert!(written < 8 * 64 * 1024, "{written}");
+        assert_eq!(streams[0].0.check_write().unwrap(), 0);
     }
 }

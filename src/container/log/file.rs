@@ -5,6 +5,9 @@
 //! <dir>/<container>/<restart>.log.20060102-150405   older ones, at most `max_files - 1`
 //! ```
 //!
+//! As with the kubelet, a container that is restarted keeps the log of the run before (`kubectl logs
+//! --previous`) and no older ones: one that crashes for ever must not fill the disk.
+//!
 //! The file is opened at the first append and again at each one while that fails, so that a full or
 //! missing disk that comes back is used again.
 
@@ -19,6 +22,9 @@ use thiserror::Error;
 
 /// Permissions of a log file, as containerd gives.
 const FILE_MODE: u32 = 0o640;
+
+/// Runs of a container whose logs are kept, the present one included.
+const RUNS_KEPT: u32 = 2;
 
 /// When a log file is put aside and how many are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +65,8 @@ pub struct LogFileError {
 pub struct LogFile {
     path: PathBuf,
     rotation: Rotation,
+    /// The run whose files go when this one's is created.
+    outdated: Option<u32>,
     open: Option<OpenFile>,
     /// Files put aside, the oldest first.
     rotated: VecDeque<PathBuf>,
@@ -78,6 +86,7 @@ impl LogFile {
         Self {
             path: dir.join(container).join(format!("{restart}.log")),
             rotation,
+            outdated: restart.checked_sub(RUNS_KEPT),
             open: None,
             rotated: VecDeque::new(),
             last_rotation: i64::MIN,
@@ -96,7 +105,13 @@ impl LogFile {
         };
         let mut open = match self.open.take() {
             Some(open) => open,
-            None => OpenFile::create(path).map_err(|source| lost("create", entries, source))?,
+            None => {
+                let open = OpenFile::create(path).map_err(|source| lost("create", entries, source))?;
+                if let Some(run) = self.outdated.take() {
+                    remove_run(path, run);
+                }
+                open
+            }
         };
         let mut rotation = Ok(());
         if open.bytes > 0 && open.bytes + entries.len() as u64 > self.rotation.max_bytes {
@@ -162,6 +177,16 @@ impl OpenFile {
     }
 }
 
+/// Removes what run `run` left beside `path`. What cannot be removed costs its size and nothing else.
+fn remove_run(path: &Path, run: u32) {
+    let (log, rotated) = (format!("{run}.log"), format!("{run}.log."));
+    for entry in path.parent().map(fs::read_dir).into_iter().flatten().flatten().flatten() {
+        if entry.file_name().to_str().is_some_and(|name| name == log || name.starts_with(&rotated)) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// `<path>.20060102-150405`, the kubelet's suffix, in UTC.
 fn rotated_path(path: &Path, second: i64) -> PathBuf {
     let at = Timestamp::from_second(second).unwrap_or(Timestamp::MAX);
@@ -196,6 +221,19 @@ mod tests {
         assert_eq!(read("2.log"), "line 5\n");
         assert_eq!(read("2.log.19700101-000004"), "line 4\n");
         assert_eq!(read("2.log.19700101-000003"), "line 3\n");
+    }
+
+    #[test]
+    fn only_the_run_before_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let rotation = Rotation { max_bytes: 4, max_files: 2 };
+        for run in 9..12 {
+            let mut file = LogFile::new(dir.path(), "web", run, rotation);
+            file.append(b"one\n", NOW).unwrap();
+            file.append(b"two\n", NOW).unwrap();
+        }
+        let kept = ["10.log", "10.log.19700101-000000", "11.log", "11.log.19700101-000000"];
+        assert_eq!(names(dir.path()), kept);
     }
 
     #[test]

@@ -57,8 +57,9 @@ impl SendHalf {
         self.stream.poll_write_ready(cx)
     }
 
-    /// How many bytes [`Self::poll_write_bytes`] is certain to take at once, if that can be known:
-    /// only on the memory plane, as nobody else fills the pipe.
+    /// How many bytes [`Self::poll_write_bytes`] will take at once, if that can be known: only on the
+    /// memory plane, as nobody else fills the pipe. It may be less when other connections of the pod have
+    /// used up its memory meanwhile.
     ///
     /// # Errors
     /// As [`Self::poll_write_bytes`].

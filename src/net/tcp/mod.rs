@@ -32,7 +32,6 @@ use super::listener::{DEFAULT_BACKLOG, Listener};
 use super::options::Options;
 use super::policy::Request;
 use super::stack::SharedPorts;
-use super::stream::Stream;
 use super::{Error, Result, kernel};
 
 pub(in crate::net) struct Inner {
@@ -159,8 +158,9 @@ impl TcpSocket {
         let Bound { socket, local, claim } = bound;
         let kernel = kernel::listener(socket, core.backlog)?;
         let ports = self.inner.ports();
-        let listener =
-            Arc::new(Listener::new(local, kernel, core.backlog, core.options.clone(), ports.clone()));
+        let budget = self.inner.endpoint.stack.budget.clone();
+        let options = core.options.clone();
+        let listener = Arc::new(Listener::new(local, kernel, core.backlog, options, ports.clone(), budget));
         ports.lock().unwrap_or_else(PoisonError::into_inner).listen(local, listener.clone())?;
         core.state = State::Listening(Listening { listener: listener.clone(), _claim: claim });
         Ok(Acceptor { socket: self.inner.clone(), listener, pending: None })
@@ -279,8 +279,9 @@ impl TcpSocket {
     }
 
     /// Whether the connection is on the memory plane.
-    pub fn is_memory(&self) -> bool {
-        matches!(&self.inner.lock().state, State::Connected(c) if matches!(c.stream, Stream::Memory(_)))
+    #[cfg(test)]
+    pub(crate) fn is_memory(&self) -> bool {
+        matches!(&self.inner.lock().state, State::Connected(c) if matches!(c.stream, super::stream::Stream::Memory(_)))
     }
 
     /// Hints the backlog, in connections.

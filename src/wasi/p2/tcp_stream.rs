@@ -4,8 +4,8 @@
 //! stream, and a half goes when the socket does, as wasmtime-wasi has it.
 //!
 //! A write in 0.2 is all or nothing within the permit that `check-write` gave. On the memory plane
-//! the permit is the room in the pipe, so every write is done when it returns. The kernel does not
-//! say how much it will take: what it does not take at once is written by a task that the stream
+//! the permit is the room in the pipe, so that nearly every write is done when it returns. The kernel
+//! does not say how much it will take: what is not taken at once is written by a task that the stream
 //! owns, and the next permit waits for it.
 
 use std::future::poll_fn;

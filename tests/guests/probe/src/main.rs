@@ -97,6 +97,7 @@ const COMMANDS: &[Command] = &[
     // UDP and names.
     command("udp-echo", "PORT|ADDRESS [DATAGRAMS]", udp::echo),
     command("udp-send", "ADDRESS TEXT [--retry MS]", udp::send),
+    command("open-sockets", "", udp::open_sockets),
     command("resolve", "NAME", net::resolve),
 ];
 

@@ -2,10 +2,11 @@
 
 use std::net::{SocketAddr, UdpSocket};
 use std::process::ExitCode;
+use std::thread;
 use std::time::Duration;
 
 use crate::net::{announce, listen_address, patience, retry};
-use crate::{About, Failure, Outcome, arg, number_or};
+use crate::{About, Failure, Outcome, arg, described, number_or};
 
 /// The largest UDP payload over IPv4, bytes.
 const MAX_DATAGRAM: usize = 65_507;
@@ -43,4 +44,19 @@ pub fn send(args: &[String]) -> Outcome {
     .about(address)?;
     println!("{}", String::from_utf8_lossy(&datagram[..count]));
     Ok(ExitCode::SUCCESS)
+}
+
+/// `open-sockets`: opens sockets until it may not, says how many, and keeps them for ever.
+pub fn open_sockets(_: &[String]) -> Outcome {
+    let mut sockets = Vec::new();
+    let refusal = loop {
+        match UdpSocket::bind("127.0.0.1:0") {
+            Ok(socket) => sockets.push(socket),
+            Err(error) => break error,
+        }
+    };
+    println!("opened {} sockets, then {}", sockets.len(), described(&refusal));
+    loop {
+        thread::sleep(Duration::from_secs(3600));
+    }
 }
