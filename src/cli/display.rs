@@ -5,6 +5,7 @@ use std::fmt::Display as Show;
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
+use crate::container::log::console::colour_is_wanted;
 use crate::pod::control::Event;
 
 const BOLD: &str = "\x1b[1m";
@@ -22,8 +23,7 @@ pub struct Display {
 
 impl Display {
     pub fn new(verbose: u8) -> Self {
-        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Self { colour: wanted && std::io::stderr().is_terminal(), verbose: verbose > 0 }
+        Self { colour: colour_is_wanted() && std::io::stderr().is_terminal(), verbose: verbose > 0 }
     }
 
     /// A step on the way to the running pod, and how long it took.

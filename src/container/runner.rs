@@ -25,6 +25,10 @@ use crate::wasi::{self, SocketsCtx, SocketsCtxView, SocketsView};
 /// yield, and this many take some milliseconds. wasmtime-wasi's own bound is 64 MiB.
 const MAX_RANDOM_BYTES: u64 = 1 << 20;
 
+/// The most that one call copies into the host, bytes: half of what the pod's cgroup has for the runtime
+/// (`sandbox::cgroup::RUNTIME_MEMORY_BYTES`).
+const MAX_HOSTCALL_BYTES: usize = 32 << 20;
+
 /// Why an image cannot be a container of a pod.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
@@ -176,6 +180,7 @@ pub async fn run(program: &Program, setup: Setup, started: impl FnOnce()) -> Exi
     };
     let mut store = Store::new(program.engine.wasmtime(), host);
     store.limiter(|host| &mut host.memory);
+    store.set_hostcall_fuel(hostcall_bytes(setup.memory_limit));
     store.epoch_deadline_async_yield_and_update(1);
     store.set_epoch_deadline(1);
 
@@ -195,6 +200,11 @@ pub async fn run(program: &Program, setup: Setup, started: impl FnOnce()) -> Exi
             }
         },
     }
+}
+
+/// How many bytes one call may copy from the guest into the host: no more than the guest itself may have.
+fn hostcall_bytes(memory_limit: Option<u64>) -> usize {
+    memory_limit.map_or(MAX_HOSTCALL_BYTES, |limit| MAX_HOSTCALL_BYTES.min(limit as usize))
 }
 
 enum Outcome {

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Instant;
 
+use nix::sys::resource::{Resource, setrlimit};
 use serde::{Deserialize, Serialize};
 
 use super::source::Kind;
@@ -23,6 +24,13 @@ enum Verdict {
     /// The file could not be written.
     Unwritten(String),
 }
+
+/// Processor time of one compilation, seconds. Far beyond any honest image: it ends one that was made to keep
+/// the compiler busy.
+const MAX_CPU_SECONDS: u64 = 1800;
+
+/// Private memory of one compilation, bytes. The same for one that was made to exhaust it.
+const MAX_DATA_BYTES: u64 = 16 << 30;
 
 /// Compiles `bytes`, the content of `path`, into `to`.
 ///
@@ -48,6 +56,9 @@ pub fn compile(
     let in_child = || {
         // An image may be made to exhaust the compiler's memory: that must not cost another process its life.
         process::volunteer_for_oom();
+        // Where a limit cannot be set the compiler runs without it.
+        let _ = setrlimit(Resource::RLIMIT_CPU, MAX_CPU_SECONDS, MAX_CPU_SECONDS);
+        let _ = setrlimit(Resource::RLIMIT_DATA, MAX_DATA_BYTES, MAX_DATA_BYTES);
         // A verdict is always serialisable; were it not, the empty answer is an error below.
         serde_json::to_vec(&work()).unwrap_or_default()
     };

@@ -31,6 +31,9 @@ use crate::volume::{VolumeError, Volumes};
 /// Exit code of a pod process that could not begin; its supervisor has the reason.
 const EXIT_NOT_BEGUN: i32 = 125;
 
+/// Threads for the containers' file operations: well below what the pod's cgroup allows (`cgroup::PIDS`).
+const BLOCKING_THREADS: usize = 64;
+
 /// Everything a pod process needs, ready before it exists.
 pub struct Plan {
     /// The pod.
@@ -110,7 +113,14 @@ impl Prepared {
         })
         .map_err(start("logger"))?;
         let ticker = EpochTicker::start(&engine).map_err(start("ticker"))?;
-        let runtime = Builder::new_current_thread().enable_all().build().map_err(start("event loop"))?;
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            // Look for timers and I/O after every poll: by default only every 61, of which each may be a guest
+            // that computes for a whole EPOCH_TICK.
+            .event_interval(1)
+            .max_blocking_threads(BLOCKING_THREADS)
+            .build()
+            .map_err(start("event loop"))?;
         Ok(Self { spec, programs, volumes, logger, troubles, ticker, runtime, backoff })
     }
 

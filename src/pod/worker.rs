@@ -35,15 +35,11 @@ use super::status::{Facts, pod_status};
 use super::time::Time;
 use crate::container::log::{ContainerLog, Logger};
 use crate::container::runner::{self, Program, Setup};
-use crate::container::state::{Exit, ExitReason};
+use crate::container::state::{Exit, ExitReason, START_ERROR_EXIT_CODE};
 use crate::engine::EpochHandle;
 use crate::net::{Endpoint, Stack};
 use crate::spec::{Container, Pod};
 use crate::volume::Volumes;
-
-/// Containers that may have started without the worker having heard of it yet: it hears of each before
-/// it can start again, so one place a container would do.
-const STARTED_QUEUE: usize = 64;
 
 /// Events that wait for a supervisor that does not read; the oldest are dropped beyond it.
 const EVENT_QUEUE: usize = 1024;
@@ -83,7 +79,8 @@ pub struct Parts {
 pub async fn run(parts: Parts, control: StdUnixStream) -> std::io::Result<i32> {
     control.set_nonblocking(true)?;
     let (read, write) = UnixStream::from_std(control)?.into_split();
-    let (started, has_started) = mpsc::channel(STARTED_QUEUE);
+    // A container's start is heard of before it can start again: one place for each is enough.
+    let (started, has_started) = mpsc::channel(parts.spec.all_containers().count().max(1));
     let clock = Clock::new();
     let state = State::new(&parts.spec, parts.backoff, clock.now());
     let mut worker = Worker {
@@ -210,7 +207,7 @@ impl Worker {
         match found {
             Some((name, _)) => {
                 let message = format!("peapod failed while running the container (a bug): {error}");
-                let exit = Exit { message: Some(message), ..Exit::with_code(128) };
+                let exit = Exit { message: Some(message), ..Exit::with_code(START_ERROR_EXIT_CODE) };
                 Happening::Ended(name.clone(), exit)
             }
             None => Happening::Woken,
@@ -364,7 +361,7 @@ async fn run_container(
     match setup {
         Ok(setup) => {
             let started = || {
-                // A full queue would be a container that starts twice unheard: see STARTED_QUEUE.
+                // There is a place for each container.
                 let _ = started.try_send(name);
             };
             epochs.run(runner::run(&program, setup, started)).await

@@ -135,8 +135,9 @@ fn build(
         let carries = match connected {
             Some((lan, index)) => {
                 // The last pod out may have taken the way out along before this one's route said that it is used.
-                let _held = network::lock_host()?;
+                let held = network::lock_host()?;
                 network::masquerade();
+                drop(held);
                 network::wait_up(&mut lan.socket, index, Some(control.as_fd()))?
             }
             None => true,

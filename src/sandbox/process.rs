@@ -236,6 +236,12 @@ pub(super) fn listen(control: &UnixStream) -> io::Result<Told> {
     control.set_read_timeout(Some(READY_TIMEOUT))?;
     let message = match receive(control) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionReset => None,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            let seconds = READY_TIMEOUT.as_secs();
+            return Ok(Told::Failed(format!(
+                "it is not ready after {seconds} seconds; does a volume's storage hang?"
+            )));
+        }
         message => message?,
     };
     control.set_read_timeout(None)?;

@@ -42,13 +42,13 @@ pub struct Console {
 }
 
 impl Console {
-    /// This process's standard output and standard error, coloured where they are a terminal and the
-    /// environment does not say `NO_COLOR` (<https://no-color.org>).
+    /// This process's standard output and standard error, coloured where they are a terminal and
+    /// [`colour_is_wanted`].
     pub fn stdio() -> io::Result<Self> {
         let stdout = io::stdout().as_fd().try_clone_to_owned()?;
         let stderr = io::stderr().as_fd().try_clone_to_owned()?;
         let mut console = Self::new(stdout.into(), stderr.into());
-        if std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()) {
+        if !colour_is_wanted() {
             console.colour = [false; 2];
         }
         Ok(console)
@@ -83,6 +83,11 @@ impl Console {
             Output::Stderr => write_all(&mut self.stderr, lines),
         }
     }
+}
+
+/// Whether the environment does not say `NO_COLOR` (<https://no-color.org>).
+pub fn colour_is_wanted() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// `write_all` that also waits where whoever shares the terminal has made it non-blocking.

@@ -98,8 +98,10 @@ impl Feed {
         LogStream { feed: Arc::clone(self), source }
     }
 
-    /// A line of peapod's own. Discarded, and counted, when there is no room for it.
+    /// Lines of peapod's own, cut to what the buffer holds. Discarded, and counted, when there is no room.
     pub(super) fn system(&self, text: &str) {
+        let end = text.floor_char_boundary(BUFFER_BYTES - 1);
+        let text = &text[..end];
         let line = format!("{}\n", text.strip_suffix('\n').unwrap_or(text));
         if !self.append(SYSTEM, line.as_bytes(), BUFFER_BYTES) {
             self.discarded.fetch_add(line.len() as u64, Ordering::Relaxed);

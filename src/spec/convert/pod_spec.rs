@@ -13,6 +13,9 @@ use super::{DEFAULT_GRACE_SECONDS, MAX_EXPANSION_BYTES, Options, container, secu
 use crate::manifest::FieldPath;
 use crate::spec::{Container, HostAlias, NetworkMode, Pod, Role, name};
 
+/// Containers of one pod: each that runs needs at least one of the engine's fiber stacks (`engine::config`).
+const MAX_CONTAINERS: usize = 100;
+
 /// Linux' limit of a hostname, bytes (`HOST_NAME_MAX`, gethostname(2)).
 const MAX_HOSTNAME_BYTES: usize = 64;
 
@@ -151,6 +154,12 @@ pub(super) fn convert(
     };
     if containers.is_empty() {
         report.error(&path.field("containers"), "required; a pod has at least one container");
+    }
+    let count = containers.len() + items(init_containers).len();
+    if count > MAX_CONTAINERS {
+        let message =
+            format!("{count} containers with the init containers; a pod has at most {MAX_CONTAINERS}");
+        report.error(&path.field("containers"), message);
     }
     let mut names = HashMap::new();
     let init_containers = convert_containers(

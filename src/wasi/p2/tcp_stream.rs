@@ -13,6 +13,7 @@ use std::mem;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use wasmtime_wasi::async_trait;
@@ -80,6 +81,9 @@ impl Pollable for Reader {
         .await;
     }
 }
+
+/// How long the rest of a write may take once the guest has dropped its stream.
+const LINGER: Duration = Duration::from_secs(60);
 
 enum Write {
     /// Exits: `Busy` when the kernel does not take all, `Closed`.
@@ -215,9 +219,13 @@ impl OutputStream for Writer {
         }
     }
 
-    /// The guest drops the stream: what it was told is written, is written.
+    /// The guest drops the stream: what it was told is written, goes on being written, as after close(2). It does
+    /// not wait for a peer that does not read.
     async fn cancel(&mut self) {
-        poll_fn(|cx| self.lock().poll_settled(cx)).await;
+        if let Write::Busy(task) | Write::Closing(task) = mem::replace(&mut *self.lock(), Write::Closed) {
+            // Ends at the latest with the container, whose end closes the socket.
+            tokio::spawn(tokio::time::timeout(LINGER, task));
+        }
     }
 }
 
