@@ -57,3 +57,6 @@ pub mod pod;
 pub mod wasi;
 
 pub mod cli;
+
+#[cfg(test)]
+mod testing;

@@ -19,6 +19,7 @@ pub mod death;
 pub mod event;
 pub mod launch;
 mod record;
+mod reports;
 pub mod state;
 pub mod status;
 pub mod time;

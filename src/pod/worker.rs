@@ -14,22 +14,20 @@
 //! The runner tasks live in a `JoinSet`, which ends them all when the worker is dropped. The worker ends
 //! with `Action::Finish`; the supervisor's end of file makes it a kill.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::PodStatus;
-use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
-use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::actions::Action;
 use super::backoff::BackoffPolicy;
-use super::control::{self, Receiver, Report, Request};
+use super::control::{self, Receiver, Request};
 use super::event::{Event, Phase, StopCause};
+use super::reports::Reports;
 use super::state::State;
 use super::status::{Facts, pod_status};
 use super::time::Time;
@@ -40,12 +38,6 @@ use crate::engine::EpochHandle;
 use crate::net::{Endpoint, Stack};
 use crate::spec::{Container, Pod};
 use crate::volume::Volumes;
-
-/// Events that wait for a supervisor that does not read; the oldest are dropped beyond it.
-const EVENT_QUEUE: usize = 1024;
-
-/// How long the end of the pod waits for a supervisor that does not read.
-const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Troubles that wait to be passed on. Each is told once per kind and log file.
 pub const TROUBLE_QUEUE: usize = 64;
@@ -391,58 +383,5 @@ impl Clock {
                 None => std::future::pending().await,
             }
         }
-    }
-}
-
-/// What the supervisor is told: events in order, and the latest status. A supervisor that does not read
-/// (it may be suspended) never holds the pod up; one that is gone is noticed by [`Receiver::next`].
-struct Reports {
-    stream: OwnedWriteHalf,
-    events: VecDeque<Vec<u8>>,
-    status: Option<Box<PodStatus>>,
-    /// The line being written, and how much of it was.
-    line: Vec<u8>,
-    written: usize,
-}
-
-impl Reports {
-    fn new(stream: OwnedWriteHalf) -> Self {
-        Self { stream, events: VecDeque::new(), status: None, line: Vec::new(), written: 0 }
-    }
-
-    fn event(&mut self, event: control::Event) {
-        if self.events.len() == EVENT_QUEUE {
-            self.events.pop_front();
-        }
-        self.events.push_back(control::encode(&Report::Event(event)));
-    }
-
-    fn status(&mut self, status: PodStatus) {
-        self.status = Some(Box::new(status));
-    }
-
-    fn is_empty(&self) -> bool {
-        self.written == self.line.len() && self.events.is_empty() && self.status.is_none()
-    }
-
-    /// Writes everything. Safe to cancel: what was written in part goes on from there.
-    async fn flush(&mut self) -> std::io::Result<()> {
-        loop {
-            while self.written < self.line.len() {
-                self.written += self.stream.write(&self.line[self.written..]).await?;
-            }
-            let status = |status| control::encode(&Report::Status(status));
-            match self.events.pop_front().or_else(|| self.status.take().map(status)) {
-                Some(line) => (self.line, self.written) = (line, 0),
-                None => return Ok(()),
-            }
-        }
-    }
-
-    /// Writes everything and the last message, unless the supervisor does not read for a while.
-    async fn finish(mut self, status: PodStatus, exit_code: i32) {
-        self.status = None;
-        self.events.push_back(control::encode(&Report::Finished { status: Box::new(status), exit_code }));
-        let _ = tokio::time::timeout(LAST_WORDS, self.flush()).await;
     }
 }

@@ -1,6 +1,6 @@
 //! What can be an image.
 
-use super::support::{needs_root, peapod, run};
+use super::support::{peapod, run};
 
 fn pod(image: &str, arguments: &str) -> String {
     format!(
@@ -18,19 +18,15 @@ spec:
 
 #[test]
 fn a_core_module_of_wasi_preview_1_runs() {
-    if needs_root() {
-        run(&pod("{core}", "[hello]"), &[]).expect_code(0).expect_stdout("[main] hello");
-        // The preview 1 adapter knows success and failure only.
-        run(&pod("{core}", "[exit, '5']"), &[]).expect_code(1);
-    }
+    run(&pod("{core}", "[hello]"), &[]).expect_code(0).expect_stdout("[main] hello");
+    // The preview 1 adapter knows success and failure only.
+    run(&pod("{core}", "[exit, '5']"), &[]).expect_code(1);
 }
 
 #[test]
 fn a_component_of_wasi_0_3_runs() {
-    if needs_root() {
-        run(&pod("{p3}", "[hello]"), &[]).expect_code(0).expect_stdout("[main] hello");
-        run(&pod("{p3}", "[exit, '5']"), &[]).expect_code(5);
-    }
+    run(&pod("{p3}", "[hello]"), &[]).expect_code(0).expect_stdout("[main] hello");
+    run(&pod("{p3}", "[exit, '5']"), &[]).expect_code(5);
 }
 
 #[test]
@@ -45,24 +41,22 @@ fn an_http_handler_is_recognised_and_named() {
 
 #[test]
 fn a_directory_of_source_is_built() {
-    if needs_root() {
-        let source = super::support::directory();
-        std::fs::create_dir(source.path().join("src")).unwrap();
-        std::fs::write(
-            source.path().join("Cargo.toml"),
-            "[package]\nname = \"built\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[workspace]\n",
-        )
-        .unwrap();
-        let main = source.path().join("src/main.rs");
-        std::fs::write(&main, "fn main() { println!(\"built one\"); }").unwrap();
-        let text = pod(source.path().to_str().unwrap(), "[]");
-        run(&text, &[]).expect_code(126).expect_stderr("--build");
-        run(&text, &["--build"]).expect_code(0).expect_stdout("built one");
-        std::fs::write(&main, "fn main() { println!(\"built two\"); }").unwrap();
-        run(&text, &["--build"]).expect_code(0).expect_stdout("built two");
-        std::fs::write(&main, "fn main() { nonsense }").unwrap();
-        run(&text, &["--build"]).expect_code(126).expect_stderr("nonsense");
-    }
+    let source = super::support::directory();
+    std::fs::create_dir(source.path().join("src")).unwrap();
+    std::fs::write(
+        source.path().join("Cargo.toml"),
+        "[package]\nname = \"built\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[workspace]\n",
+    )
+    .unwrap();
+    let main = source.path().join("src/main.rs");
+    std::fs::write(&main, "fn main() { println!(\"built one\"); }").unwrap();
+    let text = pod(source.path().to_str().unwrap(), "[]");
+    run(&text, &[]).expect_code(126).expect_stderr("--build");
+    run(&text, &["--build"]).expect_code(0).expect_stdout("built one");
+    std::fs::write(&main, "fn main() { println!(\"built two\"); }").unwrap();
+    run(&text, &["--build"]).expect_code(0).expect_stdout("built two");
+    std::fs::write(&main, "fn main() { nonsense }").unwrap();
+    run(&text, &["--build"]).expect_code(126).expect_stderr("nonsense");
 }
 
 #[test]

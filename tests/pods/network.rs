@@ -9,8 +9,7 @@ use super::support::{PATIENCE, Running, needs_root, run};
 
 #[test]
 fn two_containers_talk_over_localhost() {
-    if needs_root() {
-        let text = "
+    let text = "
 apiVersion: v1
 kind: Pod
 metadata: {name: pair}
@@ -20,14 +19,12 @@ spec:
   - {name: server, image: {probe}, args: [serve, '7000', '1']}
   - {name: client, image: {probe}, args: [connect, '127.0.0.1:7000', 'over localhost', --retry, '5000']}
 ";
-        run(text, &[]).expect_code(0).expect_stdout("[client] over localhost");
-    }
+    run(text, &[]).expect_code(0).expect_stdout("[client] over localhost");
 }
 
 #[test]
 fn containers_of_wasi_0_3_share_the_same_localhost() {
-    if needs_root() {
-        let text = "
+    let text = "
 apiVersion: v1
 kind: Pod
 metadata: {name: mixed}
@@ -37,14 +34,12 @@ spec:
   - {name: server, image: {probe}, args: [serve, '7000', '1']}
   - {name: client, image: {p3}, args: [tcp-connect, '127.0.0.1', '7000', 'from 0.3']}
 ";
-        run(text, &[]).expect_code(0).expect_stdout("[client] from 0.3");
-    }
+    run(text, &[]).expect_code(0).expect_stdout("[client] from 0.3");
 }
 
 #[test]
 fn a_port_taken_by_one_container_is_in_use_for_the_other() {
-    if needs_root() {
-        let text = "
+    let text = "
 apiVersion: v1
 kind: Pod
 metadata: {name: clash}
@@ -57,8 +52,7 @@ spec:
   containers:
   - {name: second, image: {probe}, args: [bind, '127.0.0.1:7000']}
 ";
-        run(text, &[]).expect_code(0).expect_stdout("[second] error AddrInUse");
-    }
+    run(text, &[]).expect_code(0).expect_stdout("[second] error AddrInUse");
 }
 
 const SERVER: &str = "
@@ -156,8 +150,7 @@ fn the_pod_has_namespaces_and_a_cgroup_of_its_own() {
 
 #[test]
 fn network_none_is_loopback_only() {
-    if needs_root() {
-        let text = "
+    let text = "
 apiVersion: v1
 kind: Pod
 metadata: {name: alone}
@@ -167,9 +160,8 @@ spec:
   - {name: server, image: {probe}, args: [serve, '7000', '1']}
   - {name: client, image: {probe}, args: [connect, '127.0.0.1:7000', inside, --retry, '5000']}
 ";
-        let finished = run(text, &["--network", "none", "-o", "json"]).expect_code(0);
-        assert!(finished.pod()["status"]["podIP"].is_null());
-    }
+    let finished = run(text, &["--network", "none", "-o", "json"]).expect_code(0);
+    assert!(finished.pod()["status"]["podIP"].is_null());
 }
 
 #[test]

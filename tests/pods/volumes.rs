@@ -1,13 +1,12 @@
 //! Volumes as preopens: what is mounted is seen, nothing else is.
 
-use super::support::{needs_root, run};
+use super::support::run;
 
 #[test]
 fn containers_share_an_empty_dir_on_disk_and_in_memory() {
-    if needs_root() {
-        for medium in ["{}", "{medium: Memory, sizeLimit: 1Mi}"] {
-            let text = format!(
-                "
+    for medium in ["{}", "{medium: Memory, sizeLimit: 1Mi}"] {
+        let text = format!(
+            "
 apiVersion: v1
 kind: Pod
 metadata: {{name: shared}}
@@ -19,16 +18,14 @@ spec:
   - {{name: read, image: {{probe}}, args: [read, /in/file], volumeMounts: [{{name: v, mountPath: /in, readOnly: true}}]}}
   volumes: [{{name: v, emptyDir: {medium}}}]
 "
-            );
-            run(&text, &[]).expect_code(0).expect_stdout("shared words");
-        }
+        );
+        run(&text, &[]).expect_code(0).expect_stdout("shared words");
     }
 }
 
 #[test]
 fn a_read_only_mount_refuses_writes() {
-    if needs_root() {
-        let text = "
+    let text = "
 apiVersion: v1
 kind: Pod
 metadata: {name: readonly}
@@ -38,20 +35,18 @@ spec:
   - {name: main, image: {probe}, args: [write, /v/file, x], volumeMounts: [{name: v, mountPath: /v, readOnly: true}]}
   volumes: [{name: v, emptyDir: {}}]
 ";
-        run(text, &[]).expect_code(1);
-    }
+    run(text, &[]).expect_code(1);
 }
 
 #[test]
 fn a_host_path_with_a_sub_path_shows_that_part_only() {
-    if needs_root() {
-        let host = super::support::directory();
-        std::fs::create_dir(host.path().join("part")).unwrap();
-        std::fs::write(host.path().join("part/inside"), "visible words").unwrap();
-        std::fs::write(host.path().join("outside"), "secret words").unwrap();
-        let text = |path: &str| {
-            format!(
-                "
+    let host = super::support::directory();
+    std::fs::create_dir(host.path().join("part")).unwrap();
+    std::fs::write(host.path().join("part/inside"), "visible words").unwrap();
+    std::fs::write(host.path().join("outside"), "secret words").unwrap();
+    let text = |path: &str| {
+        format!(
+            "
 apiVersion: v1
 kind: Pod
 metadata: {{name: hostpath}}
@@ -61,21 +56,19 @@ spec:
   - {{name: main, image: {{probe}}, args: [read, {path}], volumeMounts: [{{name: v, mountPath: /v, subPath: part}}]}}
   volumes: [{{name: v, hostPath: {{path: {}, type: Directory}}}}]
 ",
-                host.path().display()
-            )
-        };
-        run(&text("/v/inside"), &[]).expect_code(0).expect_stdout("visible words");
-        for path in ["/v/../outside", "/outside", "/etc/passwd"] {
-            let finished = run(&text(path), &[]).expect_code(1);
-            assert!(!finished.stdout.contains("secret"), "{}", finished.stdout);
-        }
+            host.path().display()
+        )
+    };
+    run(&text("/v/inside"), &[]).expect_code(0).expect_stdout("visible words");
+    for path in ["/v/../outside", "/outside", "/etc/passwd"] {
+        let finished = run(&text(path), &[]).expect_code(1);
+        assert!(!finished.stdout.contains("secret"), "{}", finished.stdout);
     }
 }
 
 #[test]
 fn a_guest_cannot_leave_its_mounts() {
-    if needs_root() {
-        let text = "
+    let text = "
 apiVersion: v1
 kind: Pod
 metadata: {name: jail}
@@ -85,14 +78,12 @@ spec:
   - {name: main, image: {probe}, args: [escape, /v], volumeMounts: [{name: v, mountPath: /v}]}
   volumes: [{name: v, emptyDir: {}}]
 ";
-        run(text, &[]).expect_code(0);
-    }
+    run(text, &[]).expect_code(0);
 }
 
 #[test]
 fn a_missing_host_path_is_named_before_anything_runs() {
-    if needs_root() {
-        let text = "
+    let text = "
 apiVersion: v1
 kind: Pod
 metadata: {name: nowhere}
@@ -101,6 +92,5 @@ spec:
   - {name: main, image: {probe}, args: [hello], volumeMounts: [{name: v, mountPath: /v}]}
   volumes: [{name: v, hostPath: {path: /no/such/place, type: Directory}}]
 ";
-        run(text, &[]).expect_code(125).expect_stderr("/no/such/place");
-    }
+    run(text, &[]).expect_code(125).expect_stderr("/no/such/place");
 }

@@ -1,0 +1,74 @@
+//! What the pod process has to tell its supervisor, until it is told.
+//!
+//! ```text
+//! worker ─► event: in order, bounded ──┐
+//!        └► status: the latest only ───┴─► flush ─► control socket
+//! ```
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::PodStatus;
+use tokio::io::AsyncWriteExt;
+use tokio::net::unix::OwnedWriteHalf;
+
+use super::control::{self, Report};
+
+/// Events that wait for a supervisor that does not read; the oldest are dropped beyond it.
+const EVENT_QUEUE: usize = 1024;
+
+/// How long the end of the pod waits for a supervisor that does not read.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// What the supervisor is told: events in order, and the latest status. A supervisor that does not read
+/// (it may be suspended) never holds the pod up; one that is gone is noticed by [`control::Receiver::next`].
+pub(super) struct Reports {
+    stream: OwnedWriteHalf,
+    events: VecDeque<Vec<u8>>,
+    status: Option<Box<PodStatus>>,
+    /// The line being written, and how much of it was.
+    line: Vec<u8>,
+    written: usize,
+}
+
+impl Reports {
+    pub(super) fn new(stream: OwnedWriteHalf) -> Self {
+        Self { stream, events: VecDeque::new(), status: None, line: Vec::new(), written: 0 }
+    }
+
+    pub(super) fn event(&mut self, event: control::Event) {
+        if self.events.len() == EVENT_QUEUE {
+            self.events.pop_front();
+        }
+        self.events.push_back(control::encode(&Report::Event(event)));
+    }
+
+    pub(super) fn status(&mut self, status: PodStatus) {
+        self.status = Some(Box::new(status));
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.written == self.line.len() && self.events.is_empty() && self.status.is_none()
+    }
+
+    /// Writes everything. Safe to cancel: what was written in part goes on from there.
+    pub(super) async fn flush(&mut self) -> std::io::Result<()> {
+        loop {
+            while self.written < self.line.len() {
+                self.written += self.stream.write(&self.line[self.written..]).await?;
+            }
+            let status = |status| control::encode(&Report::Status(status));
+            match self.events.pop_front().or_else(|| self.status.take().map(status)) {
+                Some(line) => (self.line, self.written) = (line, 0),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Writes everything and the last message, unless the supervisor does not read for a while.
+    pub(super) async fn finish(mut self, status: PodStatus, exit_code: i32) {
+        self.status = None;
+        self.events.push_back(control::encode(&Report::Finished { status: Box::new(status), exit_code }));
+        let _ = tokio::time::timeout(LAST_WORDS, self.flush()).await;
+    }
+}
