@@ -13,7 +13,21 @@
 //!                                   code                         one task       net and volume
 //! ```
 //!
-//! The modules below are listed in that order; read them from the top.
+//! | module | what it does, in the order of the data |
+//! |---|---|
+//! | [`cli`] | arguments, progress, exit codes; `cli::run` is the supervisor and shows the whole way |
+//! | [`manifest`] | YAML and JSON into Kubernetes' own types; every unknown field, with its path |
+//! | [`spec`] | the validated pod; [`spec::convert`] is the one conversion, all errors at once |
+//! | [`image`] | a reference to machine code: build, wrap, compile once, cache, map |
+//! | [`engine`] | wasmtime's policy: pool, limits, epochs, what a component is |
+//! | [`sandbox`] | the pod's place in the kernel: made with roll-back, removed, swept up after a crash |
+//! | [`sys`] | the system calls that this takes |
+//! | [`pod`] | the pod's life: a pure state machine, the task that acts on it, the control protocol |
+//! | [`container`] | one container: its run, its state, its log |
+//! | [`volume`] | volumes to directory handles |
+//! | [`net`] | the pod's network: two planes, one port space; knows nothing of wasmtime |
+//! | [`wasi`] | WASI 0.2 and 0.3 hosts over `net` and the log; everything else of WASI is upstream's |
+//! | [`paths`] | where things are on the host |
 //!
 //! ## Processes
 //!
@@ -25,38 +39,32 @@
 //!
 //! ## Invariants (held by `tests/invariants.rs`)
 //!
-//! 1. `unsafe` and raw syscalls live in [`sys`] only. The one exception is the mapping of compiled
-//!    code in [`engine`], whose SAFETY comment says why the file can be trusted.
+//! 1. `unsafe` and raw syscalls live in [`sys`] only; elsewhere `libc` is for constants. The one exception
+//!    is the mapping of compiled code in [`engine::code`], whose SAFETY comment says why it can be trusted.
 //! 2. serde appears in [`manifest`], [`image`], the control protocol and the state record only. Wire
 //!    types never reach the pod's state machine.
 //! 3. Only [`engine`], [`image`], [`wasi`] and [`container::runner`] name wasmtime.
-//! 4. [`pod::state`], [`pod::actions`], [`pod::status`], [`pod::backoff`] and `net::ports` are pure:
-//!    `now` is an argument; no tokio, no clock, no I/O.
+//! 4. [`pod::state`], [`pod::actions`], [`pod::status`], [`pod::backoff`], [`net::ports`] and [`spec`] are
+//!    pure: `now` is an argument; no tokio, no clock, no I/O.
 //! 5. Every task has an owner that joins or cancels it; every queue, buffer and table is bounded,
 //!    and the bound's constant says its unit and why.
 //! 6. The pod process enters its namespaces and cgroup while single-threaded.
 
 #![warn(missing_docs)]
 
-pub mod paths;
-
-pub mod manifest;
-pub mod spec;
-
+pub mod cli;
+pub mod container;
 pub mod engine;
 pub mod image;
-
-pub mod sandbox;
-pub mod sys;
-
+pub mod manifest;
 pub mod net;
-pub mod volume;
-
-pub mod container;
+pub mod paths;
 pub mod pod;
+pub mod sandbox;
+pub mod spec;
+pub mod sys;
+pub mod volume;
 pub mod wasi;
-
-pub mod cli;
 
 #[cfg(test)]
 mod testing;
