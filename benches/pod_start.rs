@@ -61,7 +61,7 @@ fn main() -> anyhow::Result<()> {
     let zygote = Zygote::new()?;
     zygote.hot_start(&mut Steps::default()).context("the first start")?;
 
-    let podman = podman_is_installed();
+    let podman = podman_works();
     let mut series: BTreeMap<&str, Vec<Duration>> = BTreeMap::new();
     let mut steps = Steps::default();
     for _ in 0..options.rounds {
@@ -211,13 +211,16 @@ fn build_guest(directory: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn podman_is_installed() -> bool {
-    let image = Command::new("podman").args(["image", "exists", PODMAN_IMAGE]).stderr(Stdio::null()).status();
-    let installed = image.is_ok_and(|status| status.success());
-    if !installed {
-        println!("podman: not measured (needs podman and the image {PODMAN_IMAGE})");
-    }
-    installed
+/// Whether podman can run the image; says why it is not measured.
+fn podman_works() -> bool {
+    let first = Command::new("podman").args(["run", "--rm", PODMAN_IMAGE, "echo", "hello"]).output();
+    let why = match first {
+        Ok(output) if output.status.success() => return true,
+        Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        Err(error) => error.to_string(),
+    };
+    println!("podman: not measured, {PODMAN_IMAGE} does not run: {why}");
+    false
 }
 
 const PODMAN_IMAGE: &str = "docker.io/library/busybox:latest";

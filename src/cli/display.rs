@@ -3,7 +3,7 @@
 
 use std::fmt::Display as Show;
 use std::io::{IsTerminal, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::container::log::console::colour_is_wanted;
 use crate::pod::control::Event;
@@ -17,13 +17,19 @@ const RESET: &str = "\x1b[0m";
 
 /// Writes the lines.
 pub struct Display {
+    /// When the pod was accepted.
+    begun: Instant,
     colour: bool,
     verbose: bool,
 }
 
 impl Display {
     pub fn new(verbose: u8) -> Self {
-        Self { colour: colour_is_wanted() && std::io::stderr().is_terminal(), verbose: verbose > 0 }
+        Self {
+            begun: Instant::now(),
+            colour: colour_is_wanted() && std::io::stderr().is_terminal(),
+            verbose: verbose > 0,
+        }
     }
 
     /// A step on the way to the running pod, and how long it took.
@@ -65,7 +71,8 @@ impl Display {
                     _ => DIM,
                 };
                 let reason = reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
-                self.line(format_args!("{:<9}{}{reason}", "phase", self.paint(colour, phase)));
+                let after = self.paint(DIM, format_args!("after {}", milliseconds(self.begun.elapsed())));
+                self.line(format_args!("{:<9}{}{reason} {after}", "phase", self.paint(colour, phase)));
             }
             Event::Started { container, restarts, took } => {
                 let again = if *restarts > 0 { format!(" (restart {restarts})") } else { String::new() };
@@ -101,6 +108,10 @@ impl Display {
     }
 }
 
+/// Milliseconds, or seconds from ten of them.
 fn milliseconds(duration: Duration) -> String {
-    format!("{:.2} ms", duration.as_secs_f64() * 1000.0)
+    match duration.as_secs_f64() {
+        seconds if seconds < 10.0 => format!("{:.2} ms", seconds * 1000.0),
+        seconds => format!("{seconds:.1} s"),
+    }
 }

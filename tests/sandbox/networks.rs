@@ -1,0 +1,246 @@
+//! Namespaces and network.
+
+use super::*;
+
+pub(super) fn the_pod_has_namespaces_of_its_own(world: &World) {
+    let marker = format!("/dev/shm/{}", fresh_uid());
+    let sandbox = world.create(|inside| {
+        assert_eq!(process::threads().unwrap(), 1);
+        fs::write(&marker, "x").unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        TcpStream::connect(listener.local_addr().unwrap()).expect("lo is up");
+        let text = |path: &str| fs::read_to_string(path).unwrap().trim().to_owned();
+        say(&inside.control, std::process::id());
+        say(&inside.control, text("/proc/sys/kernel/hostname"));
+        say(&inside.control, text("/proc/sys/net/ipv4/ip_local_port_range"));
+        say(&inside.control, fs::read_link("/proc/self").unwrap().display());
+        say(
+            &inside.control,
+            text("/proc/self/mountinfo").lines().filter(|line| line.contains("/dev/shm")).count(),
+        );
+        until_told(&inside)
+    });
+    assert!(sandbox.warnings.is_empty(), "{:?}", sandbox.warnings);
+    for namespace in ["net", "uts", "ipc", "mnt", "pid"] {
+        let link = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/{namespace}")).unwrap();
+        assert_ne!(link(&sandbox.pid().to_string()), link("self"), "{namespace}");
+    }
+    assert_eq!(hear(&sandbox.control), "1", "the pod process is the first of its pid namespace");
+    assert_eq!(hear(&sandbox.control), "test-host");
+    assert_eq!(hear(&sandbox.control), "32768\t49151");
+    assert_eq!(hear(&sandbox.control), "1", "/proc is the pod's");
+    assert_ne!(hear(&sandbox.control), "0");
+    assert!(!Path::new(&marker).exists(), "/dev/shm is the host's");
+    assert!(sandbox.pod_dir.is_dir());
+    let names: Vec<_> = sandbox.timings.iter().map(|(name, _)| *name).collect();
+    let expected = ["own", "cgroup", "clone", "lease", "masquerade", "enter", "link", "route", "ready"];
+    assert_eq!(names, expected);
+    eprintln!("{:?}", sandbox.timings);
+    remove(sandbox);
+}
+
+pub(super) fn the_first_packet_is_never_lost(world: &World) {
+    let servers: Vec<_> = (0..20).map(|_| TcpListener::bind((HOST, 0)).unwrap()).collect();
+    for server in servers {
+        let towards = server.local_addr().unwrap();
+        let sandbox = world.create(|inside| {
+            let listener = TcpListener::bind("0.0.0.0:8080").unwrap();
+            say(&inside.control, "listening");
+            // Either side's first packet: whichever comes first.
+            TcpStream::connect(towards).unwrap();
+            listener.accept().unwrap();
+            say(&inside.control, repeated_syns());
+            until_told(&inside)
+        });
+        assert_eq!(hear(&sandbox.control), "listening");
+        TcpStream::connect((address(&sandbox), 8080)).unwrap();
+        assert_eq!(server.accept().unwrap().1.ip(), address(&sandbox));
+        assert_eq!(hear(&sandbox.control), "0", "the pod's first packet was lost");
+        remove(sandbox);
+    }
+    assert_eq!(repeated_syns(), 0, "the host's first packet was lost");
+}
+
+pub(super) fn server_pod(world: &World) -> Sandbox {
+    let sandbox = world.create(|inside| {
+        let listener = TcpListener::bind("0.0.0.0:8080").unwrap();
+        say(&inside.control, "listening");
+        let server = std::thread::spawn(move || tell_addresses(listener));
+        loop {
+            // Each line is a server to ask; an empty one is the end.
+            match hear(&inside.control).as_str() {
+                "" => return i32::from(server.is_finished()),
+                other => say(&inside.control, ask_address(other.parse().unwrap())),
+            }
+        }
+    });
+    assert_eq!(hear(&sandbox.control), "listening");
+    sandbox
+}
+
+pub(super) fn two_pods_use_one_port_and_see_real_addresses(world: &World) {
+    let (one, other) = (server_pod(world), server_pod(world));
+    assert_ne!(address(&one), address(&other));
+    for (from, to) in [(&one, &other), (&other, &one), (&one, &one)] {
+        say(&from.control, SocketAddr::from((address(to), 8080)));
+        assert_eq!(hear(&from.control), address(from).to_string());
+        assert_eq!(ask_address((address(to), 8080).into()), HOST.to_string());
+    }
+    remove(one);
+    remove(other);
+}
+
+pub(super) fn a_native_process_enters_the_pod(world: &World) {
+    let mut sandbox = server_pod(world);
+    let namespace = fs::File::open(format!("/proc/{}/ns/net", sandbox.pid())).unwrap();
+    let native = std::thread::spawn(move || {
+        setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
+        ask_address("127.0.0.1:8080".parse().unwrap())
+    });
+    assert_eq!(native.join().unwrap(), "127.0.0.1");
+    say(&sandbox.control, "");
+    assert_eq!(sandbox.wait().unwrap(), Exit::Code(0));
+    assert_eq!(sandbox.try_wait().unwrap(), Some(Exit::Code(0)));
+    remove(sandbox);
+}
+
+pub(super) fn the_outside_sees_the_hosts_address(world: &World) {
+    let (inside, outside) = (Ipv4Addr::new(203, 0, 113, 1), Ipv4Addr::new(203, 0, 113, 2));
+    let sandbox = server_pod(world);
+    // Another machine: a network namespace, held by a thread, at the other end of a link.
+    let (ready, is_ready) = std::sync::mpsc::channel();
+    let (attached, is_attached) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        ready.send(fs::File::open("/proc/thread-self/ns/net").unwrap()).unwrap();
+        is_attached.recv().unwrap();
+        let index = nix::net::if_::if_nametoindex("world").unwrap();
+        link_up(index);
+        add_address(index, outside);
+        let listener = TcpListener::bind((outside, 80)).unwrap();
+        ready.send(fs::File::open("/dev/null").unwrap()).unwrap();
+        tell_addresses(listener);
+    });
+    let namespace = is_ready.recv().unwrap();
+    let mut peer = LinkMessage::default();
+    peer.attributes = vec![
+        LinkAttribute::IfName("world".into()),
+        LinkAttribute::NetNsFd(std::os::fd::AsRawFd::as_raw_fd(&namespace)),
+    ];
+    let mut uplink = LinkMessage::default();
+    uplink.attributes = vec![
+        LinkAttribute::IfName("uplink".into()),
+        LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Veth),
+            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+        ]),
+    ];
+    execute("make an uplink", RouteNetlinkMessage::NewLink(uplink));
+    let index = nix::net::if_::if_nametoindex("uplink").unwrap();
+    link_up(index);
+    add_address(index, inside);
+    attached.send(()).unwrap();
+    is_ready.recv().unwrap();
+    // The outside has no route to the pod: an answer shows that the source was rewritten.
+    say(&sandbox.control, SocketAddr::from((outside, 80)));
+    assert_eq!(hear(&sandbox.control), inside.to_string());
+    remove(sandbox);
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    execute("delete the uplink", RouteNetlinkMessage::DelLink(message));
+}
+
+pub(super) fn links_carry_no_more_than_the_way_out(world: &World) {
+    let mtu_of_pod = || {
+        let sandbox = world.create(|inside| {
+            say(&inside.control, mtu(network::POD_LINK));
+            until_told(&inside)
+        });
+        let inside = hear(&sandbox.control);
+        remove(sandbox);
+        inside
+    };
+    assert_eq!(mtu_of_pod(), "1500");
+    let mut narrow = LinkMessage::default();
+    narrow.header.index = 1;
+    narrow.attributes = vec![LinkAttribute::Mtu(1400)];
+    execute("narrow lo", RouteNetlinkMessage::SetLink(narrow));
+    add_route("0.0.0.0/0");
+    assert_eq!(mtu_of_pod(), "1400");
+}
+
+/// The MTU of a link of this network namespace.
+pub(super) fn mtu(link: &str) -> u32 {
+    let index = nix::net::if_::if_nametoindex(link).unwrap();
+    // struct ifinfomsg.
+    let mut request = [0; 16];
+    request[4..8].copy_from_slice(&index.to_ne_bytes());
+    let mut mtu = 0;
+    let mut socket = Socket::route().unwrap();
+    let each = |_, payload: &[u8]| {
+        let mut found = attributes(payload, request.len()).filter(|(kind, _)| *kind == 4);
+        mtu = found.next().map_or(0, |(_, value)| u32::from_ne_bytes(value.try_into().unwrap()));
+    };
+    socket.dump("look at a link", 18, ACK, &request, each).unwrap();
+    mtu
+}
+
+pub(super) fn no_network_is_loopback_only(world: &World) {
+    let uid = fresh_uid();
+    let config = Config { network: NetworkMode::None, ..world.config(&uid) };
+    let sandbox = create(&config, |inside| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        TcpStream::connect(listener.local_addr().unwrap()).expect("lo is up");
+        say(&inside.control, nix::net::if_::if_nameindex().unwrap().iter().count());
+        until_told(&inside)
+    })
+    .unwrap();
+    assert!(sandbox.addresses.is_empty() && sandbox.warnings.is_empty(), "{:?}", sandbox.warnings);
+    let links = hear(&sandbox.control);
+    assert!(
+        !nix::net::if_::if_nameindex()
+            .unwrap()
+            .iter()
+            .any(|link| { link.name().to_string_lossy().starts_with(network::LINK_PREFIX) })
+    );
+    remove(sandbox);
+    let own = nix::net::if_::if_nameindex().unwrap().iter().count();
+    assert_eq!(links, own.to_string(), "a fresh network namespace has as many links as the test's");
+}
+
+pub(super) fn the_hosts_network_stays_the_hosts(world: &World) {
+    let uid = fresh_uid();
+    let config = Config { network: NetworkMode::Host, ..world.config(&uid) };
+    let range = peapod::sys::namespace::ipv4_parameter("ip_local_port_range").unwrap();
+    let sandbox = create(&config, |inside| until_told(&inside)).unwrap();
+    let link = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
+    assert_eq!(link(&sandbox.pid().to_string()), link("self"));
+    assert_eq!(peapod::sys::namespace::ipv4_parameter("ip_local_port_range").unwrap(), range);
+    remove(sandbox);
+}
+
+pub(super) fn a_host_without_addresses_reaches_its_pods(world: &World) {
+    let sandbox = server_pod(world);
+    assert_eq!(ask_address((address(&sandbox), 8080).into()), network::GATEWAY.to_string());
+    remove(sandbox);
+}
+
+pub(super) fn the_network_moves_aside(world: &World) {
+    add_route("10.201.128.0/20");
+    let sandbox = server_pod(world);
+    assert_eq!(address(&sandbox).to_string(), "10.202.0.2");
+    assert!(sandbox.warnings.iter().any(|line| line.contains("10.201.128.0/20")), "{:?}", sandbox.warnings);
+    assert_eq!(ask_address((address(&sandbox), 8080).into()), HOST.to_string());
+    remove(sandbox);
+}
+
+pub(super) fn two_roots_never_share_an_address(world: &World) {
+    let other = World::new(world.root.join("other"));
+    let (one, two) = (world.create(|inside| until_told(&inside)), other.create(|inside| until_told(&inside)));
+    assert_ne!(address(&one), address(&two));
+    remove(one);
+    let mut netfilter = Socket::netfilter().unwrap();
+    assert!(nftables::table_exists(&mut netfilter, "peapod").unwrap(), "the other root's pod needs it");
+    remove(two);
+    assert!(other.traces().iter().all(|trace| !trace.contains("pods/")));
+}
