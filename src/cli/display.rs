@@ -44,9 +44,10 @@ impl Display {
         }
     }
 
-    /// Where the pod answers.
-    pub fn address(&self, address: impl Show) {
-        self.line(format_args!("{:<9}{}", "address", self.paint(BOLD, address)));
+    /// Where the pod answers, and its ports.
+    pub fn address(&self, address: impl Show, ports: &[String]) {
+        let ports: String = ports.iter().map(|port| format!("  {port}")).collect();
+        self.line(format_args!("{:<9}{}{ports}", "address", self.paint(BOLD, address)));
     }
 
     pub fn warning(&self, text: impl Show) {
@@ -92,7 +93,9 @@ impl Display {
                 let delay = delay.as_secs_f64();
                 self.line(format_args!("{:<9}{container} starts again in {delay:.0} s", "back-off"));
             }
-            Event::OutputClosed => self.warning("standard output is closed: stopping the pod"),
+            Event::OutputClosed { error } => {
+                self.warning(format!("the containers' output cannot be written any more: {error}"));
+            }
             Event::Warning(text) => self.warning(text),
         }
     }
@@ -108,10 +111,10 @@ impl Display {
     }
 }
 
-/// Milliseconds, or seconds from ten of them.
+/// Milliseconds, or seconds from one on.
 fn milliseconds(duration: Duration) -> String {
     match duration.as_secs_f64() {
-        seconds if seconds < 10.0 => format!("{:.2} ms", seconds * 1000.0),
-        seconds => format!("{seconds:.1} s"),
+        seconds if seconds < 1.0 => format!("{:.2} ms", seconds * 1000.0),
+        seconds => format!("{seconds:.2} s"),
     }
 }

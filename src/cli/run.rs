@@ -35,7 +35,7 @@ use crate::pod::launch::{Plan, launch};
 use crate::sandbox::cgroup::Limits;
 use crate::sandbox::{self, Sandbox};
 use crate::spec::convert::Converted;
-use crate::spec::{NetworkMode, Pod};
+use crate::spec::{NetworkMode, Pod, Protocol};
 
 /// Size of a pod's /dev/shm, bytes: what container runtimes give.
 const SHM_BYTES: u64 = 64 << 20;
@@ -131,7 +131,7 @@ pub fn run(args: Args, verbose: u8) -> Result<ExitCode, Failure> {
     let clock = Instant::now();
     let host = sandbox::Host::look();
     let mut sandbox = launch(plan, &sandbox_config(&host, &paths, &args, &spec))?;
-    show_sandbox(&sandbox, clock.elapsed(), &display);
+    show_sandbox(&sandbox, &spec, clock.elapsed(), &display);
 
     let control = sandbox.control.try_clone().context("cannot duplicate the control socket")?;
     let watch = Watch {
@@ -189,14 +189,16 @@ fn prepare(args: &Args, paths: &Paths, pod: Pod, display: &Display) -> Result<Pl
     let log_dir = args.log_dir.as_ref().map(|dir| {
         // The pod process does not share the current directory's meaning.
         let dir = std::path::absolute(dir)?;
-        Ok::<_, std::io::Error>(dir.join(format!("{}_{}_{}", pod.namespace, pod.name, pod.uid)))
+        let dir = dir.join(format!("{}_{}_{}", pod.namespace, pod.name, pod.uid));
+        std::fs::create_dir_all(&dir)?;
+        Ok::<_, std::io::Error>(dir)
     });
     Ok(Plan {
         spec: Arc::new(pod),
         programs,
         engine,
         console: Some(console.context("cannot use standard output")?),
-        log_dir: log_dir.transpose().context("--log-dir")?,
+        log_dir: log_dir.transpose().context("--log-dir: cannot make the pod's directory there")?,
         backoff: BackoffPolicy::default(),
     })
 }
@@ -254,7 +256,7 @@ fn sandbox_config<'a>(
     }
 }
 
-fn show_sandbox(sandbox: &Sandbox, took: Duration, display: &Display) {
+fn show_sandbox(sandbox: &Sandbox, pod: &Pod, took: Duration, display: &Display) {
     for warning in &sandbox.warnings {
         display.warning(warning);
     }
@@ -262,13 +264,29 @@ fn show_sandbox(sandbox: &Sandbox, took: Duration, display: &Display) {
     for (step, took) in &sandbox.timings {
         display.detail(step, *took);
     }
-    match sandbox.addresses.as_slice() {
-        [] => display.address("none: loopback only"),
-        addresses => {
-            let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-            display.address(addresses.join(", "));
+    match (pod.network, sandbox.addresses.first()) {
+        (NetworkMode::Host, _) => display.address("the host's own", &ports(pod, "127.0.0.1")),
+        (_, Some(address)) => display.address(address, &ports(pod, &address.to_string())),
+        (_, None) => {
+            let user = if nix::unistd::geteuid().is_root() { "" } else { " -U --preserve-credentials" };
+            let enter = format!("enter it with: nsenter -t {}{user} -n", sandbox.pid());
+            display.address("none: loopback only", &[enter]);
         }
     }
+}
+
+/// Where the TCP ports that the manifest names answer, by the host that they are reached at.
+fn ports(pod: &Pod, host: &str) -> Vec<String> {
+    let ports =
+        pod.all_containers().flat_map(|container| container.ports.iter().map(move |port| (container, port)));
+    ports
+        .filter(|(_, port)| port.protocol == Protocol::Tcp)
+        .map(|(container, port)| {
+            let is_http = port.name.as_deref().is_some_and(|name| name.starts_with("http"));
+            let scheme = if is_http { "http://" } else { "" };
+            format!("{scheme}{host}:{} ({})", port.container_port, container.name)
+        })
+        .collect()
 }
 
 /// Waits for the pod process and says what the run's end means: the final status and the exit code.

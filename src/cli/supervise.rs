@@ -82,7 +82,7 @@ impl Watch<'_> {
                         self.display.event(&event);
                         match (event, &stop) {
                             // A reader that the same Ctrl-C ended is no second wish to stop.
-                            (Event::OutputClosed, Stop::No) => {
+                            (Event::OutputClosed { .. }, Stop::No) => {
                                 stop.next(StopCause::Signal(SIGPIPE), self)
                             }
                             _ => None,

@@ -169,9 +169,9 @@ pub struct Setup {
     pub log: ContainerLog,
 }
 
-/// Instantiates the program and runs it to its end. `started` is called once, right before the entry
-/// point is.
-pub async fn run(program: &Program, setup: Setup, started: impl FnOnce()) -> Exit {
+/// Instantiates the program and runs it to its end. `started` is awaited once, right before the entry
+/// point is called.
+pub async fn run(program: &Program, setup: Setup, started: impl AsyncFnOnce()) -> Exit {
     // The log stays open until the container's end, and closes with it.
     let Setup { log, .. } = &setup;
     let host = match host(&setup) {
@@ -194,9 +194,10 @@ pub async fn run(program: &Program, setup: Setup, started: impl FnOnce()) -> Exi
         (Outcome::Ran(Err(error)), None) => match error.downcast_ref::<I32Exit>() {
             Some(&I32Exit(code)) => Exit::from_guest(code),
             None => {
-                let backtrace = format!("{error:?}");
-                log.system(&backtrace);
-                Exit::trapped(backtrace)
+                // The cause first: it is what a summary shows.
+                let message = format!("{}\n{error:?}", error.root_cause());
+                log.system(&message);
+                Exit::trapped(message)
             }
         },
     }
@@ -212,14 +213,14 @@ enum Outcome {
     Ran(wasmtime::Result<Result<(), ()>>),
 }
 
-async fn call(program: &Program, store: &mut Store<Host>, started: impl FnOnce()) -> Outcome {
+async fn call(program: &Program, store: &mut Store<Host>, started: impl AsyncFnOnce()) -> Outcome {
     match &program.entry {
         Entry::Command02(pre) => {
             let command = match pre.instantiate_async(&mut *store).await {
                 Ok(command) => command,
                 Err(error) => return Outcome::NotStarted(error),
             };
-            started();
+            started().await;
             Outcome::Ran(command.wasi_cli_run().call_run(store).await)
         }
         Entry::Command03(pre) => {
@@ -227,7 +228,7 @@ async fn call(program: &Program, store: &mut Store<Host>, started: impl FnOnce()
                 Ok(command) => command,
                 Err(error) => return Outcome::NotStarted(error),
             };
-            started();
+            started().await;
             let run = store.run_concurrent(async |store| command.wasi_cli_run().call_run(store).await);
             Outcome::Ran(run.await.and_then(|result| result))
         }

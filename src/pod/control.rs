@@ -113,7 +113,10 @@ pub enum Event {
         delay: Duration,
     },
     /// The pod's output cannot be written any more.
-    OutputClosed,
+    OutputClosed {
+        /// The system's answer.
+        error: String,
+    },
     /// Something the user should know, and the pod goes on.
     Warning(String),
 }

@@ -153,7 +153,7 @@ impl Prepared {
 /// What the supervisor is told of the logger's trouble.
 fn trouble(event: LogEvent) -> control::Event {
     match event {
-        LogEvent::ConsoleGone { .. } => control::Event::OutputClosed,
+        LogEvent::ConsoleGone { error } => control::Event::OutputClosed { error: error.to_string() },
         LogEvent::File { container, error } => {
             control::Event::Warning(format!("the log of container {container}: {error}"))
         }

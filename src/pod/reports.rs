@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use futures::FutureExt;
 use k8s_openapi::api::core::v1::PodStatus;
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::OwnedWriteHalf;
@@ -49,6 +50,12 @@ impl Reports {
 
     pub(super) fn is_empty(&self) -> bool {
         self.written == self.line.len() && self.events.is_empty() && self.status.is_none()
+    }
+
+    /// Writes what the supervisor takes at once.
+    pub(super) fn flush_now(&mut self) {
+        // A supervisor that is gone is noticed by the next real flush.
+        let _ = self.flush().now_or_never();
     }
 
     /// Writes everything. Safe to cancel: what was written in part goes on from there.

@@ -91,8 +91,11 @@ pub async fn run(parts: Parts, control: StdUnixStream) -> std::io::Result<i32> {
         parts,
     };
     let exit_code = worker.run().await;
-    let Worker { parts, state, reports, .. } = worker;
+    let Worker { mut parts, state, mut reports, .. } = worker;
     parts.logger.finish();
+    while let Ok(trouble) = parts.troubles.try_recv() {
+        reports.event(trouble);
+    }
     let status = pod_status(&parts.spec, &state, &parts.facts);
     reports.finish(status, exit_code).await;
     Ok(exit_code)
@@ -148,7 +151,8 @@ impl Worker {
                 return code.into();
             }
             if self.changed {
-                // Containers go first; what is said of them can wait until they do.
+                // Events are told before the containers go on, for whoever watches both; the rest after.
+                self.reports.flush_now();
                 tokio::task::yield_now().await;
                 self.report_changes();
             }
@@ -352,9 +356,11 @@ async fn run_container(
 ) -> Exit {
     match setup {
         Ok(setup) => {
-            let started = || {
+            let started = async || {
                 // There is a place for each container.
                 let _ = started.try_send(name);
+                // What it says comes after what is said of it.
+                tokio::task::yield_now().await;
             };
             epochs.run(runner::run(&program, setup, started)).await
         }

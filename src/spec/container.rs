@@ -1,6 +1,6 @@
 //! One container of a pod.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::RestartPolicy;
 use crate::image::Reference;
@@ -25,7 +25,7 @@ pub struct Container {
     pub args: Vec<String>,
     /// `env`, in order, with `$(VAR)` expanded.
     pub env: Vec<(String, String)>,
-    /// `workingDir`: an absolute path.
+    /// `workingDir`: an absolute path, `/` or below a mount.
     pub working_dir: Option<String>,
     /// `volumeMounts`, in order.
     pub mounts: Vec<Mount>,
@@ -33,6 +33,21 @@ pub struct Container {
     pub ports: Vec<Port>,
     /// `resources.limits` and `resources.requests`.
     pub resources: Resources,
+}
+
+impl Mount {
+    /// Where `path` of the container lies below this mount, if it does.
+    pub fn relative<'a>(&self, path: &'a str) -> Option<&'a Path> {
+        Path::new(path).strip_prefix(&self.path).ok()
+    }
+}
+
+impl Container {
+    /// The mount that `path` of the container lies in, and where in it.
+    pub fn mount_of<'a>(&self, path: &'a str) -> Option<(&Mount, &'a Path)> {
+        let lying = self.mounts.iter().filter_map(|mount| Some((mount, mount.relative(path)?)));
+        lying.max_by_key(|(mount, _)| mount.path.len())
+    }
 }
 
 /// The part a container plays in the pod's life.

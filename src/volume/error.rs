@@ -74,6 +74,16 @@ pub enum VolumeError {
         /// The system's answer; a way out of the volume is refused as `PermissionDenied`.
         source: io::Error,
     },
+    /// A working directory that cannot be made or opened.
+    #[error("container {container:?}: cannot open workingDir {path}: {source}")]
+    WorkingDir {
+        /// The container.
+        container: String,
+        /// `workingDir`.
+        path: String,
+        /// The system's answer; a way out of the volume is refused as `PermissionDenied`.
+        source: io::Error,
+    },
     /// A mount of a volume that is not there or not mounted yet.
     #[error("container {container:?} mounts volume {volume:?} at {mount_path}: the volume is not ready")]
     NotReady {

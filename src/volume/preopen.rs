@@ -39,9 +39,30 @@ impl Volumes {
     /// The directories for the mounts of `container`, in their order. A `subPath` that is missing is made,
     /// with the volume's permissions, as the kubelet does; it is resolved beneath its volume, and a symlink that leads out is refused.
     ///
+    /// The last one is the working directory, `.`: a wasi-libc that does not ask for `initial-cwd` finds relative
+    /// paths there. A working directory that is missing is made, as container runtimes do.
+    ///
     /// For every start of the container anew: volumes change between runs.
     pub fn preopens(&self, container: &Container) -> Result<Vec<Preopen>, VolumeError> {
-        container.mounts.iter().map(|mount| self.preopen(container, mount)).collect()
+        let mounts = container.mounts.iter().map(|mount| self.preopen(container, mount));
+        mounts.chain(self.working_dir(container)).collect()
+    }
+
+    fn working_dir(&self, container: &Container) -> Option<Result<Preopen, VolumeError>> {
+        let (mount, rest) = container.mount_of(container.working_dir.as_deref()?)?;
+        Some(self.preopen(container, mount).and_then(|preopen| {
+            let dir = if rest.as_os_str().is_empty() {
+                preopen.dir.try_clone()
+            } else {
+                open_beneath(&preopen.dir, rest)
+            };
+            let dir = dir.map_err(|source| VolumeError::WorkingDir {
+                container: container.name.clone(),
+                path: container.working_dir.clone().unwrap_or_default(),
+                source,
+            })?;
+            Ok(Preopen { guest_path: ".".to_owned(), read_only: preopen.read_only, dir })
+        }))
     }
 
     fn preopen(&self, container: &Container, mount: &Mount) -> Result<Preopen, VolumeError> {

@@ -24,6 +24,25 @@ spec:
 }
 
 #[test]
+fn relative_paths_start_from_the_working_directory() {
+    let text = "
+apiVersion: v1
+kind: Pod
+metadata: {name: cwd}
+spec:
+  restartPolicy: Never
+  initContainers:
+  - {name: write, image: {probe}, args: [write, file, relative words], workingDir: /v/sub, volumeMounts: [{name: v, mountPath: /v}]}
+  containers:
+  - {name: read, image: {probe}, args: [read, /v/sub/file], volumeMounts: [{name: v, mountPath: /v}]}
+  volumes: [{name: v, emptyDir: {}}]
+";
+    run(text, &[]).expect_code(0).expect_stdout("relative words");
+    let elsewhere = text.replace("workingDir: /v/sub", "workingDir: /nope");
+    run(&elsewhere, &[]).expect_code(2).expect_stderr("spec.initContainers[0].workingDir");
+}
+
+#[test]
 fn a_read_only_mount_refuses_writes() {
     let text = "
 apiVersion: v1

@@ -130,6 +130,12 @@ pub(super) fn convert(
         location::in_container(dir).map_err(|message| report.error(&path.field("workingDir"), message)).ok()
     });
     let mounts = mounts(items(volume_mounts), &path.field("volumeMounts"), around.volumes, report);
+    if let Some(directory) = working_dir.as_deref().filter(|directory| *directory != "/")
+        && !mounts.iter().any(|mount| mount.relative(directory).is_some())
+    {
+        let message = format!("{directory} is in none of the container's mounts, and it has no other files");
+        report.error(&path.field("workingDir"), message);
+    }
     let ports = convert_ports(items(ports), &path.field("ports"), around.host_network, report);
     let resources = resources::convert(resources, &path.field("resources"), report);
     let image_name = image.clone().unwrap_or_default();
