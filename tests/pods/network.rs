@@ -30,8 +30,11 @@ kind: Pod
 metadata: {name: mixed}
 spec:
   restartPolicy: Never
+  terminationGracePeriodSeconds: 0
+  initContainers:
+  - {name: server, image: {probe}, args: [serve, '7000'], restartPolicy: Always}
+  - {name: up, image: {probe}, args: [connect, '127.0.0.1:7000', up, --retry, '5000']}
   containers:
-  - {name: server, image: {probe}, args: [serve, '7000', '1']}
   - {name: client, image: {p3}, args: [tcp-connect, '127.0.0.1', '7000', 'from 0.3']}
 ";
     run(text, &[]).expect_code(0).expect_stdout("[client] from 0.3");

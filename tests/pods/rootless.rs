@@ -34,7 +34,7 @@ fn run(text: &str, arguments: &[&str]) -> Finished {
     }
     std::fs::write(&file, filled).unwrap();
     command.current_dir(path).stdin(std::process::Stdio::null());
-    command.arg("run").arg(file).args(arguments).output().unwrap().into()
+    command.args(["run", "--timeout", "60s"]).arg(file).args(arguments).output().unwrap().into()
 }
 
 const PAIR: &str = "

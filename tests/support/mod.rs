@@ -57,11 +57,16 @@ pub fn manifest(directory: &Path, text: &str) -> PathBuf {
     path
 }
 
-/// Runs a pod to its end.
+/// Runs a pod to its end, which comes with exit code 124 where it does not end by itself.
 pub fn run(text: &str, arguments: &[&str]) -> Finished {
     let directory = directory();
     let file = manifest(directory.path(), text);
-    let output = peapod().arg("run").arg(file).args(arguments).output().expect("start peapod");
+    let mut command = peapod();
+    command.arg("run").arg(file).args(arguments);
+    if !arguments.contains(&"--timeout") {
+        command.args(["--timeout", &format!("{}s", PATIENCE.as_secs())]);
+    }
+    let output = command.output().expect("start peapod");
     Finished::from(output)
 }
 
