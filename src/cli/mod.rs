@@ -15,6 +15,7 @@ mod check;
 mod completions;
 mod display;
 mod load;
+mod output;
 mod progress;
 mod run;
 mod supervise;

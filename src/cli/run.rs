@@ -6,7 +6,6 @@
 //! ```
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -14,14 +13,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use ipnet::Ipv4Net;
-use k8s_openapi::api::core::v1::{Pod as WirePod, PodStatus};
+use k8s_openapi::api::core::v1::PodStatus;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 
 use super::display::Display;
 use super::progress::Spinner;
 use super::supervise::{End, PATIENCE, Watch};
-use super::{EXIT_HOST, EXIT_IMAGE, Failure, load};
+use super::{EXIT_HOST, EXIT_IMAGE, Failure, load, output};
 use crate::container::log::Console;
 use crate::container::runner::{Hosts, LinkError, Program};
 use crate::container::state::KILLED_EXIT_CODE;
@@ -71,7 +70,7 @@ pub struct Args {
     /// Print the final Pod with its status on standard output; the containers' output goes to standard
     /// error then.
     #[arg(short, long, value_name = "FORMAT")]
-    output: Option<Output>,
+    output: Option<output::Format>,
     /// Keep the containers' logs, in CRI format, under DIR/<namespace>_<pod>_<uid>/<container>/.
     #[arg(long, value_name = "DIR")]
     log_dir: Option<PathBuf>,
@@ -85,12 +84,6 @@ enum Network {
     None,
     /// The host's network.
     Host,
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum Output {
-    Yaml,
-    Json,
 }
 
 impl From<Network> for NetworkMode {
@@ -149,7 +142,7 @@ pub fn run(args: Args, verbose: u8) -> Result<ExitCode, Failure> {
         display.warning(format!("not removed: {left}; the next run tries again"));
     }
     if let Some(format) = args.output {
-        print(wire, status, format)?;
+        output::print(wire, status, format)?;
     }
     Ok(ExitCode::from(code))
 }
@@ -289,15 +282,6 @@ fn settle(end: End, sandbox: &mut Sandbox, display: &Display) -> Result<(Option<
             Ok((Some(died), KILLED_EXIT_CODE))
         }
     }
-}
-
-fn print(mut pod: WirePod, status: Option<PodStatus>, format: Output) -> anyhow::Result<()> {
-    pod.status = status;
-    let text = match format {
-        Output::Yaml => serde_yaml::to_string(&pod)?,
-        Output::Json => serde_json::to_string_pretty(&pod)? + "\n",
-    };
-    std::io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")
 }
 
 /// Lets the pod process have as many sockets and files as the user may: the usual 1,024 are for programs that
