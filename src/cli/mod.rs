@@ -9,11 +9,12 @@
 //! | 125 | peapod or the host could not do it |
 //! | 126 | an image is there but cannot run |
 //! | 127 | an image is not there |
-//! | 130, 143 | stopped by Ctrl-C (SIGINT), by SIGTERM |
+//! | 129, 130, 143 | stopped by the terminal's end (SIGHUP), by Ctrl-C (SIGINT), by SIGTERM |
 
 mod check;
 mod completions;
 mod display;
+mod images;
 mod load;
 mod output;
 mod progress;
@@ -26,6 +27,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
+
+use crate::sandbox::SandboxError;
+use crate::sandbox::record::RecordError;
 
 /// Exit code for a bad manifest, as for a bad command line.
 const EXIT_BAD_MANIFEST: u8 = 2;
@@ -45,7 +49,13 @@ Examples:
   peapod run --build guest-examples/quickstart/pod.yaml   build the guests, run the pod
   peapod run pod.yaml -o yaml > result.yaml               the final Pod with its status
   cat pod.yaml | peapod run -                             a manifest from standard input
-  peapod check pod.yaml                                   report every mistake, run nothing")]
+  peapod check pod.yaml                                   report every mistake, run nothing
+
+Directories:
+  /run/peapod        live pods and their addresses   ($XDG_RUNTIME_DIR/peapod without root)
+  /var/lib/peapod    their volumes                   (~/.local/state/peapod)
+  /var/cache/peapod  compiled images                 (~/.cache/peapod)
+  PEAPOD_ROOT=DIR puts all three below DIR.")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -76,7 +86,7 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(failure) => {
             // Standard error may be gone; there is nobody left to tell then.
-            let _ = writeln!(std::io::stderr(), "peapod: {:#}", failure.error);
+            let _ = writeln!(std::io::stderr(), "peapod: {:#}{}", failure.error, advice(&failure.error));
             ExitCode::from(failure.code)
         }
     }
@@ -99,6 +109,22 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
     fn from(error: E) -> Self {
         Self::new(EXIT_HOST, error)
     }
+}
+
+/// What the command line's user can do about an error, where the error itself cannot know.
+fn advice(error: &anyhow::Error) -> &'static str {
+    match error.downcast_ref() {
+        Some(SandboxError::Record(RecordError::Running(_))) => {
+            "; wait until it has ended, or leave out metadata.uid: every run gets a fresh one"
+        }
+        _ => "",
+    }
+}
+
+/// `1 container`, `2 containers`.
+fn counted(count: usize, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
 }
 
 fn init_tracing(verbose: u8) {
