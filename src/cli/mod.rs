@@ -51,10 +51,10 @@ Examples:
   cat pod.yaml | peapod run -                             a manifest from standard input
   peapod check pod.yaml                                   report every mistake, run nothing
 
-Directories:
-  /run/peapod        live pods and their addresses   ($XDG_RUNTIME_DIR/peapod without root)
-  /var/lib/peapod    their volumes                   (~/.local/state/peapod)
-  /var/cache/peapod  compiled images                 (~/.cache/peapod)
+Directories:                                     without root:
+  /run/peapod        live pods, their addresses  $XDG_RUNTIME_DIR/peapod
+  /var/lib/peapod    their volumes               ~/.local/state/peapod
+  /var/cache/peapod  compiled images             ~/.cache/peapod
   PEAPOD_ROOT=DIR puts all three below DIR.")]
 struct Cli {
     #[command(subcommand)]

@@ -46,7 +46,7 @@ const SHM_BYTES: u64 = 64 << 20;
 #[command(after_help = "\
 Exit code:
   0      the pod Succeeded
-  1-255  it Failed: the failing container's code (134 trapped, 137 out of memory or killed)
+  1-255  the failing container's code; 134 trapped, 137 killed or out of memory
   2      bad manifest or command line
   124    --timeout was over
   125    peapod or the host could not do it
