@@ -25,7 +25,7 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let converted = load::manifest(&args.file, load::Overrides::default())?;
-    let mut err = std::io::stderr().lock();
+    let mut err = std::io::stderr();
     for warning in &converted.warnings {
         writeln!(err, "warning: {warning}")?;
     }

@@ -141,3 +141,21 @@ fn init_tracing(verbose: u8) {
         .without_time()
         .init();
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uid_in_use_comes_with_advice() {
+        let failure = Failure::from(SandboxError::from(RecordError::Running("u1".to_owned())));
+        assert!(advice(&failure.error).contains("metadata.uid"));
+        assert_eq!(advice(&anyhow::anyhow!("something else")), "");
+    }
+
+    #[test]
+    fn counts_agree_with_their_nouns() {
+        assert_eq!(counted(0, "volume"), "0 volumes");
+        assert_eq!(counted(1, "init container"), "1 init container");
+    }
+}
