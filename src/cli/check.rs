@@ -1,15 +1,22 @@
 //! `peapod check FILE`: validate, run nothing.
+//!
+//! ```text
+//! load ─► images: there, compiled (into the cache, as for a run), linked ─► what was found
+//! ```
 
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::Failure;
-use super::load;
+use super::images::Images;
+use super::{Failure, counted, load};
+use crate::engine::Engine;
+use crate::paths::Paths;
 
-/// Validate a manifest and report every mistake at once; run nothing.
+/// Validate a manifest and its images, and report every mistake at once; run nothing.
 ///
-/// Exit code 0: peapod would run it; 2: it would not. Warnings name what peapod accepts but ignores.
+/// Exit code 0: peapod would run it; 2: the manifest is wrong; 126: an image cannot run; 127: an image is
+/// missing. Directories of source are not built. Warnings name what peapod accepts but ignores.
 #[derive(clap::Args)]
 pub struct Args {
     /// A Pod manifest in YAML or JSON; - reads standard input.
@@ -18,20 +25,27 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let converted = load::manifest(&args.file, load::Overrides::default())?;
-    let mut err = std::io::stderr().lock();
+    let mut err = std::io::stderr();
     for warning in &converted.warnings {
         writeln!(err, "warning: {warning}")?;
     }
     let pod = &converted.pod;
+    for container in Images::new(&Engine::new()?, &Paths::from_env(), false)?.check(pod)? {
+        writeln!(
+            err,
+            "note: container {}: {} is a directory of source, built by run --build",
+            container.name, container.image_name
+        )?;
+    }
     writeln!(
         std::io::stdout(),
-        "{}: pod {}/{} is valid: {} container(s), {} init container(s), {} volume(s)",
+        "{}: pod {}/{} is valid: {}, {}, {}",
         args.file.display(),
         pod.namespace,
         pod.name,
-        pod.containers.len(),
-        pod.init_containers.len(),
-        pod.volumes.len()
+        counted(pod.containers.len(), "container"),
+        counted(pod.init_containers.len(), "init container"),
+        counted(pod.volumes.len(), "volume")
     )?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,5 +1,6 @@
 //! `peapod completions SHELL`.
 
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::CommandFactory;
@@ -19,6 +20,11 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let mut command = super::Cli::command();
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut command, "peapod", &mut script);
-    std::io::Write::write_all(&mut std::io::stdout(), &script)?;
+    let mut out = std::io::stdout().lock();
+    match out.write_all(&script).and_then(|()| out.flush()) {
+        // The reader has seen enough.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+        written => written?,
+    }
     Ok(ExitCode::SUCCESS)
 }

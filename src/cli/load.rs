@@ -25,8 +25,11 @@ pub fn manifest(file: &Path, overrides: Overrides) -> Result<Converted, Failure>
     let directory = directory_of(file)?;
     let options =
         convert::Options { manifest_dir: directory, name: overrides.name, network: overrides.network };
-    convert::load(&text, &options)
-        .map_err(|invalid| bad(anyhow::anyhow!("{source} is not a pod that peapod can run\n{invalid}")))
+    convert::load(&text, &options).map_err(|invalid| {
+        let warnings: String =
+            invalid.warnings.iter().map(|warning| format!("\nwarning: {warning}")).collect();
+        bad(anyhow::anyhow!("{source} is not a pod that peapod can run\n{invalid}{warnings}"))
+    })
 }
 
 fn read(file: &Path) -> std::io::Result<Vec<u8>> {

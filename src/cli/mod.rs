@@ -9,12 +9,14 @@
 //! | 125 | peapod or the host could not do it |
 //! | 126 | an image is there but cannot run |
 //! | 127 | an image is not there |
-//! | 130, 143 | stopped by Ctrl-C (SIGINT), by SIGTERM |
+//! | 129, 130, 143 | stopped by the terminal's end (SIGHUP), by Ctrl-C (SIGINT), by SIGTERM |
 
 mod check;
 mod completions;
 mod display;
+mod images;
 mod load;
+mod output;
 mod progress;
 mod run;
 mod supervise;
@@ -25,6 +27,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
+
+use crate::sandbox::SandboxError;
+use crate::sandbox::record::RecordError;
 
 /// Exit code for a bad manifest, as for a bad command line.
 const EXIT_BAD_MANIFEST: u8 = 2;
@@ -44,7 +49,13 @@ Examples:
   peapod run --build guest-examples/quickstart/pod.yaml   build the guests, run the pod
   peapod run pod.yaml -o yaml > result.yaml               the final Pod with its status
   cat pod.yaml | peapod run -                             a manifest from standard input
-  peapod check pod.yaml                                   report every mistake, run nothing")]
+  peapod check pod.yaml                                   report every mistake, run nothing
+
+Directories:                                     without root:
+  /run/peapod        live pods, their addresses  $XDG_RUNTIME_DIR/peapod
+  /var/lib/peapod    their volumes               ~/.local/state/peapod
+  /var/cache/peapod  compiled images             ~/.cache/peapod
+  PEAPOD_ROOT=DIR puts all three below DIR.")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -75,7 +86,7 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(failure) => {
             // Standard error may be gone; there is nobody left to tell then.
-            let _ = writeln!(std::io::stderr(), "peapod: {:#}", failure.error);
+            let _ = writeln!(std::io::stderr(), "peapod: {:#}{}", failure.error, advice(&failure.error));
             ExitCode::from(failure.code)
         }
     }
@@ -100,6 +111,22 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
     }
 }
 
+/// What the command line's user can do about an error, where the error itself cannot know.
+fn advice(error: &anyhow::Error) -> &'static str {
+    match error.downcast_ref() {
+        Some(SandboxError::Record(RecordError::Running(_))) => {
+            "; wait until it has ended, or leave out metadata.uid: every run gets a fresh one"
+        }
+        _ => "",
+    }
+}
+
+/// `1 container`, `2 containers`.
+fn counted(count: usize, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
+}
+
 fn init_tracing(verbose: u8) {
     let default = match verbose {
         0 => "warn",
@@ -113,4 +140,22 @@ fn init_tracing(verbose: u8) {
         .with_target(false)
         .without_time()
         .init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uid_in_use_comes_with_advice() {
+        let failure = Failure::from(SandboxError::from(RecordError::Running("u1".to_owned())));
+        assert!(advice(&failure.error).contains("metadata.uid"));
+        assert_eq!(advice(&anyhow::anyhow!("something else")), "");
+    }
+
+    #[test]
+    fn counts_agree_with_their_nouns() {
+        assert_eq!(counted(0, "volume"), "0 volumes");
+        assert_eq!(counted(1, "init container"), "1 init container");
+    }
 }

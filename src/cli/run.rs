@@ -5,8 +5,7 @@
 //! └──────── single-threaded: this process is the zygote ───────┘
 //! ```
 
-use std::collections::{BTreeMap, HashMap};
-use std::io::Write;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -14,19 +13,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use ipnet::Ipv4Net;
-use k8s_openapi::api::core::v1::{Pod as WirePod, PodStatus};
+use k8s_openapi::api::core::v1::PodStatus;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 
 use super::display::Display;
-use super::progress::Spinner;
+use super::images::Images;
 use super::supervise::{End, PATIENCE, Watch};
-use super::{EXIT_HOST, EXIT_IMAGE, Failure, load};
+use super::{EXIT_HOST, Failure, counted, load, output};
 use crate::container::log::Console;
-use crate::container::runner::{Hosts, LinkError, Program};
 use crate::container::state::KILLED_EXIT_CODE;
 use crate::engine::Engine;
-use crate::image::{self, CacheUse, Image, Reference};
 use crate::paths::Paths;
 use crate::pod::actions::MIN_STOP_WINDOW;
 use crate::pod::backoff::BackoffPolicy;
@@ -47,9 +44,17 @@ const SHM_BYTES: u64 = 64 << 20;
 /// The containers' standard output and error appear on this command's.
 #[derive(clap::Args)]
 #[command(after_help = "\
-Exit code: 0 the pod Succeeded; the failing container's code when it Failed (134 trapped, 137 out of
-memory or killed); 2 bad manifest; 124 --timeout; 125 host trouble; 126 an image cannot run; 127 an image
-is missing; 130 Ctrl-C; 143 SIGTERM.")]
+Exit code:
+  0      the pod Succeeded
+  1-255  the failing container's code; 134 trapped, 137 killed or out of memory
+  2      bad manifest or command line
+  124    --timeout was over
+  125    peapod or the host could not do it
+  126    an image cannot run
+  127    an image is missing
+  129    the terminal was closed (SIGHUP)
+  130    Ctrl-C (SIGINT)
+  143    SIGTERM")]
 pub struct Args {
     /// A Pod manifest in YAML or JSON; - reads standard input.
     file: PathBuf,
@@ -63,7 +68,7 @@ pub struct Args {
     #[arg(long, value_name = "MODE")]
     network: Option<Network>,
     /// Where pods' addresses come from; moved aside when the host already routes it.
-    #[arg(long, value_name = "CIDR", default_value = "10.201.0.0/16")]
+    #[arg(long, value_name = "CIDR", default_value = "10.201.0.0/16", value_parser = parse_cidr)]
     pod_cidr: Ipv4Net,
     /// Stop the pod after this long: 90, 90s, 5m, 1h30m. Exit code 124.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
@@ -71,7 +76,7 @@ pub struct Args {
     /// Print the final Pod with its status on standard output; the containers' output goes to standard
     /// error then.
     #[arg(short, long, value_name = "FORMAT")]
-    output: Option<Output>,
+    output: Option<output::Format>,
     /// Keep the containers' logs, in CRI format, under DIR/<namespace>_<pod>_<uid>/<container>/.
     #[arg(long, value_name = "DIR")]
     log_dir: Option<PathBuf>,
@@ -85,12 +90,6 @@ enum Network {
     None,
     /// The host's network.
     Host,
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum Output {
-    Yaml,
-    Json,
 }
 
 impl From<Network> for NetworkMode {
@@ -114,7 +113,8 @@ pub fn run(args: Args, verbose: u8) -> Result<ExitCode, Failure> {
     for warning in &warnings {
         display.warning(warning);
     }
-    let what = format!("{}/{}, {} containers", pod.namespace, pod.name, pod.all_containers().count());
+    let what =
+        format!("{}/{}, {}", pod.namespace, pod.name, counted(pod.all_containers().count(), "container"));
     display.step("manifest", what, clock.elapsed());
 
     for swept in sandbox::sweep(&paths)? {
@@ -149,7 +149,7 @@ pub fn run(args: Args, verbose: u8) -> Result<ExitCode, Failure> {
         display.warning(format!("not removed: {left}; the next run tries again"));
     }
     if let Some(format) = args.output {
-        print(wire, status, format)?;
+        output::print(wire, status, format)?;
     }
     Ok(ExitCode::from(code))
 }
@@ -161,26 +161,9 @@ fn prepare(args: &Args, paths: &Paths, pod: Pod, display: &Display) -> Result<Pl
     if let Some(warning) = engine.warning() {
         display.warning(warning);
     }
-    let hosts = Hosts::new(&engine)?;
-    let mut images = Images {
-        build: args.build,
-        hosts,
-        store: image::Store::open(&paths.cache, &engine)?,
-        linked: HashMap::new(),
-        compiled: 0,
-    };
-    let mut programs = BTreeMap::new();
-    for container in pod.all_containers() {
-        let program = images.program(&container.image).map_err(|failure| Failure {
-            code: failure.code,
-            error: failure
-                .error
-                .context(format!("container {}: image {}", container.name, container.image_name)),
-        })?;
-        programs.insert(container.name.clone(), program);
-    }
-    let (count, compiled) = (images.linked.len(), images.compiled);
-    display.step("images", format!("{count}, {compiled} compiled now"), clock.elapsed());
+    let mut images = Images::new(&engine, paths, args.build)?;
+    let programs = images.programs(&pod)?;
+    display.step("images", images.summary(), clock.elapsed());
 
     let console = match args.output {
         Some(_) => Console::stderr(),
@@ -201,38 +184,6 @@ fn prepare(args: &Args, paths: &Paths, pod: Pod, display: &Display) -> Result<Pl
         log_dir: log_dir.transpose().context("--log-dir: cannot make the pod's directory there")?,
         backoff: BackoffPolicy::default(),
     })
-}
-
-/// The pod's images, each loaded and linked once.
-struct Images {
-    build: bool,
-    hosts: Hosts,
-    store: image::Store,
-    linked: HashMap<Reference, Program>,
-    compiled: usize,
-}
-
-impl Images {
-    fn program(&mut self, reference: &Reference) -> Result<Program, Failure> {
-        if let Some(program) = self.linked.get(reference) {
-            return Ok(program.clone());
-        }
-        let image = self.image(reference).map_err(|error| Failure::new(error.exit_code(), error))?;
-        self.compiled += usize::from(image.cache == CacheUse::Compiled);
-        let program = self.hosts.link(&image).map_err(|error| match error {
-            LinkError::Hosts(_) => Failure::new(EXIT_HOST, error),
-            _ => Failure::new(EXIT_IMAGE, error),
-        })?;
-        self.linked.insert(reference.clone(), program.clone());
-        Ok(program)
-    }
-
-    fn image(&self, reference: &Reference) -> Result<Image, image::ImageError> {
-        let spinner = Spinner::new();
-        let progress = |event: image::Event<'_>| spinner.show(event);
-        let file = image::build::prepare(reference, self.build, &progress)?;
-        self.store.load_with(&Reference::Local(file), &progress)
-    }
 }
 
 fn sandbox_config<'a>(
@@ -309,15 +260,6 @@ fn settle(end: End, sandbox: &mut Sandbox, display: &Display) -> Result<(Option<
     }
 }
 
-fn print(mut pod: WirePod, status: Option<PodStatus>, format: Output) -> anyhow::Result<()> {
-    pod.status = status;
-    let text = match format {
-        Output::Yaml => serde_yaml::to_string(&pod)?,
-        Output::Json => serde_json::to_string_pretty(&pod)? + "\n",
-    };
-    std::io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")
-}
-
 /// Lets the pod process have as many sockets and files as the user may: the usual 1,024 are for programs that
 /// use select(2). Where that is refused, its guests find out that there are too many (EMFILE).
 fn raise_open_files() {
@@ -345,9 +287,17 @@ fn block_signals() -> anyhow::Result<Blocked> {
 
 /// `90`, `90s`, `1h30m`: seconds, or what Kubernetes' durations look like.
 fn parse_duration(text: &str) -> Result<Duration, String> {
-    if let Ok(seconds) = text.parse::<u32>() {
-        return Ok(Duration::from_secs(seconds.into()));
+    let duration = match text.parse::<u32>() {
+        Ok(seconds) => Duration::from_secs(seconds.into()),
+        Err(_) => parse_span(text)?,
+    };
+    if duration.is_zero() {
+        return Err("no pod ends before it begins; leave --timeout out for none".to_owned());
     }
+    Ok(duration)
+}
+
+fn parse_span(text: &str) -> Result<Duration, String> {
     let span: jiff::SignedDuration =
         text.parse().map_err(|_| "expected a duration such as 90s, 5m or 1h30m".to_owned())?;
     let duration = Duration::try_from(span).map_err(|_| "a duration cannot be negative".to_owned())?;
@@ -356,6 +306,18 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
         return Err(format!("a duration can be at most {}h", MAX_TIMEOUT.as_secs() / 3600));
     }
     Ok(duration)
+}
+
+/// `10.201.0.0/16`.
+fn parse_cidr(text: &str) -> Result<Ipv4Net, String> {
+    let form = "expected a network such as 10.201.0.0/16";
+    let (address, prefix) =
+        text.split_once('/').ok_or_else(|| format!("{form}: an address, / and the length of its prefix"))?;
+    let address: Ipv4Addr =
+        address.parse().map_err(|_| format!("{form}: {address:?} is not an IPv4 address"))?;
+    let wrong = || format!("{form}: the prefix length {prefix:?} is not a number from 0 to 32");
+    let prefix = prefix.parse().map_err(|_| wrong())?;
+    Ipv4Net::new(address, prefix).map_err(|_| wrong())
 }
 
 /// The longest `--timeout`: 136 years.
@@ -369,9 +331,22 @@ mod tests {
     fn durations_are_seconds_or_have_units() {
         assert_eq!(parse_duration("90"), Ok(Duration::from_secs(90)));
         assert_eq!(parse_duration("1h30m"), Ok(Duration::from_secs(5400)));
-        assert_eq!(parse_duration("0s"), Ok(Duration::ZERO));
-        for wrong in ["", "-5s", "soon", "2562047788015215h", "99999999999999999999"] {
+        for wrong in ["0", "0s", "", "-5s", "soon", "2562047788015215h", "99999999999999999999"] {
             assert!(parse_duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_network_says_which_part_is_wrong() {
+        assert_eq!(parse_cidr("10.0.0.0/8"), Ok("10.0.0.0/8".parse().unwrap()));
+        for (wrong, words) in [
+            ("10.0.0.0/33", "prefix length \"33\""),
+            ("10.0.0.0/", "prefix length"),
+            ("10.0.0/8", "not an IPv4 address"),
+            ("10.0.0.0", "length of its prefix"),
+        ] {
+            let error = parse_cidr(wrong).unwrap_err();
+            assert!(error.contains(words), "{error}");
         }
     }
 }

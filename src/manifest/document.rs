@@ -85,21 +85,31 @@ pub(super) fn split(bytes: &[u8]) -> Split {
         Ok(text) => text,
         Err(message) => return Split::failed(message),
     };
+    if !text.trim_start().starts_with('{') {
+        return split_yaml(text).0;
+    }
     // Only JSON has surrogate escapes and keeps its own number syntax, so JSON that parses is read as
     // JSON; a flow mapping of YAML begins with the same brace.
-    if text.trim_start().starts_with('{')
-        && let Some(split) = split_json(text)
-    {
-        return split;
+    match split_json(text) {
+        Ok(split) => split,
+        Err(fault) => match split_yaml(text) {
+            (split, true) => split,
+            (split, false) if begins_as_yaml(text) => split,
+            (_, false) => Split { errors: vec![fault], ..Split::default() },
+        },
     }
-    split_yaml(text)
+}
+
+/// Whether the first key after the brace has no quotes, as only YAML has it.
+fn begins_as_yaml(text: &str) -> bool {
+    let inside = text.trim_start().trim_start_matches('{').trim_start();
+    inside.starts_with(|c: char| c.is_alphanumeric())
 }
 
 fn text(bytes: &[u8]) -> Result<&str, String> {
     if bytes.len() > MAX_MANIFEST_BYTES {
         return Err(format!(
-            "{} bytes are too many for a manifest (at most {} MiB); is this another file?",
-            bytes.len(),
+            "more than {} MiB, too many for a manifest; is this another file?",
             MAX_MANIFEST_BYTES >> 20
         ));
     }
@@ -143,7 +153,8 @@ fn open_brackets(bytes: &[u8]) -> usize {
     most
 }
 
-fn split_json(text: &str) -> Option<Split> {
+/// The documents of JSON, or where it is none.
+fn split_json(text: &str) -> Result<Split, FieldError> {
     let mut split = Split::default();
     let mut rest = text;
     let mut number = 0;
@@ -155,12 +166,27 @@ fn split_json(text: &str) -> Option<Split> {
         number += 1;
         let mut stream = serde_json::Deserializer::from_str(rest);
         let read = Builder::build(&mut stream);
-        // What is no JSON may still be YAML, whose parser then names the place of the fault.
-        read.0.as_ref().ok()?;
-        split.add(number, read, |error| error.to_string());
-        rest = rest.get(json_end(rest, stream)?..)?;
+        if let Err(error) = &read.0 {
+            let before = &text[..text.len() - rest.len()];
+            return Err(in_document(FieldError::new("", json_fault(before, error)), number));
+        }
+        split.add(number, read, |error: serde_json::Error| error.to_string());
+        rest = json_end(rest, stream).and_then(|end| rest.get(end..)).unwrap_or_default();
     }
-    Some(split)
+    Ok(split)
+}
+
+/// `error` of the document that follows after `before`, with its place in the whole text.
+fn json_fault(before: &str, error: &serde_json::Error) -> String {
+    let message = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    let Some(message) = message.strip_suffix(&place) else { return format!("not valid JSON: {message}") };
+    let line = before.bytes().filter(|byte| *byte == b'\n').count() + error.line();
+    let column = match error.line() {
+        1 => before.len() - before.rfind('\n').map_or(0, |end| end + 1) + error.column(),
+        _ => error.column(),
+    };
+    format!("not valid JSON: {message} at line {line} column {column}")
 }
 
 /// Where the value that `stream` has just read from `text` ends.
@@ -174,7 +200,8 @@ fn json_end(text: &str, stream: serde_json::Deserializer<serde_json::de::StrRead
     }
 }
 
-fn split_yaml(text: &str) -> Split {
+/// The documents of YAML, and whether its syntax is good to the end.
+fn split_yaml(text: &str) -> (Split, bool) {
     let mut split = Split::default();
     for (index, document) in serde_yaml::Deserializer::from_str(text).enumerate() {
         if index == MAX_DOCUMENTS {
@@ -183,10 +210,10 @@ fn split_yaml(text: &str) -> Split {
         }
         // The parser cannot find its way after a fault and would report it for ever.
         if !split.add(index + 1, Builder::build(document), |error| yaml_fault(text, &error)) {
-            break;
+            return (split, false);
         }
     }
-    split
+    (split, true)
 }
 
 fn yaml_fault(text: &str, error: &serde_yaml::Error) -> String {
@@ -197,8 +224,7 @@ fn yaml_fault(text: &str, error: &serde_yaml::Error) -> String {
     if message.contains("recursion limit exceeded") {
         message = message.replace("recursion limit exceeded", "nested too deeply");
     }
-    let form = if text.trim_start().starts_with('{') { "YAML or JSON" } else { "YAML" };
-    let Some(location) = error.location() else { return format!("not valid {form}: {message}") };
+    let Some(location) = error.location() else { return format!("not valid YAML: {message}") };
     if !message.contains(" line ") {
         message.push_str(&format!(" at line {} column {}", location.line(), location.column()));
     }
@@ -206,5 +232,5 @@ fn yaml_fault(text: &str, error: &serde_yaml::Error) -> String {
     if line.chars().take_while(|c| c.is_whitespace()).any(|c| c == '\t') {
         message.push_str("; YAML indents with spaces, this line with a tab");
     }
-    format!("not valid {form}: {message}")
+    format!("not valid YAML: {message}")
 }

@@ -14,11 +14,14 @@ mod error;
 mod kind;
 mod node;
 mod path;
+mod spelling;
 mod suggest;
 #[cfg(test)]
 mod tests;
 
 mod typed;
+
+use std::cell::Cell;
 
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret};
 use serde::de::DeserializeOwned;
@@ -67,9 +70,14 @@ pub fn parse(text: &[u8]) -> Result<Manifest, Invalid> {
     }
 }
 
+/// Scalars of one manifest whose spelling is looked up for a message. Each costs a pass over the text.
+const MAX_SPELLINGS: usize = 50;
+
 /// Reads a manifest as far as it can be read.
-pub fn read(text: &[u8]) -> Reading {
-    let split = document::split(text);
+pub fn read(bytes: &[u8]) -> Reading {
+    let split = document::split(bytes);
+    let text = std::str::from_utf8(bytes).unwrap_or_default();
+    let spellings = Cell::new(MAX_SPELLINGS);
     let mut reading = Reading { errors: split.errors, ..Reading::default() };
     let syntax_is_good = reading.errors.is_empty();
     if split.documents.is_empty() && syntax_is_good {
@@ -98,11 +106,17 @@ pub fn read(text: &[u8]) -> Reading {
         // Like kubectl: what the cluster said about a pod is no part of what to run.
         root.take("status");
         let errors = &mut reading.errors;
+        let spelling: typed::Spelling<'_> = &|path| {
+            let left = spellings.get().checked_sub(1)?;
+            spellings.set(left);
+            spelling::at(text, number, path)
+        };
         match kind {
             Kind::Pod => {
                 pods.push(number);
                 if pods.len() == 1 {
-                    let typed::Outcome { value, errors: found, doubtful } = typed::read::<Pod>(&mut root);
+                    let typed::Outcome { value, errors: found, doubtful } =
+                        typed::read::<Pod>(&mut root, spelling);
                     // With a list item gone the indexes of the others are wrong.
                     let shifted =
                         doubtful.iter().any(|path| matches!(path.steps().last(), Some(Step::Index(_))));
@@ -112,9 +126,11 @@ pub fn read(text: &[u8]) -> Reading {
                     manifest.pod = value.unwrap_or_default();
                 }
             }
-            Kind::ConfigMap => manifest.config_maps.extend(beside(&mut root, number, errors)),
-            Kind::Secret => manifest.secrets.extend(beside(&mut root, number, errors)),
-            Kind::PersistentVolumeClaim => manifest.claims.extend(beside(&mut root, number, errors)),
+            Kind::ConfigMap => manifest.config_maps.extend(beside(&mut root, number, spelling, errors)),
+            Kind::Secret => manifest.secrets.extend(beside(&mut root, number, spelling, errors)),
+            Kind::PersistentVolumeClaim => {
+                manifest.claims.extend(beside(&mut root, number, spelling, errors))
+            }
         }
     }
     if let [first, second, ..] = pods[..] {
@@ -139,9 +155,10 @@ pub fn read(text: &[u8]) -> Reading {
 fn beside<T: DeserializeOwned>(
     root: &mut node::Node,
     number: usize,
+    spelling: typed::Spelling<'_>,
     errors: &mut Vec<FieldError>,
 ) -> Option<T> {
-    let outcome = typed::read::<T>(root);
+    let outcome = typed::read::<T>(root, spelling);
     errors.extend(outcome.errors.into_iter().map(|error| in_named_document(error, number)));
     outcome.value
 }

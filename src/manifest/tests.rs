@@ -172,7 +172,7 @@ spec:
         "spec.hostNetwork: expected a boolean (true or false), found the number 1",
         "spec.terminationGracePeriodSeconds: 99999999999999999999 does not fit in 64 bits",
         "spec.containers[0].args[0]: expected a string, found the number 1; quote it: \"1\"",
-        "spec.containers[0].args[2]: expected a string, found the number 3.5; put it in quotes",
+        "spec.containers[0].args[2]: expected a string, found the number 3.5; quote it: \"3.5\"",
         "spec.containers[0].args[3]: expected a string, found nothing (null)",
         "spec.containers[0].tty: expected a boolean, found the string \"yes\"; write true or false without quotes",
         "spec.containers[1].resources.limits.memory: expected a quantity such as 500m or 64Mi, found a list",
@@ -205,6 +205,23 @@ fn very_many_errors_are_cut_off() {
     let found = errors(&format!("{POD}    env:\n{env}"));
     assert!((50..=200).contains(&found.len()), "{}", found.len());
     assert!(found.iter().any(|error| error.contains("more type errors may follow")));
+}
+
+#[test]
+fn broken_json_is_reported_as_json() {
+    for (text, expected) in [
+        ("\u{feff} {\"kind\": \"Pod\",\n \"a\": [}", "not valid JSON: expected value at line 2 column 8"),
+        ("{} {\"a\": \n\n]", "document 2: not valid JSON: expected value at line 3 column 1"),
+        ("{}\n{} x]", "document 3: not valid JSON: expected value at line 2 column 4"),
+        ("{kind: Pod, a: [}", "not valid YAML: "),
+    ] {
+        let found = errors(text);
+        assert!(found[0].starts_with(expected), "{found:?}");
+    }
+    // A comma at the end is YAML's to allow; as is a key without quotes.
+    let flow =
+        "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {containers: [{name: b, image: ./c,}],},}";
+    assert_eq!(errors(flow), Vec::<String>::new());
 }
 
 #[test]

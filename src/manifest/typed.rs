@@ -37,13 +37,16 @@ pub(super) struct Outcome<T> {
     pub(super) doubtful: Vec<FieldPath>,
 }
 
+/// How the manifest spells the scalar at a path, where that can be told.
+pub(super) type Spelling<'s> = &'s dyn Fn(&FieldPath) -> Option<String>;
+
 /// Reads `root`, removing from it what has the wrong type.
-pub(super) fn read<T: DeserializeOwned>(root: &mut Node) -> Outcome<T> {
+pub(super) fn read<T: DeserializeOwned>(root: &mut Node, spelling: Spelling<'_>) -> Outcome<T> {
     let mut errors = Vec::new();
     let mut doubtful = Vec::new();
     let mut value = None;
     loop {
-        let context = Context::default();
+        let context = Context { path: RefCell::default(), unknown: RefCell::default(), spelling };
         let result = T::deserialize(Typed { node: root, context: &context });
         let fault = match result {
             Ok(read) => {
@@ -75,10 +78,10 @@ pub(super) fn read<T: DeserializeOwned>(root: &mut Node) -> Outcome<T> {
 }
 
 /// What one pass has found so far, and where it is.
-#[derive(Default)]
-struct Context {
+struct Context<'s> {
     path: RefCell<FieldPath>,
     unknown: RefCell<Vec<Unknown>>,
+    spelling: Spelling<'s>,
 }
 
 struct Unknown {
@@ -87,7 +90,7 @@ struct Unknown {
     meant: Option<FieldPath>,
 }
 
-impl Context {
+impl Context<'_> {
     fn inside<T>(&self, step: Step, read: impl FnOnce() -> Result<T, TypeError>) -> Result<T, TypeError> {
         self.path.borrow_mut().push(step);
         // Errors made by a visitor know no path; the innermost value being read is the one at fault.
@@ -151,7 +154,7 @@ impl serde::de::Error for TypeError {
 #[derive(Clone, Copy)]
 struct Typed<'n, 'c> {
     node: &'n Node,
-    context: &'c Context,
+    context: &'c Context<'c>,
 }
 
 impl Typed<'_, '_> {
@@ -161,15 +164,18 @@ impl Typed<'_, '_> {
 
     fn expected_string(&self) -> TypeError {
         let error = self.expected("a string");
-        match self.node {
-            Node::Bool(value) => TypeError::custom(format_args!("{}; quote it: \"{value}\"", error.message)),
-            Node::Integer(value) => {
-                TypeError::custom(format_args!("{}; quote it: \"{value}\"", error.message))
-            }
-            // The number's own spelling (1.10) is lost here, so it is not repeated.
-            Node::Float(_) => TypeError::custom(format_args!("{}; put it in quotes", error.message)),
-            _ => error,
-        }
+        let spelt = || (self.context.spelling)(&self.context.path.borrow());
+        let quoted = match self.node {
+            Node::Bool(value) => spelt().unwrap_or_else(|| value.to_string()),
+            Node::Integer(value) => spelt().unwrap_or_else(|| value.to_string()),
+            Node::Float(_) => match spelt() {
+                Some(text) => text,
+                // The number's own spelling (1.10) is lost in the tree, so it is not repeated.
+                None => return TypeError::custom(format_args!("{}; put it in quotes", error.message)),
+            },
+            _ => return error,
+        };
+        TypeError::custom(format_args!("{}; quote it: \"{quoted}\"", error.message))
     }
 
     fn expected_integer(&self) -> TypeError {
@@ -347,7 +353,7 @@ impl<'de> Deserializer<'de> for Typed<'_, '_> {
 struct Items<'n, 'c> {
     items: &'n [Node],
     next: usize,
-    context: &'c Context,
+    context: &'c Context<'c>,
 }
 
 impl<'de> SeqAccess<'de> for Items<'_, '_> {
@@ -373,7 +379,7 @@ struct Entries<'n, 'c> {
     /// The fields of a struct; `None` for a map, which takes any key.
     fields: Option<&'static [&'static str]>,
     value: Option<&'n (String, Node)>,
-    context: &'c Context,
+    context: &'c Context<'c>,
 }
 
 impl<'de> MapAccess<'de> for Entries<'_, '_> {

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::support::{guests, peapod};
+use super::support::{Finished, guests, peapod};
 
 fn inputs() -> Vec<PathBuf> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/broken");
@@ -34,4 +34,17 @@ fn each_is_refused_with_a_message_that_helps() {
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn warnings_are_given_beside_errors() {
+    let text = "{apiVersion: v1, kind: Pod, metadata: {name: a}, spec: {nodeName: here, containers: []}}";
+    let directory = super::support::directory();
+    let file = super::support::manifest(directory.path(), text);
+    for command in ["run", "check"] {
+        Finished::from(peapod().arg(command).arg(&file).output().unwrap())
+            .expect_code(2)
+            .expect_stderr("spec.containers: ")
+            .expect_stderr("warning: spec.nodeName: ignored");
+    }
 }

@@ -1,6 +1,6 @@
 //! What can be an image.
 
-use super::support::{peapod, run};
+use super::support::{Finished, peapod, run};
 
 fn pod(image: &str, arguments: &str) -> String {
     format!(
@@ -65,4 +65,38 @@ fn the_other_commands_answer() {
         let output = peapod().args(arguments).output().unwrap();
         assert!(output.status.success() && !output.stdout.is_empty(), "{arguments:?}");
     }
+}
+
+#[test]
+fn all_bad_images_are_reported_by_run_and_check() {
+    let directory = super::support::directory();
+    let text = "
+apiVersion: v1
+kind: Pod
+metadata: {name: image}
+spec:
+  nodeName: here
+  initContainers:
+  - {name: first, image: '{http-handler}'}
+  containers:
+  - {name: good, image: '{core}'}
+  - {name: gone, image: ./gone.wasm}
+";
+    let file = super::support::manifest(directory.path(), text);
+    for command in ["run", "check"] {
+        Finished::from(peapod().arg(command).arg(&file).output().unwrap())
+            .expect_code(126)
+            .expect_stderr("spec.nodeName: ignored")
+            .expect_stderr("spec.initContainers[0].image")
+            .expect_stderr("spec.containers[1].image: \"./gone.wasm\"");
+    }
+}
+
+#[test]
+fn check_lets_directories_of_source_pass() {
+    let source = super::support::directory();
+    let file = super::support::manifest(source.path(), &pod("./", "[]"));
+    Finished::from(peapod().arg("check").arg(file).output().unwrap())
+        .expect_code(0)
+        .expect_stderr("built by run --build");
 }

@@ -1,0 +1,137 @@
+//! The images of a pod, from the manifest's words to linked programs; all that are bad are reported at once.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::progress::Spinner;
+use super::{EXIT_HOST, EXIT_IMAGE, Failure, counted};
+use crate::container::runner::{Hosts, LinkError, Program};
+use crate::engine::Engine;
+use crate::image::{self, CacheUse, Image, Reference};
+use crate::paths::Paths;
+use crate::spec::{Container, Pod};
+
+/// Loads and links images, each once.
+pub struct Images {
+    build: bool,
+    hosts: Hosts,
+    store: image::Store,
+    linked: HashMap<Reference, Result<Program, Bad>>,
+    compiled: usize,
+}
+
+/// Why an image cannot run, and the exit code that says so.
+#[derive(Clone)]
+struct Bad {
+    code: u8,
+    reason: String,
+}
+
+impl Bad {
+    fn new(code: u8, error: impl std::fmt::Display) -> Self {
+        Self { code, reason: error.to_string() }
+    }
+}
+
+impl Images {
+    /// `build`: whether directories of source are built.
+    pub fn new(engine: &Engine, paths: &Paths, build: bool) -> Result<Self, Failure> {
+        Ok(Self {
+            build,
+            hosts: Hosts::new(engine)?,
+            store: image::Store::open(&paths.cache, engine)?,
+            linked: HashMap::new(),
+            compiled: 0,
+        })
+    }
+
+    /// The program of every container, by its name; or everything that is wrong with the images, with the
+    /// exit code of the first.
+    pub fn programs(&mut self, pod: &Pod) -> Result<BTreeMap<String, Program>, Failure> {
+        let mut programs = BTreeMap::new();
+        let mut report = Report::default();
+        for (path, container) in paths(pod) {
+            match self.program(&container.image) {
+                Ok(program) => {
+                    programs.insert(container.name.clone(), program);
+                }
+                Err(bad) => report.add(&path, container, bad),
+            }
+        }
+        report.finish()?;
+        Ok(programs)
+    }
+
+    /// [`Images::programs`] for those who run nothing: directories of source pass, and are given back.
+    pub fn check<'a>(&mut self, pod: &'a Pod) -> Result<Vec<&'a Container>, Failure> {
+        let mut sources = Vec::new();
+        let mut report = Report::default();
+        for (path, container) in paths(pod) {
+            if container.image.path().is_dir() {
+                sources.push(container);
+            } else if let Err(bad) = self.program(&container.image) {
+                report.add(&path, container, bad);
+            }
+        }
+        report.finish()?;
+        Ok(sources)
+    }
+
+    /// How many there were, and how many had to be compiled.
+    pub fn summary(&self) -> String {
+        format!("{}, {} compiled now", self.linked.len(), self.compiled)
+    }
+
+    fn program(&mut self, reference: &Reference) -> Result<Program, Bad> {
+        if let Some(known) = self.linked.get(reference) {
+            return known.clone();
+        }
+        let program = self.link(reference);
+        self.linked.insert(reference.clone(), program.clone());
+        program
+    }
+
+    fn link(&mut self, reference: &Reference) -> Result<Program, Bad> {
+        let image = self.image(reference).map_err(|error| Bad::new(error.exit_code(), error))?;
+        self.compiled += usize::from(image.cache == CacheUse::Compiled);
+        self.hosts.link(&image).map_err(|error| match error {
+            LinkError::Hosts(_) => Bad::new(EXIT_HOST, error),
+            _ => Bad::new(EXIT_IMAGE, error),
+        })
+    }
+
+    fn image(&self, reference: &Reference) -> Result<Image, image::ImageError> {
+        let spinner = Spinner::new();
+        let progress = |event: image::Event<'_>| spinner.show(event);
+        let file = image::build::prepare(reference, self.build, &progress)?;
+        self.store.load_with(&Reference::Local(file), &progress)
+    }
+}
+
+/// The field of each container's image, in the order of [`Pod::all_containers`].
+fn paths(pod: &Pod) -> impl Iterator<Item = (String, &Container)> {
+    let fields = |list: &'static str, containers| {
+        let indexed = <[Container]>::iter(containers).enumerate();
+        indexed.map(move |(index, container)| (format!("spec.{list}[{index}].image"), container))
+    };
+    fields("initContainers", &pod.init_containers).chain(fields("containers", &pod.containers))
+}
+
+/// What is wrong with the images.
+#[derive(Default)]
+struct Report {
+    code: Option<u8>,
+    lines: Vec<String>,
+}
+
+impl Report {
+    fn add(&mut self, path: &str, container: &Container, bad: Bad) {
+        self.code.get_or_insert(bad.code);
+        self.lines.push(format!("{path}: {:?}: {}", container.image_name, bad.reason));
+    }
+
+    fn finish(self) -> Result<(), Failure> {
+        let Some(code) = self.code else { return Ok(()) };
+        let what = counted(self.lines.len(), "image");
+        Err(Failure::new(code, anyhow::anyhow!("{what} cannot be used\n{}", self.lines.join("\n"))))
+    }
+}
