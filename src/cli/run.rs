@@ -163,6 +163,7 @@ fn prepare(args: &Args, paths: &Paths, pod: Pod, display: &Display) -> Result<Pl
     }
     let hosts = Hosts::new(&engine)?;
     let mut images = Images {
+        display,
         build: args.build,
         hosts,
         store: image::Store::open(&paths.cache, &engine)?,
@@ -180,7 +181,11 @@ fn prepare(args: &Args, paths: &Paths, pod: Pod, display: &Display) -> Result<Pl
         programs.insert(container.name.clone(), program);
     }
     let (count, compiled) = (images.linked.len(), images.compiled);
-    display.step("images", format!("{count}, {compiled} compiled now"), clock.elapsed());
+    let images = match compiled {
+        0 => format!("{count} from cache"),
+        _ => format!("{count}, {compiled} compiled"),
+    };
+    display.step("images", images, clock.elapsed());
 
     let console = match args.output {
         Some(_) => Console::stderr(),
@@ -202,7 +207,8 @@ fn prepare(args: &Args, paths: &Paths, pod: Pod, display: &Display) -> Result<Pl
 }
 
 /// The pod's images, each loaded and linked once.
-struct Images {
+struct Images<'a> {
+    display: &'a Display,
     build: bool,
     hosts: Hosts,
     store: image::Store,
@@ -210,7 +216,7 @@ struct Images {
     compiled: usize,
 }
 
-impl Images {
+impl Images<'_> {
     fn program(&mut self, reference: &Reference) -> Result<Program, Failure> {
         if let Some(program) = self.linked.get(reference) {
             return Ok(program.clone());
@@ -226,7 +232,7 @@ impl Images {
     }
 
     fn image(&self, reference: &Reference) -> Result<Image, image::ImageError> {
-        let spinner = Spinner::new();
+        let spinner = Spinner::new(self.display);
         let progress = |event: image::Event<'_>| spinner.show(event);
         let file = image::build::prepare(reference, self.build, &progress)?;
         self.store.load_with(&Reference::Local(file), &progress)
