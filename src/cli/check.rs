@@ -8,6 +8,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use super::display::Display;
 use super::images::Images;
 use super::{Failure, counted, load};
 use crate::engine::Engine;
@@ -30,7 +31,9 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         writeln!(err, "warning: {warning}")?;
     }
     let pod = &converted.pod;
-    for container in Images::new(&Engine::new()?, &Paths::from_env(), false)?.check(pod)? {
+    let display = Display::new(0);
+    let mut images = Images::new(&Engine::new()?, &Paths::from_env(), false, &display)?;
+    for container in images.check(pod)? {
         writeln!(
             err,
             "note: container {}: {} is a directory of source, built by run --build",

@@ -37,7 +37,18 @@ impl Display {
         self.line(format_args!("{name:<9}{detail} {}", self.paint(DIM, milliseconds(took))));
     }
 
-    /// The same, shown only with -v.
+    /// The same for work that takes seconds.
+    pub fn work(&self, name: &str, detail: impl Show, took: Duration) {
+        let took = self.paint(DIM, format_args!("{:.2} s", took.as_secs_f64()));
+        self.line(format_args!("{name:<9}{detail} {took}"));
+    }
+
+    /// Work that begins and may take minutes.
+    pub fn begin(&self, name: &str, detail: impl Show) {
+        self.line(format_args!("{name:<9}{detail} {}", self.paint(DIM, "…")));
+    }
+
+    /// A step, shown only with -v.
     pub fn detail(&self, name: &str, took: Duration) {
         if self.verbose {
             self.line(self.paint(DIM, format_args!("         {name} {}", milliseconds(took))));

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::display::Display;
 use super::progress::Spinner;
 use super::{EXIT_HOST, EXIT_IMAGE, Failure, counted};
 use crate::container::runner::{Hosts, LinkError, Program};
@@ -11,7 +12,8 @@ use crate::paths::Paths;
 use crate::spec::{Container, Pod};
 
 /// Loads and links images, each once.
-pub struct Images {
+pub struct Images<'a> {
+    display: &'a Display,
     build: bool,
     hosts: Hosts,
     store: image::Store,
@@ -32,10 +34,11 @@ impl Bad {
     }
 }
 
-impl Images {
+impl<'a> Images<'a> {
     /// `build`: whether directories of source are built.
-    pub fn new(engine: &Engine, paths: &Paths, build: bool) -> Result<Self, Failure> {
+    pub fn new(engine: &Engine, paths: &Paths, build: bool, display: &'a Display) -> Result<Self, Failure> {
         Ok(Self {
+            display,
             build,
             hosts: Hosts::new(engine)?,
             store: image::Store::open(&paths.cache, engine)?,
@@ -62,7 +65,7 @@ impl Images {
     }
 
     /// [`Images::programs`] for those who run nothing: directories of source pass, and are given back.
-    pub fn check<'a>(&mut self, pod: &'a Pod) -> Result<Vec<&'a Container>, Failure> {
+    pub fn check<'p>(&mut self, pod: &'p Pod) -> Result<Vec<&'p Container>, Failure> {
         let mut sources = Vec::new();
         let mut report = Report::default();
         for (path, container) in paths(pod) {
@@ -78,7 +81,10 @@ impl Images {
 
     /// How many there were, and how many had to be compiled.
     pub fn summary(&self) -> String {
-        format!("{}, {} compiled now", self.linked.len(), self.compiled)
+        match (self.linked.len(), self.compiled) {
+            (count, 0) => format!("{count} from cache"),
+            (count, compiled) => format!("{count}, {compiled} compiled"),
+        }
     }
 
     fn program(&mut self, reference: &Reference) -> Result<Program, Bad> {
@@ -100,7 +106,7 @@ impl Images {
     }
 
     fn image(&self, reference: &Reference) -> Result<Image, image::ImageError> {
-        let spinner = Spinner::new();
+        let spinner = Spinner::new(self.display);
         let progress = |event: image::Event<'_>| spinner.show(event);
         let file = image::build::prepare(reference, self.build, &progress)?;
         self.store.load_with(&Reference::Local(file), &progress)

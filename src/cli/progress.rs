@@ -1,59 +1,90 @@
-//! Progress of long work before the pod runs: building guests, compiling components. A spinner on a
-//! terminal, nothing in a pipe.
+//! Progress of long work before the pod runs: building guests, compiling components. One line for each
+//! step that was taken; on a terminal also a spinner while there is no other sign of life.
+//!
+//! ```text
+//! build    cargo has the terminal ─► line, unless there was nothing to do
+//! compile  spinner                ─► line in its place
+//! ```
 //!
 //! The spinner is turned by the events themselves: a thread of its own would be a second thread in the
 //! zygote.
 
-use std::time::Duration;
+use std::ffi::OsStr;
+use std::path::Path;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::display::Display;
 use crate::image::Event;
 
-/// Shows what [`crate::image`] is busy with.
-pub struct Spinner(ProgressBar);
+/// Shows what [`crate::image`] is busy with, for one image.
+pub struct Spinner<'a> {
+    display: &'a Display,
+    bar: ProgressBar,
+}
 
-impl Spinner {
-    /// Hidden unless standard error is a terminal.
-    pub fn new() -> Self {
-        let bar = ProgressBar::new_spinner();
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+impl<'a> Spinner<'a> {
+    /// Hidden until something is compiled, and where standard error is no terminal.
+    pub fn new(display: &'a Display) -> Self {
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
             bar.set_style(style);
         }
-        Self(bar)
+        Self { display, bar }
     }
 
     /// Takes in what happens.
     pub fn show(&self, event: Event<'_>) {
         match event {
             Event::InstallingTarget { target } => {
-                self.0.println(format!("installing Rust's target {target} (rustup target add {target})"));
+                self.display.begin("install", format_args!("Rust's target {target}, with rustup"));
             }
-            // cargo shows its own progress.
-            Event::Building { path } => self.0.println(format!("building {}", path.display())),
-            Event::Built { path, duration } => {
-                self.0.println(format!("built {} in {}", path.display(), seconds(duration)));
+            // On a terminal cargo shows its own progress.
+            Event::Building { .. } | Event::Built { fresh: true, .. } => {}
+            Event::Built { path, fresh: false, duration } => {
+                self.display.work("build", short_name(path), duration);
             }
             Event::Compiling { path, size } => {
-                let kib = size.div_ceil(1024);
-                self.0.set_message(format!("compiling {} ({kib} KiB) to machine code", path.display()));
-                self.0.tick();
+                self.bar.set_message(format!("compile  {} {}", short_name(path), kibibytes(size)));
+                self.bar.reset_elapsed();
+                self.bar.set_draw_target(ProgressDrawTarget::stderr());
+                self.bar.tick();
             }
-            Event::StillCompiling { .. } => self.0.tick(),
-            Event::Compiled { path, duration } => {
-                self.0.println(format!("compiled {} in {}", path.display(), seconds(duration)));
-                self.0.set_message("");
+            Event::StillCompiling { .. } => self.bar.tick(),
+            Event::Compiled { path, size, duration } => {
+                self.bar.finish_and_clear();
+                let what = format!("{} {}", short_name(path), kibibytes(size));
+                self.display.work("compile", what, duration);
             }
         }
     }
 }
 
-impl Drop for Spinner {
+impl Drop for Spinner<'_> {
     fn drop(&mut self) {
-        self.0.finish_and_clear();
+        self.bar.finish_and_clear();
     }
 }
 
-fn seconds(duration: Duration) -> String {
-    format!("{:.1} s", duration.as_secs_f64())
+/// The last part of a path: enough to recognise an image by.
+fn short_name(path: &Path) -> std::path::Display<'_> {
+    Path::new(path.file_name().unwrap_or(OsStr::new(path))).display()
+}
+
+fn kibibytes(bytes: u64) -> String {
+    format!("{} KiB", bytes.div_ceil(1024))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_are_known_by_their_last_name() {
+        for (path, name) in
+            [("/a/web", "web"), ("/a/./web/", "web"), ("/a/t/web.wasm", "web.wasm"), ("/a/..", "/a/..")]
+        {
+            assert_eq!(short_name(Path::new(path)).to_string(), name);
+        }
+    }
 }

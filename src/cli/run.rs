@@ -161,7 +161,7 @@ fn prepare(args: &Args, paths: &Paths, pod: Pod, display: &Display) -> Result<Pl
     if let Some(warning) = engine.warning() {
         display.warning(warning);
     }
-    let mut images = Images::new(&engine, paths, args.build)?;
+    let mut images = Images::new(&engine, paths, args.build, display)?;
     let programs = images.programs(&pod)?;
     display.step("images", images.summary(), clock.elapsed());
 

@@ -50,7 +50,8 @@ pub fn compile(
     progress: Progress<'_>,
 ) -> Result<(), ImageError> {
     let start = Instant::now();
-    progress(Event::Compiling { path, size: bytes.len() as u64 });
+    let size = bytes.len() as u64;
+    progress(Event::Compiling { path, size });
     let work = || run(engine, bytes, kind, to);
     let compiler = |reason: String| ImageError::Compiler { path: path.to_owned(), reason };
     let in_child = || {
@@ -71,7 +72,7 @@ pub fn compile(
     };
     match verdict {
         Verdict::Done => {
-            progress(Event::Compiled { path, duration: start.elapsed() });
+            progress(Event::Compiled { path, size, duration: start.elapsed() });
             Ok(())
         }
         Verdict::Rejected(reason) => Err(ImageError::rejected(path, reason)),

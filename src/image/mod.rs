@@ -77,6 +77,8 @@ pub enum Event<'a> {
     Built {
         /// The directory.
         path: &'a Path,
+        /// There was nothing to do.
+        fresh: bool,
         /// How long it took.
         duration: Duration,
     },
@@ -96,6 +98,8 @@ pub enum Event<'a> {
     Compiled {
         /// The WebAssembly file.
         path: &'a Path,
+        /// Its size in bytes.
+        size: u64,
         /// How long it took.
         duration: Duration,
     },

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`clone`] | `clone3(2)` into new namespaces and a cgroup, from a single-threaded process |
 //! | [`fork`] | a function in a child process of its own |
+//! | [`guard`] | a command that leaves nothing running when this process ends before it |
 //! | [`heap`] | one heap for all threads |
 //! | [`pidfd`] | a process as a file descriptor: signal it, wait for it |
 //! | [`process`] | what `/proc` says about a process: threads, start time, capabilities |
@@ -15,6 +16,7 @@
 
 pub mod clone;
 pub mod fork;
+pub mod guard;
 pub mod heap;
 pub mod mount;
 pub mod namespace;

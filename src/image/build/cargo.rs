@@ -15,7 +15,8 @@ use std::process::{Command, Output, Stdio};
 use serde::Deserialize;
 
 use super::super::{Event, ImageError, Progress};
-use super::{build_error, toolchain_error};
+use super::{Built, build_error, toolchain_error};
+use crate::sys::guard::guard;
 
 /// The target where the crate does not say.
 const DEFAULT_TARGET: &str = "wasm32-wasip2";
@@ -23,8 +24,8 @@ const DEFAULT_TARGET: &str = "wasm32-wasip2";
 /// Targets that make something peapod can run.
 const TARGETS: &[&str] = &["wasm32-wasip1", "wasm32-wasip2"];
 
-/// Builds the crate in `directory` and returns its WebAssembly file.
-pub fn build(directory: &Path, progress: Progress<'_>) -> Result<PathBuf, ImageError> {
+/// Builds the crate in `directory`.
+pub fn build(directory: &Path, progress: Progress<'_>) -> Result<Built, ImageError> {
     let metadata = metadata(directory)?;
     let package = metadata.package_in(directory)?;
     let target = package.wasm_target(directory)?;
@@ -83,6 +84,8 @@ struct Message {
     target: Option<Target>,
     #[serde(default)]
     filenames: Vec<PathBuf>,
+    #[serde(default)]
+    fresh: bool,
 }
 
 /// Which of a crate's targets is the image.
@@ -162,8 +165,8 @@ impl Package {
 }
 
 impl Artifact {
-    /// The artifact's file among cargo's messages.
-    fn find(&self, package: &str, messages: &[u8]) -> Option<PathBuf> {
+    /// The artifact among cargo's messages.
+    fn find(&self, package: &str, messages: &[u8]) -> Option<Built> {
         let (kind, name) = match self {
             Self::Bin(name) => ("bin", name),
             Self::Library(name) => ("cdylib", name),
@@ -176,7 +179,8 @@ impl Artifact {
                 && target.name == *name
                 && target.kind.iter().any(|k| k == kind);
             let is_wasm = |path: &PathBuf| path.extension() == Some(OsStr::new("wasm"));
-            ours.then(|| message.filenames.into_iter().find(is_wasm)).flatten()
+            let file = message.filenames.into_iter().find(is_wasm).filter(|_| ours)?;
+            Some(Built { file, fresh: message.fresh })
         })
     }
 }
@@ -222,7 +226,7 @@ fn ensure_target(directory: &Path, target: &str, progress: Progress<'_>) -> Resu
 }
 
 /// A tool of the Rust toolchain as a user would call it in `directory`: without what an outer `cargo
-/// run` or `cargo test` left in the environment for *its* crate.
+/// run` or `cargo test` left in the environment for *its* crate. A build does not outlive this process.
 fn tool(name: &str, directory: &Path) -> Command {
     let mut command = Command::new(name);
     command.current_dir(directory).stdin(Stdio::null()).stdout(Stdio::piped());
@@ -231,6 +235,7 @@ fn tool(name: &str, directory: &Path) -> Command {
             command.env_remove(&variable);
         }
     }
+    guard(&mut command);
     command
 }
 

@@ -41,6 +41,14 @@ impl Recipe {
     }
 }
 
+/// What a build has come to.
+struct Built {
+    /// The WebAssembly file.
+    file: PathBuf,
+    /// It was there and up to date.
+    fresh: bool,
+}
+
 /// The WebAssembly file for `reference`: the file itself, or what its directory is built to when
 /// `build` says so. Whether the file exists and what it holds is for [`super::Store::load`] to say.
 ///
@@ -58,10 +66,10 @@ pub fn prepare(reference: &Reference, build: bool, progress: Progress<'_>) -> Re
     let recipe = Recipe::of(path)?;
     let start = Instant::now();
     progress(Event::Building { path });
-    let file = match recipe {
+    let Built { file, fresh } = match recipe {
         Recipe::Cargo => cargo::build(path, progress),
     }?;
-    progress(Event::Built { path, duration: start.elapsed() });
+    progress(Event::Built { path, fresh, duration: start.elapsed() });
     Ok(file)
 }
 

@@ -36,21 +36,23 @@ const MAIN: &str = "fn main() {}";
 #[test]
 fn a_crate_is_built_to_its_component() {
     let dir = guest(&[("Cargo.toml", HELLO), ("src/main.rs", MAIN)]);
-    let built = Cell::new(0);
+    let built = Cell::new(None);
     let progress = |event: Event<'_>| {
-        if let Event::Built { path, .. } = event {
+        if let Event::Built { path, fresh, .. } = event {
             assert_eq!(path, dir.path());
-            built.set(built.get() + 1);
+            built.set(Some(fresh));
         }
     };
-    let file = prepare(&Reference::Local(dir.path().into()), true, &progress).unwrap();
+    let reference = Reference::Local(dir.path().into());
+    let file = prepare(&reference, true, &progress).unwrap();
     assert!(file.ends_with("target/wasm32-wasip2/release/hello.wasm"), "{}", file.display());
-    assert_eq!(built.get(), 1);
+    assert_eq!(built.get(), Some(false));
     let kind = crate::image::source::kind(&fs::read(&file).unwrap());
     assert_eq!(kind, Ok(crate::image::source::Kind::Component));
 
     // Fresh: the same file again. Its source gone: the compiler's words.
-    assert_eq!(prepare_dir(dir.path()).unwrap(), file);
+    assert_eq!(prepare(&reference, true, &progress).unwrap(), file);
+    assert_eq!(built.get(), Some(true));
     fs::write(dir.path().join("src/main.rs"), "fn main() { nonsense }").unwrap();
     let error = prepare_dir(dir.path()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::CannotRun);
