@@ -132,9 +132,11 @@ impl Stop {
             Self::No => {
                 *self = Self::Graceful(now + watch.limit);
                 watch.display.note(match cause {
-                    StopCause::Timeout => format!("stopping: the time is over, {:?} of grace", watch.grace),
+                    StopCause::Timeout => {
+                        format!("stopping: the time is over, {} s of grace", watch.grace.as_secs())
+                    }
                     StopCause::Signal(_) => {
-                        format!("stopping: {:?} of grace; again to end at once", watch.grace)
+                        format!("stopping: {} s of grace; again to end at once", watch.grace.as_secs())
                     }
                 });
                 Some(Request::Stop { cause, grace: None })
