@@ -34,6 +34,7 @@ use peapod::pod::backoff::BackoffPolicy;
 use peapod::pod::launch::{Plan, launch};
 use peapod::sandbox;
 use peapod::sandbox::cgroup::Limits;
+use peapod::sandbox::record::Identity;
 use peapod::spec::Pod;
 use peapod::spec::convert;
 
@@ -169,9 +170,7 @@ impl Zygote {
             host: &self.host,
             paths: &self.paths,
             uid: &self.spec.uid,
-            name: &self.spec.name,
-            namespace: &self.spec.namespace,
-            hostname: &self.spec.hostname,
+            identity: Identity::of(&self.spec),
             network: self.spec.network,
             pod_cidr: "10.201.0.0/16".parse()?,
             limits: Limits::for_pod(&self.spec),

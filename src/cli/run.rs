@@ -30,6 +30,7 @@ use crate::pod::backoff::BackoffPolicy;
 use crate::pod::death::status_after_death;
 use crate::pod::launch::{Plan, launch};
 use crate::sandbox::cgroup::Limits;
+use crate::sandbox::record::Identity;
 use crate::sandbox::{self, Sandbox};
 use crate::spec::convert::Converted;
 use crate::spec::{NetworkMode, Pod, Protocol};
@@ -196,9 +197,7 @@ fn sandbox_config<'a>(
         host,
         paths,
         uid: &pod.uid,
-        name: &pod.name,
-        namespace: &pod.namespace,
-        hostname: &pod.hostname,
+        identity: Identity::of(pod),
         network: pod.network,
         pod_cidr: args.pod_cidr,
         limits: Limits::for_pod(pod),

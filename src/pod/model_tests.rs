@@ -53,6 +53,7 @@ fn pod_of(policy: RestartPolicy, all: Vec<Container>) -> Pod {
         labels: BTreeMap::new(),
         annotations: BTreeMap::new(),
         hostname: "p".into(),
+        subdomain: None,
         restart_policy: policy,
         termination_grace: Duration::from_secs(30),
         active_deadline: None,

@@ -78,7 +78,7 @@ fn build(
     holdings.cgroups = hierarchy.as_ref().map(|hierarchy| hierarchy.paths(config.uid)).unwrap_or_default();
     let (link, mac) = network::names(config.uid);
     holdings.link = linked.then(|| link.clone());
-    holdings.owner.write(&holdings.record(config.name, config.namespace))?;
+    holdings.owner.write(&holdings.record(&config.identity))?;
     record::private_directory(&config.paths.pod_state(config.uid))?;
     clock.lap(Step::Own);
     config.passed(Step::Own)?;
@@ -145,7 +145,7 @@ fn build(
         if carries {
             let _ = process::up(&control);
         }
-        holdings.owner.write(&holdings.record(config.name, config.namespace))?;
+        holdings.owner.write(&holdings.record(&config.identity))?;
     }
     match process::listen(&control)? {
         Told::Ready(inside) => warnings.extend(inside),
@@ -211,7 +211,7 @@ fn fork(
     // The child closes its copy of a v2 directory, through which it has entered.
     inherited.extend(directory.as_ref().map(AsRawFd::as_raw_fd));
     let setup = Setup {
-        hostname: config.hostname,
+        hostname: &config.identity.hostname,
         shm_bytes: config.shm_bytes,
         own_network: config.network != NetworkMode::Host,
         own_user: (!privileged).then(|| (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw())),

@@ -82,12 +82,8 @@ pub struct Config<'a> {
     pub paths: &'a Paths,
     /// `metadata.uid`: names cgroup, directories and link.
     pub uid: &'a str,
-    /// `metadata.name`, for the record.
-    pub name: &'a str,
-    /// `metadata.namespace`, for the record.
-    pub namespace: &'a str,
-    /// The UTS hostname.
-    pub hostname: &'a str,
+    /// Who the pod is: its hostname, and what other pods find in its record.
+    pub identity: record::Identity,
     /// Which network it gets.
     pub network: NetworkMode,
     /// Where addresses come from, unless the host routes it elsewhere.

@@ -12,6 +12,7 @@
 //! A pod's cgroups, link, leases and directories follow from its uid, so that a record which is missing or cut
 //! short hides nothing. The record adds the process, and the cgroups as they were found when it began.
 
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, ErrorKind};
 use std::net::IpAddr;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::paths::Paths;
+use crate::spec::Pod;
 
 const LOCK: &str = "lock";
 const RECORD: &str = "record.json";
@@ -56,15 +58,45 @@ pub enum RecordError {
     },
 }
 
+/// Who a pod is: what the other pods of the host, and people, know it by.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// `metadata.name`.
+    pub name: String,
+    /// `metadata.namespace`.
+    pub namespace: String,
+    /// The UTS hostname.
+    #[serde(default)]
+    pub hostname: String,
+    /// `spec.subdomain`.
+    #[serde(default)]
+    pub subdomain: Option<String>,
+    /// `metadata.labels`.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Identity {
+    /// That of a validated pod.
+    pub fn of(pod: &Pod) -> Self {
+        Self {
+            name: pod.name.clone(),
+            namespace: pod.namespace.clone(),
+            hostname: pod.hostname.clone(),
+            subdomain: pod.subdomain.clone(),
+            labels: pod.labels.clone(),
+        }
+    }
+}
+
 /// What a pod consists of on this host.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// `metadata.uid`.
     pub uid: String,
-    /// `metadata.name`.
-    pub name: String,
-    /// `metadata.namespace`.
-    pub namespace: String,
+    /// Who the pod is.
+    #[serde(flatten)]
+    pub identity: Identity,
     /// The pod process, once there is one.
     pub pid: Option<i32>,
     /// When it started, clock ticks since boot.
@@ -177,6 +209,14 @@ impl Owner {
     }
 }
 
+/// The records of every pod of these directories, in no order. One that is missing, or makes no sense, is left out;
+/// the record of a pod whose supervisor was killed is there until the next sweep.
+pub fn all(paths: &Paths) -> Vec<Record> {
+    let entries = fs::read_dir(pods(paths)).into_iter().flatten().flatten();
+    let texts = entries.filter_map(|entry| fs::read(entry.path().join(RECORD)).ok());
+    texts.filter_map(|text| serde_json::from_slice(&text).ok()).collect()
+}
+
 /// Whether pod `uid` has a directory: whether it has, or had, an owner.
 pub fn exists(paths: &Paths, uid: &str) -> bool {
     is_valid_uid(uid) && pods(paths).join(uid).exists()
@@ -270,6 +310,23 @@ mod tests {
             fs::write(owner.directory().join(RECORD), text).unwrap();
             assert_eq!(owner.read(), None, "{text:?}");
         }
+    }
+
+    #[test]
+    fn every_pod_is_found_by_its_record() {
+        let (_directory, paths) = paths();
+        assert!(all(&paths).is_empty());
+        let identity = |name: &str| Identity { name: name.into(), ..Identity::default() };
+        for uid in ["u1", "u2", "u3"] {
+            let owner = Owner::take(&paths, uid).unwrap();
+            if uid != "u2" {
+                let record = Record { uid: uid.into(), identity: identity(uid), ..Record::default() };
+                owner.write(&record).unwrap();
+            }
+        }
+        let mut names: Vec<_> = all(&paths).into_iter().map(|record| record.identity.name).collect();
+        names.sort();
+        assert_eq!(names, ["u1", "u3"]);
     }
 
     #[test]

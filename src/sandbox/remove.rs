@@ -22,7 +22,7 @@ use thiserror::Error;
 use super::cgroup::{self, CgroupError};
 use super::ipam::{IpamError, Leases};
 use super::network::{self, NetworkError};
-use super::record::{Owner, Record, RecordError};
+use super::record::{Identity, Owner, Record, RecordError};
 use super::tree::{self, TreeError};
 use crate::paths::Paths;
 use crate::sys::netlink::Socket;
@@ -126,15 +126,14 @@ impl Holdings {
     }
 
     /// The record of this.
-    pub(super) fn record(&self, name: &str, namespace: &str) -> Record {
+    pub(super) fn record(&self, identity: &Identity) -> Record {
         let pid = match self.process {
             Process::Child { pid, .. } | Process::Orphan { pid, .. } => Some(pid),
             Process::None => None,
         };
         Record {
             uid: self.uid.clone(),
-            name: name.into(),
-            namespace: namespace.into(),
+            identity: identity.clone(),
             pid,
             started: pid.and_then(process::start_time),
             cgroups: self.cgroups.clone(),

@@ -31,7 +31,7 @@ pub fn sweep(paths: &Paths) -> Result<Vec<Swept>, RecordError> {
     let orphans = Owner::take_orphans(paths)?;
     let mut swept = Vec::with_capacity(orphans.len());
     for (uid, owner) in orphans {
-        let name = owner.read().map(|record| record.name);
+        let name = owner.read().map(|record| record.identity.name);
         let mut holdings = Holdings::of_orphan(paths, &uid, owner);
         let addresses = holdings.addresses.iter().copied().map(IpAddr::V4).collect();
         let errors = holdings.remove();

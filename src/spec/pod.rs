@@ -21,6 +21,8 @@ pub struct Pod {
     pub annotations: BTreeMap<String, String>,
     /// The UTS hostname: `spec.hostname`, else the pod's name cut to 63 bytes as the kubelet does.
     pub hostname: String,
+    /// `spec.subdomain`: a DNS label.
+    pub subdomain: Option<String>,
     /// `spec.restartPolicy`, `Always` when absent.
     pub restart_policy: RestartPolicy,
     /// `spec.terminationGracePeriodSeconds`, 30 s when absent.

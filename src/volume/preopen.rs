@@ -130,6 +130,7 @@ mod tests {
             labels: Default::default(),
             annotations: Default::default(),
             hostname: "p".into(),
+            subdomain: None,
             restart_policy: RestartPolicy::Always,
             termination_grace: Default::default(),
             active_deadline: None,

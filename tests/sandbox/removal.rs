@@ -1,5 +1,7 @@
 //! Roll-back, removal, sweeping.
 
+use peapod::sandbox::record::Identity;
+
 use super::*;
 
 pub(super) fn a_mount_in_the_pods_directory_is_not_entered(world: &World) {
@@ -38,7 +40,8 @@ pub(super) fn a_failure_at_any_step_is_undone(world: &World) {
     // And errors of the kernel's own: a hostname that is too long.
     let uid = fresh_uid();
     let hostname = "h".repeat(65);
-    let config = Config { hostname: &hostname, ..world.config(&uid) };
+    let identity = Identity { hostname: hostname.clone(), ..Identity::default() };
+    let config = Config { identity, ..world.config(&uid) };
     let error = sandbox::create(&config, |entered| entered.begin().map_or(1, |_| 0))
         .expect_err("it was to fail")
         .to_string();

@@ -1,5 +1,7 @@
 //! What a test finds: directories, an own network namespace, and helpers for pods' processes.
 
+use peapod::sandbox::record::Identity;
+
 use super::*;
 
 pub(super) struct World {
@@ -22,9 +24,12 @@ impl World {
             host: Box::leak(Box::new(sandbox::Host::look())),
             paths: &self.paths,
             uid,
-            name: "test",
-            namespace: "default",
-            hostname: "test-host",
+            identity: Identity {
+                name: "test".into(),
+                namespace: "default".into(),
+                hostname: "test-host".into(),
+                ..Identity::default()
+            },
             network: NetworkMode::Pod,
             pod_cidr: "10.201.0.0/16".parse().unwrap(),
             limits: cgroup::Limits { memory_bytes: Some(256 << 20), cpu_millis: Some(1500), pids: Some(64) },

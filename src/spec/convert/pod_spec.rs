@@ -186,6 +186,7 @@ pub(super) fn convert(
         labels: metadata.labels,
         annotations: metadata.annotations,
         hostname,
+        subdomain: None,
         restart_policy,
         termination_grace: Duration::from_secs(
             seconds(

@@ -119,6 +119,7 @@ fn every_supported_field_arrives() {
         labels: [("app.kubernetes.io/name".into(), "web".into())].into(),
         annotations: [("note".into(), "anything at all: €".into())].into(),
         hostname: "www".into(),
+        subdomain: None,
         restart_policy: RestartPolicy::OnFailure,
         termination_grace: std::time::Duration::from_secs(5),
         active_deadline: Some(std::time::Duration::from_secs(600)),
