@@ -12,6 +12,7 @@ use peapod::container::log::file::Rotation;
 use peapod::container::log::{Console, LogConfig, Logger};
 use peapod::container::runner::{self, Setup};
 use peapod::net::{PlaneConfig, Stack, StackConfig};
+use peapod::pod::launch::EVENT_INTERVAL;
 use tokio::runtime::{Builder, Runtime};
 use wasmtime::Store;
 use wasmtime::component::ResourceTable;
@@ -45,7 +46,7 @@ impl Contender {
 
     pub fn run(
         self,
-        programs: &Programs,
+        programs: &'static Programs,
         version: Version,
         server: Vec<String>,
         client: Vec<String>,
@@ -54,10 +55,10 @@ impl Contender {
             Self::Memory => in_pod(programs, version, true, server, client),
             Self::Kernel => in_pod(programs, version, false, server, client),
             Self::Wasmtime => runtime()?.block_on(async {
-                let serve = raw(programs, version, server);
-                let measure = raw(programs, version, client);
-                let (served, measured) = tokio::join!(serve, measure);
-                served.and(measured)
+                let serve = tokio::spawn(raw(programs, version, server));
+                let measured = raw(programs, version, client).await?;
+                serve.await??;
+                Ok(measured)
             }),
             Self::WasmtimePinned => pinned(|| on_threads(programs, version, server, client))?,
             Self::WasmtimeThreads => on_threads(programs, version, server, client),
@@ -67,12 +68,12 @@ impl Contender {
 
 /// As a pod process makes its own.
 pub fn runtime() -> anyhow::Result<Runtime> {
-    Ok(Builder::new_current_thread().enable_all().event_interval(1).build()?)
+    Ok(Builder::new_current_thread().enable_all().event_interval(EVENT_INTERVAL).build()?)
 }
 
 /// The two as containers of one pod, without its namespaces: they are not what is measured.
 fn in_pod(
-    programs: &Programs,
+    programs: &'static Programs,
     version: Version,
     memory: bool,
     server: Vec<String>,
@@ -80,9 +81,10 @@ fn in_pod(
 ) -> anyhow::Result<String> {
     let pod = Pod::new(memory)?;
     runtime()?.block_on(async {
-        let serve = pod.container(programs, version, "server", server);
-        let measure = pod.container(programs, version, "client", client);
-        tokio::try_join!(serve, measure)
+        let serve = tokio::spawn(pod.container(programs, version, "server", server));
+        let measure = tokio::spawn(pod.container(programs, version, "client", client));
+        measure.await??;
+        serve.await?
     })?;
     pod.output()
 }
@@ -111,13 +113,13 @@ impl Pod {
     }
 
     /// Runs one container to its end.
-    pub async fn container(
+    pub fn container(
         &self,
-        programs: &Programs,
+        programs: &'static Programs,
         version: Version,
-        name: &str,
+        name: &'static str,
         args: Vec<String>,
-    ) -> anyhow::Result<()> {
+    ) -> impl Future<Output = anyhow::Result<()>> + Send + use<> {
         let setup = Setup {
             argv: std::iter::once(name.to_owned()).chain(args).collect(),
             env: vec![],
@@ -127,9 +129,11 @@ impl Pod {
             endpoint: self.stack.attach(name),
             log: self.logger.container(name, 0),
         };
-        let run = runner::run(programs.peapod(version), setup, async || {});
-        let exit = programs.ticker.handle().run(run).await;
-        if exit.code == 0 { Ok(()) } else { bail!("{name} ended with {exit:?}") }
+        async move {
+            let run = runner::run(programs.peapod(version), setup, async || {});
+            let exit = programs.ticker.handle().run(run).await;
+            if exit.code == 0 { Ok(()) } else { bail!("{name} ended with {exit:?}") }
+        }
     }
 
     /// What the containers print, while they run.
@@ -152,7 +156,7 @@ impl Pod {
 }
 
 /// One component under raw wasmtime-wasi.
-async fn raw(programs: &Programs, version: Version, args: Vec<String>) -> anyhow::Result<String> {
+async fn raw(programs: &'static Programs, version: Version, args: Vec<String>) -> anyhow::Result<String> {
     let output = MemoryOutputPipe::new(1 << 16);
     let mut wasi = WasiCtx::builder();
     wasi.arg("netbench").args(&args).stdout(output.clone()).inherit_stderr().inherit_network();
@@ -175,7 +179,7 @@ async fn raw(programs: &Programs, version: Version, args: Vec<String>) -> anyhow
 }
 
 fn on_threads(
-    programs: &Programs,
+    programs: &'static Programs,
     version: Version,
     server: Vec<String>,
     client: Vec<String>,

@@ -10,7 +10,7 @@ use super::programs::{Programs, Version};
 
 const CONNECTIONS: usize = 10_000;
 
-pub fn measure(programs: &Programs) -> anyhow::Result<()> {
+pub fn measure(programs: &'static Programs) -> anyhow::Result<()> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     let before = resident_bytes()?;

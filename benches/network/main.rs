@@ -83,16 +83,17 @@ const SCENARIOS: [Scenario; 3] = [
 
 fn main() -> anyhow::Result<()> {
     let options = Options::from_arguments()?;
-    let programs = Programs::build()?;
+    // For tasks and threads.
+    let programs: &'static Programs = Box::leak(Box::new(Programs::build()?));
     for version in [Version::P2, Version::P3] {
         for scenario in SCENARIOS.iter().filter(|scenario| options.wants(version, scenario.name)) {
             println!("\n{} ({version})", scenario.name);
-            measure(scenario, version, &programs, &options)?;
+            measure(scenario, version, programs, &options)?;
         }
     }
     if options.wants(Version::P2, "idle") {
         println!("\n10,000 connections in one pod (WASI 0.2)");
-        idle::measure(&programs)?;
+        idle::measure(programs)?;
     }
     Ok(())
 }
@@ -100,7 +101,7 @@ fn main() -> anyhow::Result<()> {
 fn measure(
     scenario: &Scenario,
     version: Version,
-    programs: &Programs,
+    programs: &'static Programs,
     options: &Options,
 ) -> anyhow::Result<()> {
     let mut took: BTreeMap<Contender, Vec<Duration>> = BTreeMap::new();
