@@ -231,11 +231,6 @@ impl Stream {
         }
     }
 
-    /// Whether the other end was closed before this one saw the connection.
-    pub(super) fn peer_is_closed(&self) -> bool {
-        self.connection.lock().end(self.side.peer()).closed
-    }
-
     pub(super) fn poll_connect(&self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         match &mut self.connection.lock().phase {
             Phase::Waiting(connector) => {
