@@ -89,11 +89,7 @@ impl Connecting {
             return Poll::Ready(Err(error.into()));
         }
         let stream = self.stream.take().ok_or(Error::InvalidState)?;
-        Poll::Ready(match stream.peer_addr() {
-            Ok(remote) => Ok(Stream::new(stream, self.local, remote)),
-            // It was there, and is gone already.
-            Err(_) => Err(Error::ConnectionReset),
-        })
+        Poll::Ready(Ok(Stream::new(stream, self.local)))
     }
 }
 
@@ -134,21 +130,20 @@ pub(super) fn is_transient_accept_error(error: &io::Error) -> bool {
 pub(super) struct Stream {
     socket: Arc<Mutex<Option<TcpStream>>>,
     local: SocketAddr,
-    remote: SocketAddr,
 }
 
 impl Stream {
-    fn new(stream: TcpStream, local: SocketAddr, remote: SocketAddr) -> Self {
-        Self { socket: Arc::new(Mutex::new(Some(stream))), local, remote }
+    fn new(stream: TcpStream, local: SocketAddr) -> Self {
+        Self { socket: Arc::new(Mutex::new(Some(stream))), local }
     }
 
-    /// An accepted connection; accept(2) told who the peer is.
+    /// An accepted connection.
     ///
     /// # Errors
     /// getsockname(2)'s.
-    pub(super) fn accepted(stream: TcpStream, remote: SocketAddr) -> Result<Self> {
+    pub(super) fn accepted(stream: TcpStream) -> Result<Self> {
         let local = stream.local_addr()?;
-        Ok(Self::new(stream, local, remote))
+        Ok(Self::new(stream, local))
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<TcpStream>> {
@@ -159,8 +154,12 @@ impl Stream {
         self.local
     }
 
-    pub(super) fn remote(&self) -> SocketAddr {
-        self.remote
+    /// The peer's address.
+    ///
+    /// # Errors
+    /// [`Error::InvalidState`] (ENOTCONN) when the connection is over.
+    pub(super) fn remote(&self) -> Result<SocketAddr> {
+        self.lock().as_ref().ok_or(Error::InvalidState)?.peer_addr().map_err(Error::from)
     }
 
     pub(super) fn apply(&self, change: Change, family: Family) -> Result<()> {

@@ -287,8 +287,8 @@ impl Open {
     fn poll_accept_kernel(&mut self, cx: &mut Context<'_>) -> Poll<Result<Stream>> {
         loop {
             match std::task::ready!(self.kernel.poll_accept(cx)) {
-                Ok((stream, remote)) => {
-                    let stream = kernel::Stream::accepted(stream, remote)?;
+                Ok((stream, _)) => {
+                    let stream = kernel::Stream::accepted(stream)?;
                     return Poll::Ready(Ok(Stream::Kernel(stream)));
                 }
                 Err(e) if kernel::is_transient_accept_error(&e) => continue,

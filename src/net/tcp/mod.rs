@@ -18,6 +18,9 @@ mod half;
 mod socket_options;
 mod state;
 
+#[cfg(test)]
+mod model_tests;
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -268,10 +271,10 @@ impl TcpSocket {
     /// The peer's address.
     ///
     /// # Errors
-    /// [`Error::InvalidState`] unless connected.
+    /// [`Error::InvalidState`] unless connected (ENOTCONN: also when the connection is over).
     pub fn remote_address(&self) -> Result<SocketAddr> {
         match &self.inner.lock().state {
-            State::Connected(connected) => Ok(connected.stream.remote()),
+            State::Connected(connected) => connected.stream.remote(),
             State::Closed(error) => Err(*error),
             _ => Err(Error::InvalidState),
         }
