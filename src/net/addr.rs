@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use super::{Error, Result};
 
 /// IPv4 or IPv6. An IPv6 socket never carries IPv4 (IPV6_V6ONLY is always on, as the WIT says).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Family {
     /// AF_INET.
     V4,

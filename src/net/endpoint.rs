@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::Semaphore;
 
+use super::listener::Queued;
 use super::names::MAX_LOOKUPS;
 use super::policy::Request;
 use super::stack::Stack;
@@ -60,6 +61,8 @@ pub(super) struct Shared {
     container: String,
     registry: Mutex<Registry>,
     lookups: Arc<Semaphore>,
+    /// In the backlogs of its listeners.
+    pub(super) queued: Queued,
 }
 
 impl std::fmt::Debug for Shared {
@@ -151,6 +154,7 @@ impl Endpoint {
             container,
             registry: Mutex::new(registry),
             lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)),
+            queued: Queued::default(),
         };
         Self { shared: Arc::new(CloseOnDrop(Arc::new(shared))) }
     }

@@ -74,6 +74,8 @@ struct State {
     ends: [End; 2],
     /// `pipes[side]` is what that side receives.
     pipes: [Pipe; 2],
+    /// Whether the 4-tuple is in the port table.
+    entered: bool,
 }
 
 impl State {
@@ -123,6 +125,11 @@ impl State {
         Ok(!(self.end(peer).closed || self.end(peer).reset || peer_takes_no_data))
     }
 
+    /// Whether nothing can go either way any more: TCP's CLOSED (without TIME_WAIT).
+    fn is_over(&self) -> bool {
+        self.ends.iter().any(|end| end.reset) || self.pipes.iter().all(Pipe::is_finished)
+    }
+
     fn resize(&mut self, reader: Side, old: usize, new: usize, wakes: &mut Wakes) {
         let pipe = self.incoming(reader);
         pipe.set_capacity((pipe.capacity() + new).saturating_sub(old), wakes);
@@ -147,11 +154,26 @@ impl Connection {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Gives the 4-tuple back if the connection is over, though its sockets may still be open: as Linux
+    /// gives the port back.
+    fn settle(&self, state: &mut State) {
+        if state.entered && state.is_over() {
+            state.entered = false;
+            self.disconnect();
+        }
+    }
+
+    fn disconnect(&self) {
+        self.ports.lock().unwrap_or_else(PoisonError::into_inner).disconnect(self.client, self.server);
+    }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.ports.lock().unwrap_or_else(PoisonError::into_inner).disconnect(self.client, self.server);
+        if self.lock().entered {
+            self.disconnect();
+        }
     }
 }
 
@@ -179,7 +201,7 @@ pub(super) struct Stream {
 
 impl Stream {
     /// A connection in [`Phase::Waiting`], as (client, server). The 4-tuple must be entered in the
-    /// table; it is removed when the last handle is dropped.
+    /// table; it is removed when the connection is over, at the latest with the last handle.
     ///
     /// `to_client` and `to_server` are the capacities of the two directions, in bytes.
     pub(super) fn pair(
@@ -194,6 +216,7 @@ impl Stream {
             phase: Phase::Waiting(None),
             ends: Default::default(),
             pipes: [Pipe::new(to_client, budget.clone()), Pipe::new(to_server, budget.clone())],
+            entered: true,
         };
         let connection = Arc::new(Connection { state: Mutex::new(state), client, server, ports });
         (Self { connection: connection.clone(), side: Side::Client }, Self { connection, side: Side::Server })
@@ -206,11 +229,18 @@ impl Stream {
         }
     }
 
-    pub(super) fn remote(&self) -> SocketAddr {
-        match self.side {
+    /// The peer's address.
+    ///
+    /// # Errors
+    /// [`Error::InvalidState`] (ENOTCONN) when the connection is over.
+    pub(super) fn remote(&self) -> Result<SocketAddr> {
+        if self.connection.lock().is_over() {
+            return Err(Error::InvalidState);
+        }
+        Ok(match self.side {
             Side::Client => self.connection.server,
             Side::Server => self.connection.client,
-        }
+        })
     }
 
     /// The listener takes the connection into its backlog.
@@ -229,11 +259,6 @@ impl Stream {
             wakes.add(connector.take());
             state.phase = phase;
         }
-    }
-
-    /// Whether the other end was closed before this one saw the connection.
-    pub(super) fn peer_is_closed(&self) -> bool {
-        self.connection.lock().end(self.side.peer()).closed
     }
 
     pub(super) fn poll_connect(&self, cx: &mut Context<'_>) -> Poll<Result<()>> {
@@ -271,6 +296,7 @@ impl Stream {
         let mut state = self.connection.lock();
         if !state.route(self.side)? {
             state.reset(self.side, &mut wakes);
+            self.connection.settle(&mut state);
             return Poll::Ready(Ok(data.lose()));
         }
         let pipe = state.outgoing(self.side);
@@ -336,6 +362,7 @@ impl Stream {
         let mut state = self.connection.lock();
         if !state.end(self.side).reset {
             state.outgoing(self.side).finish(&mut wakes);
+            self.connection.settle(&mut state);
         }
     }
 
@@ -363,6 +390,7 @@ impl Stream {
         }
         // A writer that waits for room learns that there is no reader.
         state.outgoing(self.side).wake(&mut wakes);
+        self.connection.settle(&mut state);
     }
 
     /// Closes without ever having been accepted: always RST.
@@ -371,6 +399,7 @@ impl Stream {
         state.end(self.side).closed = true;
         state.incoming(self.side).shut(wakes);
         state.reset(self.side.peer(), wakes);
+        self.connection.settle(&mut state);
     }
 
     /// This end's receive buffer changes from `old` to `new` bytes. A direction holds what the
@@ -485,12 +514,20 @@ mod tests {
     }
 
     #[test]
-    fn ports_come_back_with_the_last_handle() {
+    fn ports_come_back_when_the_connection_is_over() {
         let (c, s, ports) = connected();
         c.close();
         s.close();
+        assert!(ports.lock().expect("lock").is_empty(), "both have closed");
+        let (c, s, ports) = connected();
+        write(&s, b"unread").is_ready();
+        c.close();
+        assert!(ports.lock().expect("lock").is_empty(), "reset");
+        assert_eq!(s.remote(), Err(Error::InvalidState), "not connected any more");
+        let (c, s, ports) = connected();
+        c.close();
         drop(c);
-        assert!(!ports.lock().expect("lock").is_empty());
+        assert!(!ports.lock().expect("lock").is_empty(), "half closed");
         drop(s);
         assert!(ports.lock().expect("lock").is_empty());
     }

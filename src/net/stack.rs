@@ -12,9 +12,10 @@ use super::endpoint::{Endpoint, socket_limit};
 use super::listener::Listener;
 use super::names::Names;
 use super::policy::{Policy, Request};
-use super::ports::{EPHEMERAL_PORTS, Ports};
+use super::ports::{EPHEMERAL_PORTS, Ports, beside};
 use super::{Error, Result};
 use crate::spec::HostAlias;
+use crate::sys::namespace::ipv4_parameter;
 
 /// The port table as the sockets of all containers share it.
 pub(super) type SharedPorts = Arc<Mutex<Ports<Arc<Listener>>>>;
@@ -39,7 +40,9 @@ pub struct StackConfig {
 pub struct PlaneConfig {
     /// Whether connections between the pod's containers stay in memory.
     pub memory: bool,
-    /// Local ports of memory-plane connections.
+    /// Local ports of memory-plane connections, less those that the kernel hands out itself
+    /// (`ip_local_port_range`): in a network namespace that is not the pod's own they overlap. When there
+    /// are none or no more, each connection holds a port of the kernel's with a kernel socket.
     pub ephemeral_ports: RangeInclusive<u16>,
 }
 
@@ -67,6 +70,34 @@ fn open_files() -> u64 {
     getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft)
 }
 
+/// The kernel's own ephemeral ports in this process's network namespace, of both families.
+fn kernel_ports() -> RangeInclusive<u16> {
+    let parse = |text: String| {
+        let mut words = text.split_whitespace().map(str::parse);
+        Some(words.next()?.ok()?..=words.next()?.ok()?)
+    };
+    // Linux's default, where /proc is not to be had.
+    ipv4_parameter("ip_local_port_range").ok().and_then(parse).unwrap_or(32768..=60999)
+}
+
+/// Whether the address is one of loopback's hosts. Its broadcast address, and what some kernels take for
+/// another, are left to the kernel.
+fn is_loopback(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => v4.is_loopback() && !matches!(v4.octets(), [_, 0, 0, 0] | [_, 255, 255, 255]),
+        IpAddr::V6(v6) => v6.is_loopback(),
+    }
+}
+
+/// The local address from which Linux reaches one of the pod's own: 127.0.0.1 for all of 127.0.0.0/8,
+/// otherwise the address itself.
+pub(super) fn source_of(own: IpAddr) -> IpAddr {
+    match own {
+        IpAddr::V4(v4) if v4.is_loopback() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        ip => ip,
+    }
+}
+
 impl Stack {
     /// The network of a pod whose namespaces this process is in.
     pub fn new(config: StackConfig) -> Arc<Self> {
@@ -78,7 +109,7 @@ impl Stack {
             memory: planes.memory,
             budget: Budget::default(),
             socket_limit: socket_limit(open_files()),
-            ports: Arc::new(Mutex::new(Ports::new(planes.ephemeral_ports))),
+            ports: Arc::new(Mutex::new(Ports::new(beside(planes.ephemeral_ports, kernel_ports())))),
         })
     }
 
@@ -97,28 +128,30 @@ impl Stack {
         self.policy.check(container, request)
     }
 
-    /// The container's listener that a connection to the address is for, if it is on the memory plane.
-    pub(super) fn memory_listener(&self, remote: SocketAddr) -> Option<Arc<Listener>> {
+    /// Where a connection goes: on the memory plane, to a container's listener, with the local address that
+    /// was entered for it into the port table; `None` is the kernel plane.
+    ///
+    /// # Errors
+    /// As [`Ports::connect`].
+    pub(super) fn connect(
+        &self,
+        bound: Option<SocketAddr>,
+        remote: SocketAddr,
+    ) -> Result<Option<(Arc<Listener>, SocketAddr)>> {
         if !self.memory || !self.is_own(remote.ip()) {
-            return None;
+            return Ok(None);
         }
-        self.ports.lock().unwrap_or_else(PoisonError::into_inner).lookup(remote).cloned()
+        let mut ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(listener) = ports.lookup(remote).cloned() else { return Ok(None) };
+        // Linux sends from neither the wildcard nor a broadcast address.
+        let ip = bound.map(|b| b.ip()).filter(|ip| !ip.is_unspecified() && ip.is_loopback() == is_loopback(*ip));
+        let ip = ip.unwrap_or_else(|| source_of(remote.ip()));
+        let local = ports.connect(ip, bound.map(|b| b.port()), remote)?;
+        Ok(Some((listener, local)))
     }
 
     fn is_own(&self, ip: IpAddr) -> bool {
-        ip.is_loopback() || self.addresses.contains(&ip)
-    }
-
-    /// Enters a memory-plane connection into the port table and returns its local address, chosen as
-    /// Linux routes to local addresses: 127.0.0.1 for all of 127.0.0.0/8, otherwise the destination.
-    pub(super) fn connect(&self, bound: Option<SocketAddr>, remote: SocketAddr) -> Result<SocketAddr> {
-        let source = match remote.ip() {
-            IpAddr::V4(v4) if v4.is_loopback() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            ip => ip,
-        };
-        let ip = bound.map(|b| b.ip()).filter(|ip| !ip.is_unspecified()).unwrap_or(source);
-        let port = bound.map(|b| b.port());
-        self.ports.lock().unwrap_or_else(PoisonError::into_inner).connect(ip, port, remote)
+        is_loopback(ip) || self.addresses.contains(&ip)
     }
 
     /// Looks a name up: see [`Names`].

@@ -18,20 +18,23 @@ mod half;
 mod socket_options;
 mod state;
 
+#[cfg(test)]
+mod model_tests;
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 pub use acceptor::Acceptor;
 pub use half::{ReceiveHalf, SendHalf};
 
-use self::state::{Bound, Claim, Connecting, Core, Listening, State};
+use self::state::{Bound, Claim, Connecting, Core, Listening, State, Waiting};
 use super::addr::{self, Family};
 use super::endpoint::{Member, Shared};
 use super::listener::{DEFAULT_BACKLOG, Listener};
 use super::options::Options;
 use super::policy::Request;
-use super::stack::SharedPorts;
+use super::stack::{SharedPorts, source_of};
 use super::{Error, Result, kernel};
 
 pub(in crate::net) struct Inner {
@@ -115,15 +118,19 @@ impl TcpSocket {
             return Err(Error::InvalidState);
         }
         addr::check_tcp_bind(self.inner.family, local)?;
+        self.inner.endpoint.check(Request::TcpBind(local))?;
         core.state = State::Bound(self.bind_kernel(&core.options, local)?);
         Ok(())
     }
 
+    /// Holds a port with a kernel socket.
     fn bind_kernel(&self, options: &Options, local: SocketAddr) -> Result<Bound> {
-        self.inner.endpoint.check(Request::TcpBind(local))?;
+        let ports = self.inner.ports();
+        // A port that the kernel will choose is none of the memory plane's.
+        let claim = if local.port() == 0 { None } else { Some(Claim::of_free(ports, local)?) };
         let socket = kernel::socket(self.inner.family, options)?;
         let local = kernel::bind(&socket, local)?;
-        Ok(Bound { socket, local, claim: Claim::new(self.inner.ports(), local.port()) })
+        Ok(Bound { socket, local, claim: claim.unwrap_or_else(|| Claim::new(ports, local.port())) })
     }
 
     /// Whether the socket has a local address.
@@ -146,7 +153,9 @@ impl TcpSocket {
         let mut core = self.inner.lock();
         let core = &mut *core;
         if let State::Unbound = core.state {
-            core.state = State::Bound(self.bind_kernel(&core.options, self.inner.family.unspecified())?);
+            let any = self.inner.family.unspecified();
+            self.inner.endpoint.check(Request::TcpBind(any))?;
+            core.state = State::Bound(self.bind_kernel(&core.options, any)?);
         }
         let State::Bound(bound) = &core.state else { return Err(Error::InvalidState) };
         self.inner.endpoint.check(Request::TcpListen(bound.local))?;
@@ -156,13 +165,21 @@ impl TcpSocket {
             return Err(Error::InvalidState);
         };
         let Bound { socket, local, claim } = bound;
-        let kernel = kernel::listener(socket, core.backlog)?;
+        let endpoint = &self.inner.endpoint;
         let ports = self.inner.ports();
-        let budget = self.inner.endpoint.stack.budget.clone();
-        let options = core.options.clone();
-        let listener = Arc::new(Listener::new(local, kernel, core.backlog, options, ports.clone(), budget));
+        let listener = Arc::new(Listener::new(
+            local,
+            kernel::listener(socket)?,
+            core.backlog,
+            core.options.clone(),
+            endpoint.queued.clone(),
+            ports.clone(),
+            endpoint.stack.budget.clone(),
+        ));
         ports.lock().unwrap_or_else(PoisonError::into_inner).listen(local, listener.clone())?;
         core.state = State::Listening(Listening { listener: listener.clone(), _claim: claim });
+        // The container may have been stopped meanwhile, when this socket did not listen yet.
+        endpoint.check_may_listen().inspect_err(|_| listener.close())?;
         Ok(Acceptor { socket: self.inner.clone(), listener, pending: None })
     }
 
@@ -192,25 +209,39 @@ impl TcpSocket {
             Ok(connecting) => State::Connecting(connecting),
             Err(error) => State::Closed(error),
         };
-        // The kernel's attempt only starts with its first poll.
-        if let State::Connecting(Connecting::Kernel { .. }) = core.state {
-            let _ = core.poll_connect(&mut Context::from_waker(Waker::noop()));
-        }
         Ok(())
     }
 
-    fn connecting(&self, options: &Options, bound: Option<Bound>, remote: SocketAddr) -> Result<Connecting> {
+    fn connecting(
+        &self,
+        options: &Options,
+        mut bound: Option<Bound>,
+        remote: SocketAddr,
+    ) -> Result<Connecting> {
         let stack = &self.inner.endpoint.stack;
-        if let Some(listener) = stack.memory_listener(remote) {
-            let local = stack.connect(bound.as_ref().map(|b| b.local), remote)?;
-            let stream = Some(listener.connect(local, remote, options));
-            return Ok(Connecting::Memory { stream, bound });
+        let local = |bound: &Option<Bound>| bound.as_ref().map(|b| b.local);
+        let mut route = stack.connect(local(&bound), remote);
+        if matches!(route, Err(Error::AddressInUse)) && bound.is_none() {
+            // The memory plane has no port left (or none at all, beside the kernel's): one of the kernel's.
+            let source = SocketAddr::new(source_of(remote.ip()), 0);
+            bound = Some(self.bind_kernel(options, source)?);
+            route = stack.connect(local(&bound), remote);
+        }
+        if let Some((listener, local)) = route? {
+            let (stream, ticket) = listener.connect(local, remote, options);
+            return Ok(Connecting::Memory { stream: Some(stream), waiting: ticket.map(Waiting::new), bound });
         }
         let (socket, claim) = match bound {
             Some(bound) => (bound.socket, Some(bound.claim)),
             None => (kernel::socket(self.inner.family, options)?, None),
         };
-        Ok(Connecting::Kernel { attempt: kernel::connect(socket, remote), claim })
+        let attempt = kernel::connect(socket, remote).map_err(|error| match error {
+            // WIT: "address-in-use: Tried to perform an implicit bind, but there were no ephemeral ports
+            // available. (EADDRINUSE, EADDRNOTAVAIL on Linux, EAGAIN on BSD)"
+            Error::AddressNotBindable if claim.is_none() => Error::AddressInUse,
+            error => error,
+        })?;
+        Ok(Connecting::Kernel { attempt, claim })
     }
 
     /// Waits for the connection.
@@ -225,13 +256,14 @@ impl TcpSocket {
     /// The local address.
     ///
     /// # Errors
-    /// [`Error::InvalidState`] while unbound or connecting.
+    /// [`Error::InvalidState`] while unbound.
     pub fn local_address(&self) -> Result<SocketAddr> {
         match &self.inner.lock().state {
             State::Bound(bound) => Ok(bound.local),
             State::Listening(listening) => Ok(listening.listener.local()),
             State::Connected(connected) => Ok(connected.stream.local()),
-            State::Unbound | State::Connecting(_) => Err(Error::InvalidState),
+            State::Connecting(connecting) => connecting.local(),
+            State::Unbound => Err(Error::InvalidState),
             State::Closed(error) => Err(*error),
         }
     }
@@ -239,10 +271,10 @@ impl TcpSocket {
     /// The peer's address.
     ///
     /// # Errors
-    /// [`Error::InvalidState`] unless connected.
+    /// [`Error::InvalidState`] unless connected (ENOTCONN: also when the connection is over).
     pub fn remote_address(&self) -> Result<SocketAddr> {
         match &self.inner.lock().state {
-            State::Connected(connected) => Ok(connected.stream.remote()),
+            State::Connected(connected) => connected.stream.remote(),
             State::Closed(error) => Err(*error),
             _ => Err(Error::InvalidState),
         }

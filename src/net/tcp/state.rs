@@ -1,14 +1,23 @@
 //! The states of a TCP socket. Each owns what it needs, and gives it back when it is dropped.
 
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use super::super::listener::Listener;
+use tokio::time::Sleep;
+
+use super::super::listener::{Listener, Ticket};
 use super::super::options::Options;
 use super::super::stack::SharedPorts;
 use super::super::stream::Stream;
 use super::super::{Error, Result, kernel, memory};
+
+/// How long a client waits for room in a backlog: Linux gives up after `tcp_syn_retries` = 6
+/// retransmissions of the SYN, "after 131seconds" (ip-sysctl in the kernel's documentation).
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(131);
 
 /// A port noted as bound in the port table.
 #[derive(Debug)]
@@ -22,6 +31,17 @@ impl Claim {
         ports.lock().unwrap_or_else(PoisonError::into_inner).claim(port);
         Self { ports: ports.clone(), port }
     }
+
+    /// Claims the port of an address that will be bound.
+    ///
+    /// # Errors
+    /// [`Error::AddressInUse`] when a memory-plane connection has it.
+    pub(super) fn of_free(ports: &SharedPorts, addr: SocketAddr) -> Result<Self> {
+        let mut table = ports.lock().unwrap_or_else(PoisonError::into_inner);
+        table.check_bind(addr)?;
+        table.claim(addr.port());
+        Ok(Self { ports: ports.clone(), port: addr.port() })
+    }
 }
 
 impl Drop for Claim {
@@ -33,7 +53,7 @@ impl Drop for Claim {
 /// A kernel socket that holds a port, and the note of it.
 #[derive(Debug)]
 pub(super) struct Bound {
-    pub(super) socket: tokio::net::TcpSocket,
+    pub(super) socket: OwnedFd,
     pub(super) local: SocketAddr,
     pub(super) claim: Claim,
 }
@@ -55,13 +75,42 @@ pub(super) enum Connecting {
     Memory {
         /// Present until it is connected.
         stream: Option<memory::Stream>,
+        /// Present if the backlog was full.
+        waiting: Option<Waiting>,
         /// Holds the port if the socket was bound.
         bound: Option<Bound>,
     },
     Kernel {
         attempt: kernel::Connecting,
+        /// Present if the socket was bound.
         claim: Option<Claim>,
     },
+}
+
+/// A client's place in the queue for a full backlog, and until when.
+pub(super) struct Waiting {
+    _ticket: Ticket,
+    /// Made by the first poll.
+    timeout: Option<Pin<Box<Sleep>>>,
+}
+
+impl Waiting {
+    pub(super) fn new(ticket: Ticket) -> Self {
+        Self { _ticket: ticket, timeout: None }
+    }
+
+    fn poll_timeout(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.timeout.get_or_insert_with(|| Box::pin(tokio::time::sleep(CONNECT_TIMEOUT))).as_mut().poll(cx)
+    }
+}
+
+impl Connecting {
+    pub(super) fn local(&self) -> Result<SocketAddr> {
+        match self {
+            Self::Memory { stream, .. } => stream.as_ref().map(memory::Stream::local).ok_or(Error::InvalidState),
+            Self::Kernel { attempt, .. } => Ok(attempt.local()),
+        }
+    }
 }
 
 impl Drop for Connecting {
@@ -130,17 +179,24 @@ pub(super) struct Core {
 impl Core {
     pub(super) fn poll_connect(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let outcome = match &mut self.state {
-            State::Connecting(Connecting::Memory { stream, bound }) => {
+            State::Connecting(Connecting::Memory { stream, waiting, bound }) => {
                 let attempt = stream.as_ref().ok_or(Error::InvalidState)?;
-                let connected = ready!(attempt.poll_connect(cx));
+                let connected = match (attempt.poll_connect(cx), waiting) {
+                    (Poll::Ready(connected), _) => connected,
+                    (Poll::Pending, None) => return Poll::Pending,
+                    (Poll::Pending, Some(waiting)) => {
+                        ready!(waiting.poll_timeout(cx));
+                        Err(Error::Timeout)
+                    }
+                };
                 connected.and_then(|()| stream.take().ok_or(Error::InvalidState)).map(|stream| {
                     let holds = bound.take().map_or(Holds::Nothing, |bound| Holds::Bound { _bound: bound });
                     Connected::new(Stream::Memory(stream), holds)
                 })
             }
             State::Connecting(Connecting::Kernel { attempt, claim }) => {
-                let connected = ready!(attempt.as_mut().poll(cx));
-                connected.map_err(Error::from).and_then(kernel::Stream::new).map(|stream| {
+                let connected = ready!(attempt.poll(cx));
+                connected.map(|stream| {
                     let holds = claim.take().map_or(Holds::Nothing, |claim| Holds::Claim { _claim: claim });
                     Connected::new(Stream::Kernel(stream), holds)
                 })
