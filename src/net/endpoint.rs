@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 use super::names::MAX_LOOKUPS;
 use super::policy::Request;
 use super::stack::Stack;
+use super::udp::Queued;
 use super::{Error, Family, Result, TcpSocket, UdpSocket};
 
 /// Most sockets one container may have, on both planes and in every state. A bound against a guest
@@ -59,6 +60,8 @@ pub(super) struct Shared {
     pub(super) stack: Arc<Stack>,
     container: String,
     registry: Mutex<Registry>,
+    /// What its UDP sockets have not received yet.
+    pub(super) queued: Queued,
     lookups: Arc<Semaphore>,
 }
 
@@ -150,6 +153,7 @@ impl Endpoint {
             stack,
             container,
             registry: Mutex::new(registry),
+            queued: Queued::default(),
             lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)),
         };
         Self { shared: Arc::new(CloseOnDrop(Arc::new(shared))) }
