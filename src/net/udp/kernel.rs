@@ -111,7 +111,7 @@ impl Kernel {
     }
 
     /// After an error tokio takes the socket for closed for writing and thus always ready, which a UDP socket
-    /// never is: a full buffer would be a busy loop. Whoever waits to receive has to be woken.
+    /// never is: a full buffer would be a busy loop. Who waited to receive is woken to wait anew.
     fn register_anew(&mut self) -> Result<()> {
         self.waiting = None;
         let fd = self.socket.as_fd().try_clone_to_owned()?;

@@ -187,7 +187,8 @@ impl Inner {
     /// The inbox of the container's socket that the datagram is for.
     fn receiver(&self, binding: &Binding, destination: SocketAddr) -> Option<(Arc<Inbox>, SocketAddr)> {
         let stack = &self.endpoint.stack;
-        if !stack.in_memory(destination.ip()) {
+        // What a socket bound to a group sends from is the kernel's to choose.
+        if !stack.in_memory(destination.ip()) || addr::is_group(binding.place.local.ip()) {
             return None;
         }
         let source = source(binding.place.local, destination);
@@ -224,14 +225,14 @@ impl Drop for Inner {
 }
 
 /// The sender's address as the receiver sees it, chosen as Linux routes to local addresses: 127.0.0.1 for all
-/// of 127.0.0.0/8, otherwise the destination. An address that is no host's is no sender's either.
+/// of 127.0.0.0/8, otherwise the destination.
 fn source(local: SocketAddr, destination: SocketAddr) -> SocketAddr {
     let routed = match destination.ip() {
         IpAddr::V4(v4) if v4.is_loopback() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         ip => ip,
     };
     let ip = local.ip();
-    let ip = if ip.is_unspecified() || addr::is_group(ip) { routed } else { ip };
+    let ip = if ip.is_unspecified() { routed } else { ip };
     SocketAddr::new(ip, local.port())
 }
 
