@@ -43,6 +43,14 @@ fn is_ipv4_compatible(ip: Ipv6Addr) -> bool {
     matches!(ip.segments(), [0, 0, 0, 0, 0, 0, _, _]) && !ip.is_unspecified() && !ip.is_loopback()
 }
 
+/// Whether the address is multicast or broadcast: nobody's own.
+pub(super) fn is_group(ip: IpAddr) -> bool {
+    !is_unicast(ip) || ip == IpAddr::V4(LOOPBACK_BROADCAST)
+}
+
+/// The broadcast address of the loopback network 127.0.0.0/8.
+const LOOPBACK_BROADCAST: Ipv4Addr = Ipv4Addr::new(127, 255, 255, 255);
+
 fn is_unicast(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(v4) => !v4.is_multicast() && !v4.is_broadcast(),

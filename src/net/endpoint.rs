@@ -18,6 +18,7 @@ use super::listener::Queued;
 use super::names::MAX_LOOKUPS;
 use super::policy::Request;
 use super::stack::Stack;
+use super::udp::Queued;
 use super::{Error, Family, Result, TcpSocket, UdpSocket};
 
 /// Most sockets one container may have, on both planes and in every state. A bound against a guest
@@ -60,6 +61,8 @@ pub(super) struct Shared {
     pub(super) stack: Arc<Stack>,
     container: String,
     registry: Mutex<Registry>,
+    /// What its UDP sockets have not received yet.
+    pub(super) queued: Queued,
     lookups: Arc<Semaphore>,
     /// In the backlogs of its listeners.
     pub(super) queued: Queued,
@@ -153,6 +156,7 @@ impl Endpoint {
             stack,
             container,
             registry: Mutex::new(registry),
+            queued: Queued::default(),
             lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)),
             queued: Queued::default(),
         };

@@ -15,17 +15,20 @@
 //! ```
 //!
 //! * **Memory plane.** A TCP connection to a loopback or own address of the pod, on a port where a
-//!   container of the pod listens, is two bounded byte pipes. The kernel never sees it.
+//!   container of the pod listens, is two bounded byte pipes. A UDP datagram to such an address, on a
+//!   port that a container's socket is bound to, is put into that socket's bounded queue. The kernel
+//!   never sees either.
 //! * **Kernel plane.** Everything else is a real non-blocking socket in the process's network
-//!   namespace. UDP is on this plane only, so far.
+//!   namespace.
 //! * **One port space.** Every bind holds a real kernel socket on the real port, so EADDRINUSE is
 //!   the kernel's judgement, between containers as well as with native processes. A listener
-//!   accepts from both planes. The planes' ephemeral ports come from disjoint ranges.
+//!   accepts, and a UDP socket receives, from both planes. The planes' ephemeral ports come from disjoint ranges.
 //!
 //! Sockets are polled: `poll_*` functions take a [`std::task::Context`] and keep its waker when they
 //! return `Pending`. As with tokio's sockets, each direction of a socket remembers one waker, the
 //! last. Everything is `Send + Sync`; a lock is never held across an await, and wakers are called
-//! after it is released. Lock order: socket, listener, connection, port table.
+//! after it is released. Lock order: socket, listener, connection, port table; for UDP: socket, table of
+//! bound sockets; socket, inbox.
 
 mod addr;
 mod budget;

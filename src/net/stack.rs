@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::sys::resource::{Resource, getrlimit};
 use tokio::sync::Semaphore;
@@ -13,7 +13,7 @@ use super::listener::Listener;
 use super::names::Names;
 use super::policy::{Policy, Request};
 use super::ports::{EPHEMERAL_PORTS, Ports, beside};
-use super::{Error, Result};
+use super::{Error, Result, addr, udp};
 use crate::spec::HostAlias;
 use crate::sys::namespace::ipv4_parameter;
 
@@ -60,6 +60,7 @@ pub struct Stack {
     policy: Policy,
     memory: bool,
     pub(super) ports: SharedPorts,
+    udp: Mutex<udp::Table>,
     pub(super) budget: Budget,
     /// Of each container.
     pub(super) socket_limit: usize,
@@ -107,6 +108,7 @@ impl Stack {
             addresses,
             policy,
             memory: planes.memory,
+            udp: Mutex::default(),
             budget: Budget::default(),
             socket_limit: socket_limit(open_files()),
             ports: Arc::new(Mutex::new(Ports::new(beside(planes.ephemeral_ports, kernel_ports())))),
@@ -121,7 +123,7 @@ impl Stack {
     /// Whether no port is bound, no listener listens and no memory-plane connection exists.
     #[cfg(test)]
     pub(crate) fn is_idle(&self) -> bool {
-        self.ports.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        self.udp_table().is_empty() && self.ports.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     pub(super) fn check(&self, container: &str, request: Request<'_>) -> Result<()> {
@@ -148,6 +150,18 @@ impl Stack {
         let ip = ip.unwrap_or_else(|| source_of(remote.ip()));
         let local = ports.connect(ip, bound.map(|b| b.port()), remote)?;
         Ok(Some((listener, local)))
+    }
+
+    /// Where the containers' UDP sockets are bound.
+    pub(super) fn udp_table(&self) -> MutexGuard<'_, udp::Table> {
+        self.udp.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether datagrams to the address may stay in memory. Broadcasts and addresses that need a scope are the
+    /// kernel's.
+    pub(super) fn in_memory(&self, destination: IpAddr) -> bool {
+        let needs_scope = matches!(destination, IpAddr::V6(v6) if v6.is_unicast_link_local());
+        self.memory && self.is_own(destination) && !needs_scope && !addr::is_group(destination)
     }
 
     fn is_own(&self, ip: IpAddr) -> bool {

@@ -385,7 +385,8 @@ async fn receive(socket: &UdpSocket) -> Result<(Vec<u8>, SocketAddr)> {
 }
 
 async fn send(socket: &UdpSocket, data: &[u8], remote: Option<SocketAddr>) -> Result<()> {
-    poll_fn(|cx| socket.poll_send(cx, data, remote)).await
+    let mut data = data.to_vec();
+    poll_fn(|cx| socket.poll_send(cx, &mut data, remote)).await
 }
 
 #[tokio::test]
@@ -400,7 +401,7 @@ async fn udp_connected_and_not() {
     let local = server.local_address().expect("address");
 
     // A new socket can be written to at once: no waiting for the runtime's loop.
-    assert_eq!(client.poll_send(&mut now(), b"one", Some(local)), Poll::Ready(Ok(())));
+    assert_eq!(client.poll_send(&mut now(), &mut b"one".to_vec(), Some(local)), Poll::Ready(Ok(())));
     let (data, from) = receive(&server).await.expect("receive");
     assert_eq!(data, b"one");
     assert_eq!(client.local_address().expect("address").port(), from.port());

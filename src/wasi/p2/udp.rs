@@ -241,9 +241,10 @@ impl HostOutgoingDatagramStream for SocketsCtxView<'_> {
             return Err(SocketError::Trap(wasmtime::format_err!("send of more datagrams than permitted")));
         }
         let mut sent = 0;
-        for datagram in datagrams {
+        for mut datagram in datagrams {
             let remote = datagram.remote_address.map(SocketAddr::from);
-            match stream.socket.poll_send(&mut Context::from_waker(Waker::noop()), &datagram.data, remote) {
+            let mut cx = Context::from_waker(Waker::noop());
+            match stream.socket.poll_send(&mut cx, &mut datagram.data, remote) {
                 Poll::Ready(Ok(())) => sent += 1,
                 Poll::Ready(Err(error)) if sent == 0 => return Err(error.into()),
                 Poll::Ready(Err(_)) => break,
