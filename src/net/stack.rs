@@ -10,11 +10,10 @@ use tokio::sync::Semaphore;
 use super::budget::Budget;
 use super::endpoint::{Endpoint, socket_limit};
 use super::listener::Listener;
-use super::names::Names;
+use super::names::{Names, NamesConfig};
 use super::policy::{Policy, Request};
 use super::ports::{EPHEMERAL_PORTS, Ports};
-use super::{Error, Result};
-use crate::spec::HostAlias;
+use super::Result;
 
 /// The port table as the sockets of all containers share it.
 pub(super) type SharedPorts = Arc<Mutex<Ports<Arc<Listener>>>>;
@@ -24,10 +23,8 @@ pub(super) type SharedPorts = Arc<Mutex<Ports<Arc<Listener>>>>;
 pub struct StackConfig {
     /// The pod's own addresses, without loopback.
     pub addresses: Vec<IpAddr>,
-    /// The pod's hostname; resolves to its addresses.
-    pub hostname: String,
-    /// `spec.hostAliases`.
-    pub host_aliases: Vec<HostAlias>,
+    /// What names resolve to.
+    pub names: NamesConfig,
     /// What containers may do.
     pub policy: Policy,
     /// How connections are divided between the planes.
@@ -70,9 +67,9 @@ fn open_files() -> u64 {
 impl Stack {
     /// The network of a pod whose namespaces this process is in.
     pub fn new(config: StackConfig) -> Arc<Self> {
-        let StackConfig { addresses, hostname, host_aliases, policy, planes } = config;
+        let StackConfig { addresses, names, policy, planes } = config;
         Arc::new(Self {
-            names: Names::new(&hostname, &addresses, &host_aliases),
+            names: Names::new(names),
             addresses,
             policy,
             memory: planes.memory,
@@ -124,16 +121,14 @@ impl Stack {
     /// Looks a name up: see [`Names`].
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for what is no name, [`Error::NameUnresolvable`] and the resolver's
-    /// failures, [`Error::AccessDenied`].
+    /// Those of [`Names`], and [`super::Error::AccessDenied`].
     pub(super) async fn resolve(
         &self,
         container: &str,
         name: &str,
-        lookups: &Arc<Semaphore>,
+        lookups: &Semaphore,
     ) -> Result<Vec<IpAddr>> {
         self.check(container, Request::Resolve(name))?;
-        let found = self.names.resolve(name, lookups).await?;
-        if found.is_empty() { Err(Error::NameUnresolvable) } else { Ok(found) }
+        self.names.resolve(name, lookups).await
     }
 }
