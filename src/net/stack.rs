@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use nix::sys::resource::{Resource, getrlimit};
 use tokio::sync::Semaphore;
 
+use super::Result;
 use super::budget::Budget;
 use super::endpoint::{Endpoint, socket_limit};
 use super::listener::Listener;
 use super::names::{Names, NamesConfig};
 use super::policy::{Policy, Request};
 use super::ports::{EPHEMERAL_PORTS, Ports};
-use super::Result;
 
 /// The port table as the sockets of all containers share it.
 pub(super) type SharedPorts = Arc<Mutex<Ports<Arc<Listener>>>>;

@@ -184,7 +184,7 @@ mod tests {
 
     fn pod(network: NetworkMode, policy: DnsPolicy, nameservers: &[&str]) -> Pod {
         let nameservers = nameservers.iter().map(|ip| ip.parse().unwrap()).collect();
-        let mut pod = crate::pod::model_tests::pod(RestartPolicy::Never, "a");
+        let mut pod = crate::pod::model_tests::pod(RestartPolicy::Never, "M:a");
         pod.namespace = "team".into();
         pod.network = network;
         pod.dns = crate::spec::Dns { hostname: "web".into(), policy, nameservers, ..pod.dns };

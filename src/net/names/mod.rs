@@ -125,6 +125,8 @@ impl Names {
         }
         let _permit = lookups.acquire().await.map_err(|_| Error::TemporaryResolverFailure)?;
         let mut failure = None;
+        // A name of the cluster is nothing else below a search domain, and none of a nameserver's business.
+        let absolute = absolute || (self.config.cluster.is_some() && cluster::relative(&name).is_some());
         for candidate in search::candidates(&name, absolute, &self.config.resolv_conf.search, self.ndots) {
             match self.ask(&candidate).await {
                 Ok(addresses) if addresses.is_empty() => {}

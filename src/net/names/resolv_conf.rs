@@ -183,8 +183,10 @@ pub fn is_loopback(ip: &IpAddr) -> bool {
 }
 
 fn without_dot(domain: &str) -> String {
-    let relative = if domain == "." { domain } else { domain.strip_suffix('.').unwrap_or(domain) };
-    relative.to_ascii_lowercase()
+    match domain.trim_end_matches('.') {
+        "" => ".".to_owned(),
+        relative => relative.to_ascii_lowercase(),
+    }
 }
 
 fn option_of(word: &str) -> DnsOption {
