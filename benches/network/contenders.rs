@@ -100,7 +100,7 @@ pub struct Pod {
 impl Pod {
     pub fn new(memory: bool) -> anyhow::Result<Self> {
         let planes = PlaneConfig { memory, ..PlaneConfig::default() };
-        let stack = Stack::new(StackConfig { hostname: "bench".into(), planes, ..StackConfig::default() });
+        let stack = Stack::new(StackConfig { planes, ..StackConfig::default() });
         let (output, stdout) = std::io::pipe()?;
         let logs = tempfile::tempdir()?;
         let logger = Logger::start(LogConfig {

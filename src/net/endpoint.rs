@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::Semaphore;
 
-use super::listener::Queued;
+use super::listener::Unaccepted;
 use super::names::MAX_LOOKUPS;
 use super::policy::Request;
 use super::stack::Stack;
@@ -63,9 +63,9 @@ pub(super) struct Shared {
     registry: Mutex<Registry>,
     /// What its UDP sockets have not received yet.
     pub(super) queued: Queued,
-    lookups: Arc<Semaphore>,
     /// In the backlogs of its listeners.
-    pub(super) queued: Queued,
+    pub(super) unaccepted: Unaccepted,
+    lookups: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -156,7 +156,7 @@ impl Endpoint {
             stack,
             container,
             registry: Mutex::new(registry),
-            queued: Queued::default(),
+            unaccepted: Unaccepted::default(),
             lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)),
             queued: Queued::default(),
         };

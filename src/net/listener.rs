@@ -39,15 +39,15 @@ pub(super) const DEFAULT_BACKLOG: u32 = 128;
 /// Most connections in the backlogs of one container's listeners together. Their clients may have closed
 /// and opened others: nothing else bounds them. About 20 MiB; a container with that many listeners that
 /// does not accept is its own enemy, as its clients then wait.
-const MAX_QUEUED: usize = 32_768;
+const MAX_UNACCEPTED: usize = 32_768;
 
 /// Connections in the backlogs of one container; clones are the same count.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Queued(Arc<AtomicUsize>);
+pub(super) struct Unaccepted(Arc<AtomicUsize>);
 
-impl Queued {
+impl Unaccepted {
     fn has_room(&self) -> bool {
-        self.0.load(Ordering::Relaxed) < MAX_QUEUED
+        self.0.load(Ordering::Relaxed) < MAX_UNACCEPTED
     }
 
     fn add(&self, n: usize) {
@@ -72,7 +72,7 @@ struct Open {
     backlog: VecDeque<memory::Stream>,
     /// Linux's accept queue holds one more than the backlog says; so does this one.
     limit: usize,
-    queued: Queued,
+    unaccepted: Unaccepted,
     /// By arrival. Each belongs to a socket of its client, which takes it out when it gives up: as many
     /// as there are sockets.
     waiting: BTreeMap<u64, memory::Stream>,
@@ -121,7 +121,7 @@ impl Listener {
         kernel: TcpListener,
         backlog: u32,
         options: Options,
-        queued: Queued,
+        unaccepted: Unaccepted,
         ports: SharedPorts,
         budget: Budget,
     ) -> Self {
@@ -129,7 +129,7 @@ impl Listener {
             kernel,
             backlog: VecDeque::new(),
             limit: backlog.min(MAX_BACKLOG) as usize,
-            queued,
+            unaccepted,
             waiting: BTreeMap::new(),
             next_ticket: 0,
             acceptor: None,
@@ -233,7 +233,7 @@ impl Listener {
         let State::Open(open) = std::mem::replace(&mut *self.lock(), State::Closed) else { return };
         self.ports.lock().unwrap_or_else(PoisonError::into_inner).unlisten(self.local);
         wakes.add(open.acceptor);
-        open.queued.remove(open.backlog.len());
+        open.unaccepted.remove(open.backlog.len());
         open.backlog.iter().for_each(|client| client.abort(&mut wakes));
         open.waiting.values().for_each(|client| client.refuse(&mut wakes));
     }
@@ -242,13 +242,13 @@ impl Listener {
 impl Open {
     fn has_room(&self) -> bool {
         // An empty backlog always takes one: accepting is what makes room.
-        self.backlog.is_empty() || (self.backlog.len() <= self.limit && self.queued.has_room())
+        self.backlog.is_empty() || (self.backlog.len() <= self.limit && self.unaccepted.has_room())
     }
 
     fn admit(&mut self, client: memory::Stream, wakes: &mut Wakes) {
         client.admit(wakes);
         self.backlog.push_back(client);
-        self.queued.add(1);
+        self.unaccepted.add(1);
         wakes.add(self.acceptor.take());
     }
 
@@ -279,7 +279,7 @@ impl Open {
 
     fn accept_memory(&mut self, wakes: &mut Wakes) -> Option<Stream> {
         let stream = self.backlog.pop_front()?;
-        self.queued.remove(1);
+        self.unaccepted.remove(1);
         self.admit_waiting(wakes);
         Some(Stream::Memory(stream))
     }

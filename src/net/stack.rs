@@ -7,14 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use nix::sys::resource::{Resource, getrlimit};
 use tokio::sync::Semaphore;
 
+use super::Result;
 use super::budget::Budget;
 use super::endpoint::{Endpoint, socket_limit};
 use super::listener::Listener;
-use super::names::Names;
+use super::names::{Names, NamesConfig};
 use super::policy::{Policy, Request};
 use super::ports::{EPHEMERAL_PORTS, Ports, beside};
-use super::{Error, Result, addr, udp};
-use crate::spec::HostAlias;
+use super::{addr, udp};
 use crate::sys::namespace::ipv4_parameter;
 
 /// The port table as the sockets of all containers share it.
@@ -25,10 +25,8 @@ pub(super) type SharedPorts = Arc<Mutex<Ports<Arc<Listener>>>>;
 pub struct StackConfig {
     /// The pod's own addresses, without loopback.
     pub addresses: Vec<IpAddr>,
-    /// The pod's hostname; resolves to its addresses.
-    pub hostname: String,
-    /// `spec.hostAliases`.
-    pub host_aliases: Vec<HostAlias>,
+    /// What names resolve to.
+    pub names: NamesConfig,
     /// What containers may do.
     pub policy: Policy,
     /// How connections are divided between the planes.
@@ -102,9 +100,9 @@ pub(super) fn source_of(own: IpAddr) -> IpAddr {
 impl Stack {
     /// The network of a pod whose namespaces this process is in.
     pub fn new(config: StackConfig) -> Arc<Self> {
-        let StackConfig { addresses, hostname, host_aliases, policy, planes } = config;
+        let StackConfig { addresses, names, policy, planes } = config;
         Arc::new(Self {
-            names: Names::new(&hostname, &addresses, &host_aliases),
+            names: Names::new(names),
             addresses,
             policy,
             memory: planes.memory,
@@ -146,7 +144,8 @@ impl Stack {
         let mut ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(listener) = ports.lookup(remote).cloned() else { return Ok(None) };
         // Linux sends from neither the wildcard nor a broadcast address.
-        let ip = bound.map(|b| b.ip()).filter(|ip| !ip.is_unspecified() && ip.is_loopback() == is_loopback(*ip));
+        let ip =
+            bound.map(|b| b.ip()).filter(|ip| !ip.is_unspecified() && ip.is_loopback() == is_loopback(*ip));
         let ip = ip.unwrap_or_else(|| source_of(remote.ip()));
         let local = ports.connect(ip, bound.map(|b| b.port()), remote)?;
         Ok(Some((listener, local)))
@@ -171,16 +170,14 @@ impl Stack {
     /// Looks a name up: see [`Names`].
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for what is no name, [`Error::NameUnresolvable`] and the resolver's
-    /// failures, [`Error::AccessDenied`].
+    /// Those of [`Names`], and [`super::Error::AccessDenied`].
     pub(super) async fn resolve(
         &self,
         container: &str,
         name: &str,
-        lookups: &Arc<Semaphore>,
+        lookups: &Semaphore,
     ) -> Result<Vec<IpAddr>> {
         self.check(container, Request::Resolve(name))?;
-        let found = self.names.resolve(name, lookups).await?;
-        if found.is_empty() { Err(Error::NameUnresolvable) } else { Ok(found) }
+        self.names.resolve(name, lookups).await
     }
 }

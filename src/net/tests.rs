@@ -13,6 +13,10 @@ fn pod() -> Arc<Stack> {
     Stack::new(StackConfig::default())
 }
 
+fn named(hostname: &str) -> NamesConfig {
+    NamesConfig { hosts: names::Hosts::of_pod(&[hostname.into()], &[], &[]), ..NamesConfig::default() }
+}
+
 fn addr(text: &str) -> SocketAddr {
     text.parse().expect(text)
 }
@@ -433,7 +437,7 @@ async fn udp_connected_and_not() {
 
 #[tokio::test]
 async fn names_of_the_pod() {
-    let a = Stack::new(StackConfig { hostname: "web".into(), ..StackConfig::default() }).attach("a");
+    let a = Stack::new(StackConfig { names: named("web"), ..StackConfig::default() }).attach("a");
     assert!(a.resolve("localhost".into()).await.expect("own").contains(&addr("127.0.0.1:0").ip()));
     assert!(!a.resolve("web".into()).await.expect("own").is_empty());
     assert_eq!(a.resolve("not a name".into()).await, Err(Error::InvalidArgument));

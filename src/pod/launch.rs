@@ -3,7 +3,7 @@
 //! ```text
 //! supervisor:  Plan ─► sandbox::create ─┬─► the link, its route ─► Sandbox (for whoever launched it)
 //!                                       │fork              │
-//! pod process:                          └─► volumes, logger, ticker, event loop ─► begin ─► worker::run ─► exit
+//! pod process:                          └─► volumes, /etc, logger, ticker, event loop ─► begin ─► worker::run ─► exit
 //! ```
 
 use std::collections::BTreeMap;
@@ -16,13 +16,16 @@ use tokio::sync::mpsc;
 
 use super::backoff::BackoffPolicy;
 use super::control;
+use super::etc::{Etc, EtcError};
+use super::neighbours::{self, Records};
 use super::status::Facts;
 use super::worker::{self, Parts};
 use crate::container::log::file::Rotation;
 use crate::container::log::{Console, LogConfig, LogEvent, Logger};
 use crate::container::runner::Program;
 use crate::engine::{Engine, EpochTicker};
-use crate::net::{Stack, StackConfig};
+use crate::net::names::{Cluster, Tell};
+use crate::net::{NamesConfig, Stack, StackConfig};
 use crate::sandbox::{self, Entered, Inside, NotBegun, Sandbox, SandboxError};
 use crate::spec::Pod;
 use crate::spec::qos::QosClass;
@@ -60,7 +63,8 @@ pub struct Plan {
 /// # Errors
 /// See [`sandbox::create`].
 pub fn launch(plan: Plan, config: &sandbox::Config<'_>) -> Result<Sandbox, SandboxError> {
-    sandbox::create(config, |entered| pod_process(plan, entered))
+    let others = plan.spec.knows_cluster().then(|| Records::new(config.paths, config.uid));
+    sandbox::create(config, |entered| pod_process(plan, others, entered))
 }
 
 /// Why a pod process cannot begin.
@@ -68,13 +72,15 @@ pub fn launch(plan: Plan, config: &sandbox::Config<'_>) -> Result<Sandbox, Sandb
 enum BeginError {
     #[error(transparent)]
     Volume(#[from] VolumeError),
+    #[error(transparent)]
+    Etc(#[from] EtcError),
     #[error("cannot start the pod process's {what}: {error}")]
     Start { what: &'static str, error: io::Error },
 }
 
 /// The pod process, from here to its end.
-fn pod_process(plan: Plan, entered: Entered) -> i32 {
-    let prepared = match Prepared::new(plan, entered.pod_dir()) {
+fn pod_process(plan: Plan, others: Option<Records>, entered: Entered) -> i32 {
+    let prepared = match Prepared::new(plan, others, entered.pod_dir()) {
         Ok(prepared) => prepared,
         Err(error) => {
             entered.refuse(&error.to_string());
@@ -92,7 +98,10 @@ struct Prepared {
     spec: Arc<Pod>,
     programs: BTreeMap<String, Program>,
     volumes: Volumes,
+    etc: Etc,
+    others: Option<Records>,
     logger: Logger,
+    tell: mpsc::Sender<control::Event>,
     troubles: mpsc::Receiver<control::Event>,
     ticker: EpochTicker,
     runtime: Runtime,
@@ -100,20 +109,26 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn new(plan: Plan, pod_dir: &Path) -> Result<Self, BeginError> {
+    fn new(plan: Plan, others: Option<Records>, pod_dir: &Path) -> Result<Self, BeginError> {
         let Plan { spec, programs, engine, console, log_dir, backoff } = plan;
         crate::sys::heap::share_between_threads();
         let start = |what| move |error| BeginError::Start { what, error };
         let mut volumes = Volumes::prepare(&spec, pod_dir)?;
         volumes.mount_memory()?;
+        let etc = Etc::prepare(&spec, pod_dir)?;
+        volumes.offer_etc(etc.open()?);
         let (tell, troubles) = mpsc::channel(worker::TROUBLE_QUEUE);
+        for warning in &etc.warnings {
+            let _ = tell.try_send(control::Event::Warning(warning.clone()));
+        }
+        let told = tell.clone();
         let logger = Logger::start(LogConfig {
             dir: log_dir.unwrap_or_else(|| pod_dir.join("logs")),
             rotation: Rotation::default(),
             console,
             on_event: Box::new(move |event| {
                 // Told once per kind and file; what finds no place in the queue is one of many like it.
-                let _ = tell.try_send(trouble(event));
+                let _ = told.try_send(trouble(event));
             }),
         })
         .map_err(start("logger"))?;
@@ -124,16 +139,26 @@ impl Prepared {
             .max_blocking_threads(BLOCKING_THREADS)
             .build()
             .map_err(start("event loop"))?;
-        Ok(Self { spec, programs, volumes, logger, troubles, ticker, runtime, backoff })
+        Ok(Self { spec, programs, volumes, etc, others, logger, tell, troubles, ticker, runtime, backoff })
     }
 
     fn run(self, inside: Inside) -> i32 {
-        let Self { spec, programs, volumes, logger, troubles, ticker, runtime, backoff } = self;
+        let Self { spec, programs, volumes, etc, others, logger, tell, troubles, ticker, runtime, backoff } =
+            self;
         let Inside { control, addresses, .. } = inside;
         let stack = Stack::new(StackConfig {
             addresses: addresses.clone(),
-            hostname: spec.hostname.clone(),
-            host_aliases: spec.host_aliases.clone(),
+            names: NamesConfig {
+                cluster: others.map(|others| Cluster {
+                    own: neighbours::own(&spec, &addresses),
+                    others: Arc::new(others),
+                }),
+                tell: Tell::new(move |text| {
+                    // Told once; where the queue is full there is worse to read.
+                    let _ = tell.try_send(control::Event::Warning(text));
+                }),
+                ..etc.finish(&spec, &addresses)
+            },
             ..StackConfig::default()
         });
         let image_id = |(name, program): (&String, &Program)| (name.clone(), program.digest().to_owned());

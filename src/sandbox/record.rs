@@ -14,10 +14,11 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, TryLockError};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read};
 use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -68,6 +69,9 @@ pub struct Identity {
     /// The UTS hostname.
     #[serde(default)]
     pub hostname: String,
+    /// The pod's name in DNS, below its subdomain ([`crate::spec::Dns::hostname`]).
+    #[serde(default)]
+    pub dns_hostname: String,
     /// `spec.subdomain`.
     #[serde(default)]
     pub subdomain: Option<String>,
@@ -83,6 +87,7 @@ impl Identity {
             name: pod.name.clone(),
             namespace: pod.namespace.clone(),
             hostname: pod.hostname.clone(),
+            dns_hostname: pod.dns.hostname.clone(),
             subdomain: pod.subdomain.clone(),
             labels: pod.labels.clone(),
         }
@@ -215,6 +220,21 @@ pub fn all(paths: &Paths) -> Vec<Record> {
     let entries = fs::read_dir(pods(paths)).into_iter().flatten().flatten();
     let texts = entries.filter_map(|entry| fs::read(entry.path().join(RECORD)).ok());
     texts.filter_map(|text| serde_json::from_slice(&text).ok()).collect()
+}
+
+/// The record in a pod's directory, [`directories`]: and when it was written. `None` when it is missing or makes no
+/// sense.
+pub fn read(directory: &Path) -> Option<(Record, SystemTime)> {
+    let mut file = File::open(directory.join(RECORD)).ok()?;
+    let written = file.metadata().and_then(|metadata| metadata.modified()).ok()?;
+    let mut text = Vec::new();
+    file.read_to_end(&mut text).ok()?;
+    Some((serde_json::from_slice(&text).ok()?, written))
+}
+
+/// The directory that has one of every pod, by its uid.
+pub fn directories(paths: &Paths) -> PathBuf {
+    pods(paths)
 }
 
 /// Whether pod `uid` has a directory: whether it has, or had, an owner.

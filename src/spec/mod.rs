@@ -6,6 +6,7 @@
 
 pub mod container;
 pub mod convert;
+pub mod dns;
 pub mod expand;
 pub mod name;
 pub mod pod;
@@ -15,6 +16,7 @@ pub mod volume;
 
 pub use container::{Container, Mount, Port, Protocol, Resources, Role};
 pub use convert::{Converted, Options, load};
+pub use dns::{CLUSTER_DOMAIN, Dns, DnsOption, DnsPolicy};
 pub use pod::{HostAlias, NetworkMode, Pod, RestartPolicy};
 pub use qos::QosClass;
 pub use volume::{HostPathType, Volume, VolumeSource};

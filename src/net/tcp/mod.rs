@@ -172,7 +172,7 @@ impl TcpSocket {
             kernel::listener(socket)?,
             core.backlog,
             core.options.clone(),
-            endpoint.queued.clone(),
+            endpoint.unaccepted.clone(),
             ports.clone(),
             endpoint.stack.budget.clone(),
         ));

@@ -267,7 +267,16 @@ impl<'a> World<'a> {
         let (families, accepted) = (vec![Family::V4; OWNERS.len()], Vec::new());
         let (clients, ports) = (HashSet::new(), HashMap::new());
         let mut world = Self {
-            stack, endpoints, slots, families, accepted, clients, ports, coincidence: false, barrier, in_memory: 0,
+            stack,
+            endpoints,
+            slots,
+            families,
+            accepted,
+            clients,
+            ports,
+            coincidence: false,
+            barrier,
+            in_memory: 0,
         };
         for slot in 0..OWNERS.len() {
             world.open(slot, Family::V4);
@@ -511,7 +520,9 @@ impl<'a> World<'a> {
                 Ok(Some((socket, remote))) => {
                     // One that was reset meanwhile does not say who it was.
                     let native = remote.is_ok_and(|remote| {
-                        self.clients.iter().any(|c| c.native && c.local == remote && socket.local() == Ok(c.remote))
+                        self.clients
+                            .iter()
+                            .any(|c| c.native && c.local == remote && socket.local() == Ok(c.remote))
                     });
                     let shown = self.show(remote);
                     if native { natives.push((shown, socket)) } else { containers.push((shown, socket)) }
@@ -662,7 +673,13 @@ fn replay() {
             // A reset client gives its ephemeral port back while its socket is still open.
             vec![Bind(0, 0, Fixed(0)), Listen(0), Connect(3, 0, Fixed(0)), Close(0), Bind(4, 0, Of(3))],
             // An open one does not.
-            vec![Bind(0, 0, Fixed(0)), Listen(0), Connect(3, 0, Fixed(0)), Bind(4, 0, Of(3)), Bind(5, 4, Of(3))],
+            vec![
+                Bind(0, 0, Fixed(0)),
+                Listen(0),
+                Connect(3, 0, Fixed(0)),
+                Bind(4, 0, Of(3)),
+                Bind(5, 4, Of(3)),
+            ],
             // A socket that connects to itself.
             vec![Bind(0, 0, Fixed(0)), Connect(0, 0, Fixed(0)), Connect(3, 0, Fixed(0))],
             vec![Open(0, V6), Bind(0, 3, Zero), Listen(0), Open(3, V6), Connect(3, 2, Of(0)), Accept(0)],

@@ -33,7 +33,7 @@ mod model_tests;
 mod tests;
 
 use std::mem;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
@@ -44,6 +44,7 @@ use super::addr::{self, Family};
 use super::endpoint::{Member, Shared};
 use super::options::Options;
 use super::policy::Request;
+use super::stack::source_of;
 use super::{Error, Result};
 
 pub(super) use self::inbox::Queued;
@@ -224,15 +225,9 @@ impl Drop for Inner {
     }
 }
 
-/// The sender's address as the receiver sees it, chosen as Linux routes to local addresses: 127.0.0.1 for all
-/// of 127.0.0.0/8, otherwise the destination.
+/// The sender's address as the receiver sees it.
 fn source(local: SocketAddr, destination: SocketAddr) -> SocketAddr {
-    let routed = match destination.ip() {
-        IpAddr::V4(v4) if v4.is_loopback() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        ip => ip,
-    };
-    let ip = local.ip();
-    let ip = if ip.is_unspecified() { routed } else { ip };
+    let ip = if local.ip().is_unspecified() { source_of(destination.ip()) } else { local.ip() };
     SocketAddr::new(ip, local.port())
 }
 

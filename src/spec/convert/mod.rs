@@ -1,7 +1,7 @@
 //! From the wire type to the domain type, in one place.
 //!
 //! ```text
-//! Manifest ─► metadata, volumes, containers (image, env, mounts, ports, resources), network ─► Pod
+//! Manifest ─► metadata, volumes, containers (image, env, mounts, ports, resources), names ─► Pod
 //!          ├► errors:   wrong, or not supported and ignoring it would change what runs
 //!          └► warnings: ignored, and nothing about what runs here changes
 //! ```
@@ -13,6 +13,7 @@ mod container;
 mod environment;
 mod location;
 mod metadata;
+mod names;
 mod pod_spec;
 mod report;
 mod resources;
@@ -24,6 +25,8 @@ mod volume;
 use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1 as wire;
+
+pub use names::{MAX_NAMESERVERS, MAX_SEARCH_BYTES, MAX_SEARCHES};
 
 use super::{NetworkMode, Pod};
 use crate::manifest::{self, FieldPath, FieldWarning, Invalid, Manifest};

@@ -124,6 +124,7 @@ fn every_supported_field_arrives() {
         termination_grace: std::time::Duration::from_secs(5),
         active_deadline: Some(std::time::Duration::from_secs(600)),
         network: NetworkMode::Pod,
+        dns: crate::spec::Dns { hostname: "www".into(), ..Default::default() },
         host_aliases: vec![crate::spec::HostAlias {
             ip: "::1".parse().unwrap(),
             hostnames: strings(&["db.local", "db"]),
@@ -365,8 +366,6 @@ fn what_changes_nothing_here_is_a_warning() {
 #[test]
 fn what_would_change_what_runs_is_an_error() {
     for (spec, container, path) in [
-        ("dnsConfig: {nameservers: [1.1.1.1]}", "", "spec.dnsConfig"),
-        ("dnsPolicy: None", "", "spec.dnsPolicy"),
         ("ephemeralContainers: [{name: e}]", "", "spec.ephemeralContainers"),
         ("hostIPC: true", "", "spec.hostIPC"),
         ("hostPID: true", "", "spec.hostPID"),
@@ -374,9 +373,7 @@ fn what_would_change_what_runs_is_an_error() {
         ("resourceClaims: [{name: a}]", "", "spec.resourceClaims"),
         ("resources: {limits: {cpu: 1}}", "", "spec.resources"),
         ("schedulingGates: [{name: a}]", "", "spec.schedulingGates"),
-        ("setHostnameAsFQDN: true", "", "spec.setHostnameAsFQDN"),
         ("shareProcessNamespace: true", "", "spec.shareProcessNamespace"),
-        ("subdomain: a", "", "spec.subdomain"),
         ("securityContext: {fsGroup: 0}", "", "spec.securityContext.fsGroup"),
         ("securityContext: {runAsUser: 0}", "", "spec.securityContext.runAsUser"),
         ("securityContext: {sysctls: [{name: a, value: b}]}", "", "spec.securityContext.sysctls"),
