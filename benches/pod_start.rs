@@ -172,7 +172,7 @@ impl Zygote {
             uid: &self.spec.uid,
             identity: Identity::of(&self.spec),
             network: self.spec.network,
-            pod_cidr: "10.201.0.0/16".parse()?,
+            pod_networks: sandbox::network::PodNetworks::default(),
             limits: Limits::for_pod(&self.spec),
             shm_bytes: 64 << 20,
             fail_at: None,

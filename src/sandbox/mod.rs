@@ -40,7 +40,6 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
 use nix::sys::signal::Signal;
 
 pub use create::create;
@@ -54,6 +53,7 @@ use crate::paths::Paths;
 use crate::spec::NetworkMode;
 use crate::sys::pidfd::{self, Exit};
 use cgroup::Limits;
+use network::PodNetworks;
 use remove::{Holdings, Process};
 
 /// What this machine offers to pods: found by looking, once.
@@ -86,8 +86,8 @@ pub struct Config<'a> {
     pub identity: record::Identity,
     /// Which network it gets.
     pub network: NetworkMode,
-    /// Where addresses come from, unless the host routes it elsewhere.
-    pub pod_cidr: Ipv4Net,
+    /// Where addresses come from, unless the host routes them elsewhere.
+    pub pod_networks: PodNetworks,
     /// The cgroup's limits.
     pub limits: Limits,
     /// Size of `/dev/shm`, bytes.

@@ -9,7 +9,7 @@
 //! collected. The record goes last, so that a crash at any instant leaves what the next sweep needs.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -81,7 +81,10 @@ pub(super) struct Holdings {
     pub(super) cgroups: Vec<PathBuf>,
     /// The host's end of the link, where the pod has one.
     pub(super) link: Option<String>,
-    pub(super) addresses: Vec<Ipv4Addr>,
+    /// The leased addresses.
+    pub(super) leases: Vec<Ipv4Addr>,
+    /// All that the pod answers to.
+    pub(super) addresses: Vec<IpAddr>,
     removed: bool,
 }
 
@@ -95,6 +98,7 @@ impl Holdings {
             process: Process::None,
             cgroups: vec![],
             link: None,
+            leases: vec![],
             addresses: vec![],
             removed: false,
         }
@@ -118,8 +122,12 @@ impl Holdings {
             holdings.process = Process::Orphan { pid, started };
         }
         let leases = Leases::of(paths).all().into_iter();
-        holdings.addresses = leases.filter(|(_, owner)| owner == uid).map(|(address, _)| address).collect();
-        if record.link.is_some() || !holdings.addresses.is_empty() {
+        holdings.leases = leases.filter(|(_, owner)| owner == uid).map(|(address, _)| address).collect();
+        holdings.addresses = match record.addresses {
+            none if none.is_empty() => holdings.leases.iter().copied().map(IpAddr::V4).collect(),
+            addresses => addresses,
+        };
+        if record.link.is_some() || !holdings.leases.is_empty() {
             holdings.link = Some(network::names(uid).0);
         }
         holdings
@@ -138,7 +146,7 @@ impl Holdings {
             started: pid.and_then(process::start_time),
             cgroups: self.cgroups.clone(),
             link: self.link.clone(),
-            addresses: self.addresses.iter().copied().map(Into::into).collect(),
+            addresses: self.addresses.clone(),
         }
     }
 
@@ -183,7 +191,7 @@ impl Holdings {
         // An address may be given to the next pod only when this one's route is gone.
         match gone {
             Ok(()) => {
-                for address in self.addresses.drain(..) {
+                for address in self.leases.drain(..) {
                     errors.extend(leases.release(address, &self.uid).err().map(RemoveError::from));
                 }
             }

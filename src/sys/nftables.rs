@@ -6,7 +6,7 @@
 
 use nix::errno::Errno;
 
-use super::netlink::{ACK, APPEND, Batch, CREATE, NetlinkError, Socket};
+use super::netlink::{ACK, APPEND, Batch, CREATE, DUMP, NetlinkError, Socket, attributes};
 
 /// `NFNL_SUBSYS_NFTABLES`.
 const SUBSYSTEM: u16 = 10;
@@ -19,8 +19,8 @@ const NEW_CHAIN: u16 = SUBSYSTEM << 8 | 3;
 const GET_CHAIN: u16 = SUBSYSTEM << 8 | 4;
 const NEW_RULE: u16 = SUBSYSTEM << 8 | 6;
 
-/// `NFPROTO_IPV4`.
-const IPV4: u8 = 2;
+/// `NFPROTO_INET`: IPv4 and IPv6.
+const INET: u8 = 1;
 /// `NFPROTO_UNSPEC`.
 const UNSPECIFIED: u8 = 0;
 const NESTED: u16 = 0x8000;
@@ -87,12 +87,12 @@ impl Transaction {
         Self(batch)
     }
 
-    /// Makes IPv4 table `table`.
+    /// Makes table `table`.
     pub fn add_table(&mut self, table: &str) {
         self.push("make an nftables table", NEW_TABLE, CREATE, &[attribute(1, &text(table))]);
     }
 
-    /// Deletes IPv4 table `table` with all that is in it.
+    /// Deletes table `table` with all that is in it.
     pub fn delete_table(&mut self, table: &str) {
         self.push("delete an nftables table", DELETE_TABLE, 0, &[attribute(1, &text(table))]);
     }
@@ -133,7 +133,7 @@ impl Transaction {
     }
 
     fn push(&mut self, step: &'static str, kind: u16, flags: u16, attributes: &[Vec<u8>]) {
-        let payload = [header(IPV4, 0).to_vec(), attributes.concat()].concat();
+        let payload = [header(INET, 0).to_vec(), attributes.concat()].concat();
         self.0.push_raw(step, kind, flags | ACK, &payload);
     }
 }
@@ -144,7 +144,7 @@ impl Default for Transaction {
     }
 }
 
-/// Whether IPv4 table `table` exists. It does not in a kernel without nf_tables.
+/// Whether table `table` exists. It does not in a kernel without nf_tables.
 ///
 /// # Errors
 /// The kernel's, other than that there is none.
@@ -152,17 +152,37 @@ pub fn table_exists(socket: &mut Socket, table: &str) -> Result<bool, NetlinkErr
     exists(socket, GET_TABLE, &[attribute(1, &text(table))])
 }
 
-/// Whether IPv4 table `table` has chain `chain`.
+/// The chains of table `table`; none when there is no such table.
 ///
 /// # Errors
-/// The kernel's, other than that there is none.
-pub fn chain_exists(socket: &mut Socket, table: &str, chain: &str) -> Result<bool, NetlinkError> {
-    exists(socket, GET_CHAIN, &[attribute(1, &text(table)), attribute(3, &text(chain))])
+/// The kernel's.
+pub fn chains(socket: &mut Socket, table: &str) -> Result<Vec<String>, NetlinkError> {
+    let mut chains = Vec::new();
+    let dumped = socket.dump("look into nftables", GET_CHAIN, DUMP, &header(INET, 0), |_, payload| {
+        let [mut of, mut name] = [None, None];
+        for (kind, value) in attributes(payload, size_of_val(&header(INET, 0))) {
+            match kind {
+                1 => of = string(value),
+                3 => name = string(value),
+                _ => {}
+            }
+        }
+        if of.as_deref() == Some(table) {
+            chains.extend(name);
+        }
+    });
+    found(dumped)?;
+    Ok(chains)
 }
 
 fn exists(socket: &mut Socket, kind: u16, attributes: &[Vec<u8>]) -> Result<bool, NetlinkError> {
-    let payload = [header(IPV4, 0).to_vec(), attributes.concat()].concat();
-    match socket.dump("look into nftables", kind, ACK, &payload, |_, _| {}) {
+    let payload = [header(INET, 0).to_vec(), attributes.concat()].concat();
+    found(socket.dump("look into nftables", kind, ACK, &payload, |_, _| {}))
+}
+
+/// Whether what was asked for is there.
+fn found(answer: Result<(), NetlinkError>) -> Result<bool, NetlinkError> {
+    match answer {
         Ok(()) => Ok(true),
         // EINVAL: the kernel has no nf_tables, and no module of that name (nfnetlink_rcv_msg).
         Err(error) if matches!(error.errno(), Some(Errno::ENOENT | Errno::EINVAL)) => Ok(false),
@@ -178,6 +198,10 @@ fn header(family: u8, resource: u16) -> [u8; 4] {
 
 fn text(text: &str) -> Vec<u8> {
     [text.as_bytes(), &[0]].concat()
+}
+
+fn string(value: &[u8]) -> Option<String> {
+    String::from_utf8(value.strip_suffix(&[0])?.to_vec()).ok()
 }
 
 /// One attribute, padded. Its value fits: names and a few numbers.

@@ -31,7 +31,7 @@ impl World {
                 ..Identity::default()
             },
             network: NetworkMode::Pod,
-            pod_cidr: "10.201.0.0/16".parse().unwrap(),
+            pod_networks: network::PodNetworks::default(),
             limits: cgroup::Limits { memory_bytes: Some(256 << 20), cpu_millis: Some(1500), pids: Some(64) },
             shm_bytes: 1 << 20,
             fail_at: None,
@@ -60,7 +60,12 @@ impl World {
         if nftables::table_exists(&mut netfilter, "peapod").unwrap() {
             traces.push("nftables table".into());
         }
-        traces.push(format!("ip_forward {}", peapod::sys::namespace::ipv4_parameter("ip_forward").unwrap()));
+        let ipv6 = ["all/forwarding", "all/force_forwarding", "default/force_forwarding", "lo/accept_ra"];
+        let parameters = ipv6.map(|name| format!("ipv6/conf/{name}"));
+        for name in parameters.iter().map(String::as_str).chain(["ipv4/ip_forward"]) {
+            traces.push(format!("{name} {:?}", parameter(name).ok()));
+        }
+        traces.extend(routes());
         traces.extend(children().into_iter().map(|pid| format!("process {pid}")));
         traces.sort();
         traces
@@ -90,9 +95,24 @@ pub(super) fn remove(sandbox: Sandbox) {
     assert!(!cgroups.iter().any(|path| path.exists()), "{cgroups:?}");
 }
 
+/// The pod's IPv4 address.
 pub(super) fn address(sandbox: &Sandbox) -> IpAddr {
-    assert_eq!(sandbox.addresses.len(), 1, "{:?}", sandbox.warnings);
-    sandbox.addresses[0]
+    both(sandbox)[0]
+}
+
+/// The pod's addresses, IPv4 and IPv6.
+pub(super) fn both(sandbox: &Sandbox) -> [IpAddr; 2] {
+    let [v4 @ IpAddr::V4(_), v6 @ IpAddr::V6(_)] = sandbox.addresses[..] else {
+        panic!("{:?} {:?}", sandbox.addresses, sandbox.warnings)
+    };
+    [v4, v6]
+}
+
+/// The routes by way of pods' links, as the kernel's files show them.
+fn routes() -> Vec<String> {
+    let files = ["route", "ipv6_route"].map(|file| fs::read_to_string(format!("/proc/self/net/{file}")));
+    let lines = files.iter().flatten().flat_map(|text| text.lines());
+    lines.filter(|line| line.contains(network::LINK_PREFIX)).map(str::to_owned).collect()
 }
 
 /// Says one line to the other side.
@@ -142,6 +162,21 @@ pub(super) fn tell_addresses(listener: TcpListener) {
     }
 }
 
+/// A listener for IPv6 alone, as another for IPv4 has the port.
+pub(super) fn only_v6(port: u16) -> TcpListener {
+    use nix::sys::socket::{
+        AddressFamily, Backlog, SockFlag, SockType, SockaddrIn6, bind, listen, setsockopt, sockopt,
+    };
+    let socket =
+        nix::sys::socket::socket(AddressFamily::Inet6, SockType::Stream, SockFlag::SOCK_CLOEXEC, None);
+    let socket = socket.unwrap();
+    setsockopt(&socket, sockopt::Ipv6V6Only, &true).unwrap();
+    let any = std::net::SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0);
+    bind(std::os::fd::AsRawFd::as_raw_fd(&socket), &SockaddrIn6::from(any)).unwrap();
+    listen(&socket, Backlog::MAXCONN).unwrap();
+    TcpListener::from(socket)
+}
+
 pub(super) fn ask_address(server: SocketAddr) -> String {
     let stream = TcpStream::connect(server).unwrap_or_else(|error| panic!("{server}: {error}"));
     let mut line = String::new();
@@ -164,21 +199,49 @@ pub(super) fn link_up(index: u32) {
     execute("bring a link up", RouteNetlinkMessage::SetLink(message));
 }
 
-pub(super) fn add_address(index: u32, address: Ipv4Addr) {
+pub(super) fn add_address(index: u32, address: impl Into<IpAddr>) {
+    let address = address.into();
     let mut message = AddressMessage::default();
-    message.header.family = netlink_packet_route::AddressFamily::Inet;
-    message.header.prefix_len = if index == 1 { 32 } else { 24 };
+    message.header.family = family(address);
+    message.header.prefix_len = match (address, index) {
+        (IpAddr::V4(_), 1) => 32,
+        (IpAddr::V4(_), _) => 24,
+        (IpAddr::V6(_), 1) => 128,
+        (IpAddr::V6(_), _) => 64,
+    };
     message.header.index = index;
-    message.attributes =
-        vec![AddressAttribute::Local(address.into()), AddressAttribute::Address(address.into())];
+    message.attributes = vec![
+        AddressAttribute::Local(address),
+        AddressAttribute::Address(address),
+        AddressAttribute::Flags(AddressFlags::Nodad),
+    ];
     execute("add an address", RouteNetlinkMessage::NewAddress(message));
 }
 
+fn family(address: IpAddr) -> AddressFamily {
+    if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
+}
+
+/// Waits until packets to this address of the host arrive: a worker of the kernel sees to that.
+pub(super) fn wait_for_address(address: Ipv6Addr) {
+    let hex: String = address.octets().iter().map(|byte| format!("{byte:02x}")).collect();
+    let deadline = Instant::now() + TEST_TIMEOUT;
+    let is_local = |line: &str| {
+        let words: Vec<_> = line.split_ascii_whitespace().collect();
+        // RTF_LOCAL of linux/ipv6_route.h.
+        words[0] == hex && u32::from_str_radix(words[8], 16).unwrap() & 0x8000_0000 != 0
+    };
+    while !fs::read_to_string("/proc/self/net/ipv6_route").unwrap().lines().any(is_local) {
+        assert!(Instant::now() < deadline, "{address} is not there");
+        std::thread::yield_now();
+    }
+}
+
 pub(super) fn add_route(destination: &str) {
-    let destination: ipnet::Ipv4Net = destination.parse().unwrap();
+    let destination: ipnet::IpNet = destination.parse().unwrap();
     let mut message = RouteMessage::default();
     message.header = RouteHeader {
-        address_family: netlink_packet_route::AddressFamily::Inet,
+        address_family: family(destination.addr()),
         destination_prefix_length: destination.prefix_len(),
         table: RouteHeader::RT_TABLE_MAIN,
         protocol: RouteProtocol::Static,
