@@ -173,6 +173,7 @@ impl Zygote {
             identity: Identity::of(&self.spec),
             network: self.spec.network,
             pod_networks: sandbox::network::PodNetworks::default(),
+            host_ports: &[],
             limits: Limits::for_pod(&self.spec),
             shm_bytes: 64 << 20,
             fail_at: None,

@@ -30,6 +30,7 @@ use crate::pod::backoff::BackoffPolicy;
 use crate::pod::death::status_after_death;
 use crate::pod::launch::{Plan, launch};
 use crate::sandbox::cgroup::Limits;
+use crate::sandbox::host_port::PortMapping;
 use crate::sandbox::network::{PREFIX_V6_MAX, PodNetworks};
 use crate::sandbox::record::Identity;
 use crate::sandbox::{self, Sandbox};
@@ -136,7 +137,8 @@ pub fn run(args: Args, verbose: u8) -> Result<ExitCode, Failure> {
     let signals = block_signals()?;
     let clock = Instant::now();
     let host = sandbox::Host::look();
-    let mut sandbox = launch(plan, &sandbox_config(&host, &paths, &args, &spec))?;
+    let host_ports = PortMapping::of(&spec);
+    let mut sandbox = launch(plan, &sandbox_config(&host, &paths, &args, &spec, &host_ports))?;
     show_sandbox(&sandbox, &spec, clock.elapsed(), &display);
 
     let control = sandbox.control.try_clone().context("cannot duplicate the control socket")?;
@@ -197,6 +199,7 @@ fn sandbox_config<'a>(
     paths: &'a Paths,
     args: &Args,
     pod: &'a Pod,
+    host_ports: &'a [PortMapping],
 ) -> sandbox::Config<'a> {
     sandbox::Config {
         host,
@@ -205,6 +208,7 @@ fn sandbox_config<'a>(
         identity: Identity::of(pod),
         network: pod.network,
         pod_networks: PodNetworks { v4: args.pod_cidr, v6: args.pod_cidr_v6 },
+        host_ports,
         limits: Limits::for_pod(pod),
         shm_bytes: SHM_BYTES,
         fail_at: None,
@@ -233,18 +237,20 @@ fn show_sandbox(sandbox: &Sandbox, pod: &Pod, took: Duration, display: &Display)
     }
 }
 
-/// Where the TCP ports that the manifest names answer, by the host that they are reached at.
+/// Where the ports that the manifest names answer: the TCP ports by the host that they are reached at, and the ports of
+/// the host that lead to the pod.
 fn ports(pod: &Pod, host: &str) -> Vec<String> {
-    let ports =
-        pod.all_containers().flat_map(|container| container.ports.iter().map(move |port| (container, port)));
-    ports
-        .filter(|(_, port)| port.protocol == Protocol::Tcp)
-        .map(|(container, port)| {
+    let mut shown = Vec::new();
+    for container in pod.all_containers() {
+        for port in container.ports.iter().filter(|port| port.protocol == Protocol::Tcp) {
             let is_http = port.name.as_deref().is_some_and(|name| name.starts_with("http"));
             let scheme = if is_http { "http://" } else { "" };
-            format!("{scheme}{host}:{} ({})", port.container_port, container.name)
-        })
-        .collect()
+            shown.push(format!("{scheme}{host}:{} ({})", port.container_port, container.name));
+        }
+    }
+    let mappings = PortMapping::of(pod).into_iter();
+    shown.extend(mappings.map(|mapping| format!("host port {mapping} to {}", mapping.pod_port)));
+    shown
 }
 
 /// Waits for the pod process and says what the run's end means: the final status and the exit code.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use nix::sched::CloneFlags;
 
 use super::cgroup::{self, Entry};
+use super::host_port::HeldPorts;
 use super::ipam::{IpamError, Leases};
 use super::network::{self, HostNetwork, PodNetworks};
 use super::process::{self, Entered, Go, Setup, Told};
@@ -79,6 +80,9 @@ fn build(
     holdings.link = linked.then(|| link.clone());
     holdings.owner.write(&holdings.record(&config.identity))?;
     record::private_directory(&config.paths.pod_state(config.uid))?;
+    if linked {
+        holdings.ports = HeldPorts::bind(config.host_ports, network::has_ipv6())?;
+    }
     clock.lap(Step::Own);
     config.passed(Step::Own)?;
 
@@ -134,6 +138,15 @@ fn build(
         go.has_link = true;
         clock.lap(Step::Route);
         config.passed(Step::Route)?;
+        if !config.host_ports.is_empty() {
+            let _held = network::lock_host()?;
+            // They are part of the way out, which the last pod may have taken along before this one had a route.
+            network::masquerade(lan.has_ipv6);
+            holdings.has_forwarding = true;
+            network::forward(config.host_ports, &go.addresses, &link, index)?;
+            clock.lap(Step::HostPorts);
+        }
+        config.passed(Step::HostPorts)?;
         connected = Some((lan, index));
     }
 
@@ -196,6 +209,9 @@ fn missing(config: &Config<'_>, privileged: bool, has_cgroups: bool) -> Option<S
     let mut missing = Vec::new();
     if !privileged && config.network == NetworkMode::Pod {
         missing.push("no address that the host reaches (loopback only)");
+        if !config.host_ports.is_empty() {
+            missing.push("no hostPort");
+        }
     }
     if !has_cgroups {
         missing.push("no cgroup and no limits for the pod as a whole");
@@ -214,6 +230,7 @@ fn fork(
 ) -> Result<(UnixStream, i32), SandboxError> {
     let (control, inner) = UnixStream::pair()?;
     let mut inherited = vec![control.as_raw_fd(), holdings.owner.lock().as_raw_fd()];
+    inherited.extend(holdings.ports.descriptors());
     let mut namespaces = CloneFlags::CLONE_NEWUTS
         | CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_NEWNS

@@ -2,7 +2,7 @@
 //! failed half-way and a pod whose supervisor was killed.
 //!
 //! ```text
-//! processes ─► cgroups ─► files ─► link (goes with its namespace) ─► leases ─► masquerade, if last ─► record
+//! processes ─► cgroups ─► files ─► host ports ─► link (goes with its namespace) ─► leases ─► way out, if last ─► record
 //! ```
 //!
 //! Every step tolerates that its thing was never made. None stops because one before it failed; every error is
@@ -20,6 +20,7 @@ use nix::sys::signal::Signal;
 use thiserror::Error;
 
 use super::cgroup::{self, CgroupError};
+use super::host_port::HeldPorts;
 use super::ipam::{IpamError, Leases};
 use super::network::{self, NetworkError};
 use super::record::{Identity, Owner, Record, RecordError};
@@ -85,6 +86,10 @@ pub(super) struct Holdings {
     pub(super) leases: Vec<Ipv4Addr>,
     /// All that the pod answers to.
     pub(super) addresses: Vec<IpAddr>,
+    /// The ports of the host.
+    pub(super) ports: HeldPorts,
+    /// Whether some may lead to the pod.
+    pub(super) has_forwarding: bool,
     removed: bool,
 }
 
@@ -100,6 +105,8 @@ impl Holdings {
             link: None,
             leases: vec![],
             addresses: vec![],
+            ports: HeldPorts::default(),
+            has_forwarding: false,
             removed: false,
         }
     }
@@ -129,6 +136,7 @@ impl Holdings {
         };
         if record.link.is_some() || !holdings.leases.is_empty() {
             holdings.link = Some(network::names(uid).0);
+            holdings.has_forwarding = true;
         }
         holdings
     }
@@ -183,12 +191,14 @@ impl Holdings {
     }
 
     fn leave_network(&mut self, errors: &mut Vec<RemoveError>) {
-        let leases = Leases::of(&self.paths);
+        let Some(link) = self.link.take() else { return };
+        // An address may be given to the next pod only when nothing leads to this one any more.
         let mut gone = Ok(());
-        if let Some(link) = &self.link {
-            gone = network::wait_gone(link);
+        if self.has_forwarding {
+            gone = network::lock_host().and_then(|_held| network::stop_forwarding(&link));
         }
-        // An address may be given to the next pod only when this one's route is gone.
+        gone = network::wait_gone(&link).and(gone);
+        let leases = Leases::of(&self.paths);
         match gone {
             Ok(()) => {
                 for address in self.leases.drain(..) {
@@ -197,10 +207,9 @@ impl Holdings {
             }
             Err(error) => errors.push(error.into()),
         }
-        if self.link.take().is_some() {
-            leases.tidy();
-            errors.extend(stop_masquerade().err().map(RemoveError::from));
-        }
+        leases.tidy();
+        errors.extend(stop_masquerade().err().map(RemoveError::from));
+        self.ports = HeldPorts::default();
     }
 
     fn remove_record(&self, errors: &mut Vec<RemoveError>) {

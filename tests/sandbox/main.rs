@@ -4,6 +4,7 @@
 //! starts from itself; its "host" is a network namespace of its own. `cargo test --test sandbox -- FILTER`.
 
 mod cgroups;
+mod host_ports;
 mod networks;
 mod removal;
 mod rootless;
@@ -12,7 +13,7 @@ mod world;
 use std::collections::HashSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
@@ -40,6 +41,7 @@ use peapod::sys::pidfd::{self, Exit};
 use peapod::sys::{nftables, process};
 
 use cgroups::*;
+use host_ports::*;
 use networks::*;
 use removal::*;
 use rootless::*;
@@ -76,6 +78,11 @@ const TESTS: &[Test] = &[
     ("a_host_without_addresses_reaches_its_pods", a_host_without_addresses_reaches_its_pods),
     ("the_network_moves_aside", the_network_moves_aside),
     ("two_roots_never_share_an_address", two_roots_never_share_an_address),
+    ("host_ports_lead_in_from_everywhere", host_ports_lead_in_from_everywhere),
+    ("a_host_ip_is_exact", a_host_ip_is_exact),
+    ("a_host_port_is_had_once", a_host_port_is_had_once),
+    ("host_ports_of_many_pods_are_their_own", host_ports_of_many_pods_are_their_own),
+    ("stale_host_ports_are_in_nobodys_way", stale_host_ports_are_in_nobodys_way),
     ("the_cgroup_limits_and_kills", the_cgroup_limits_and_kills),
     (
         "the_unified_hierarchy_is_entered_killed_and_removed",
@@ -195,7 +202,7 @@ fn play(part: &str) {
             if name != "a_host_without_addresses_reaches_its_pods" {
                 add_address(1, HOST);
                 add_address(1, HOST_V6);
-                wait_for_address(HOST_V6);
+                wait_for(HOST_V6);
             }
             let before = world.traces();
             test(&world);

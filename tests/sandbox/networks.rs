@@ -75,6 +75,9 @@ pub(super) fn server_pod_of(config: &Config<'_>) -> Sandbox {
         let listeners = [TcpListener::bind("0.0.0.0:8080").unwrap(), only_v6(8080)];
         say(&inside.control, "listening");
         let servers = listeners.map(|listener| std::thread::spawn(move || tell_addresses(listener)));
+        // Both families.
+        let datagrams = UdpSocket::bind("[::]:8080").unwrap();
+        std::thread::spawn(move || tell_addresses_by_datagram(datagrams));
         loop {
             // Each line is a server to ask; an empty one is the end.
             match hear(&inside.control).as_str() {
@@ -186,56 +189,19 @@ pub(super) fn a_native_process_enters_the_pod(world: &World) {
 }
 
 pub(super) fn the_outside_sees_the_hosts_address(world: &World) {
-    let inside: [IpAddr; 2] = ["203.0.113.1".parse().unwrap(), "2001:db8:1::1".parse().unwrap()];
-    let outside: [IpAddr; 2] = ["203.0.113.2".parse().unwrap(), "2001:db8:1::2".parse().unwrap()];
     let sandbox = server_pod(world);
-    // Another machine: a network namespace, held by a thread, at the other end of a link.
-    let (ready, is_ready) = std::sync::mpsc::channel();
-    let (attached, is_attached) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        unshare(CloneFlags::CLONE_NEWNET).unwrap();
-        ready.send(fs::File::open("/proc/thread-self/ns/net").unwrap()).unwrap();
-        is_attached.recv().unwrap();
-        let index = nix::net::if_::if_nametoindex("world").unwrap();
-        link_up(index);
-        outside.into_iter().for_each(|address| add_address(index, address));
-        let listeners = outside.map(|address| TcpListener::bind((address, 80)).unwrap());
-        ready.send(fs::File::open("/dev/null").unwrap()).unwrap();
-        std::thread::scope(|scope| {
-            for listener in listeners {
-                scope.spawn(|| tell_addresses(listener));
-            }
-        });
+    let outside = Outside::new();
+    outside.run(|| {
+        for listener in OUTSIDE.map(|address| TcpListener::bind((address, 80)).unwrap()) {
+            std::thread::spawn(move || tell_addresses(listener));
+        }
     });
-    let namespace = is_ready.recv().unwrap();
-    let mut peer = LinkMessage::default();
-    peer.attributes = vec![
-        LinkAttribute::IfName("world".into()),
-        LinkAttribute::NetNsFd(std::os::fd::AsRawFd::as_raw_fd(&namespace)),
-    ];
-    let mut uplink = LinkMessage::default();
-    uplink.attributes = vec![
-        LinkAttribute::IfName("uplink".into()),
-        LinkAttribute::LinkInfo(vec![
-            LinkInfo::Kind(InfoKind::Veth),
-            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
-        ]),
-    ];
-    execute("make an uplink", RouteNetlinkMessage::NewLink(uplink));
-    let index = nix::net::if_::if_nametoindex("uplink").unwrap();
-    link_up(index);
-    inside.into_iter().for_each(|address| add_address(index, address));
-    attached.send(()).unwrap();
-    is_ready.recv().unwrap();
     // The outside has no route to the pod: an answer shows that the source was rewritten.
-    for (outside, inside) in outside.into_iter().zip(inside) {
+    for (outside, uplink) in OUTSIDE.into_iter().zip(UPLINK) {
         say(&sandbox.control, SocketAddr::from((outside, 80)));
-        assert_eq!(hear(&sandbox.control), inside.to_string());
+        assert_eq!(hear(&sandbox.control), uplink.to_string());
     }
     remove(sandbox);
-    let mut message = LinkMessage::default();
-    message.header.index = index;
-    execute("delete the uplink", RouteNetlinkMessage::DelLink(message));
 }
 
 pub(super) fn links_carry_no_more_than_the_way_out(world: &World) {

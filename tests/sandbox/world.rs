@@ -32,6 +32,7 @@ impl World {
             },
             network: NetworkMode::Pod,
             pod_networks: network::PodNetworks::default(),
+            host_ports: &[],
             limits: cgroup::Limits { memory_bytes: Some(256 << 20), cpu_millis: Some(1500), pids: Some(64) },
             shm_bytes: 1 << 20,
             fail_at: None,
@@ -59,6 +60,10 @@ impl World {
         let mut netfilter = Socket::netfilter().unwrap();
         if nftables::table_exists(&mut netfilter, "peapod").unwrap() {
             traces.push("nftables table".into());
+        }
+        for set in ["host-ports-v4", "host-ports-v6", "pods-v4", "pods-v6"] {
+            let elements = nftables::elements(&mut netfilter, "peapod", set).unwrap();
+            traces.extend(elements.iter().map(|element| format!("{set} {element:?}")));
         }
         let ipv6 = ["all/forwarding", "all/force_forwarding", "default/force_forwarding", "lo/accept_ra"];
         let parameters = ipv6.map(|name| format!("ipv6/conf/{name}"));
@@ -153,6 +158,75 @@ pub(super) fn repeated_syns() -> u64 {
     pairs.find(|(name, _)| *name == "TCPSynRetrans").unwrap().1.parse().unwrap()
 }
 
+/// The host's addresses towards another machine (RFC 5737, RFC 3849).
+pub(super) const UPLINK: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1))];
+/// The other machine's.
+pub(super) const OUTSIDE: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(203, 0, 113, 2)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 2))];
+
+type Task = Box<dyn FnOnce() + Send>;
+
+/// Another machine: a network namespace, held by a thread, at the other end of a link.
+pub(super) struct Outside {
+    tasks: std::sync::mpsc::Sender<Task>,
+    uplink: u32,
+}
+
+impl Outside {
+    pub(super) fn new() -> Self {
+        let (tasks, next) = std::sync::mpsc::channel::<Task>();
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            ready.send(fs::File::open("/proc/thread-self/ns/net").unwrap()).unwrap();
+            next.into_iter().for_each(|task| task());
+        });
+        let namespace = is_ready.recv().unwrap();
+        let mut peer = LinkMessage::default();
+        peer.attributes = vec![
+            LinkAttribute::IfName("world".into()),
+            LinkAttribute::NetNsFd(std::os::fd::AsRawFd::as_raw_fd(&namespace)),
+        ];
+        let mut uplink = LinkMessage::default();
+        uplink.attributes = vec![
+            LinkAttribute::IfName("uplink".into()),
+            LinkAttribute::LinkInfo(vec![
+                LinkInfo::Kind(InfoKind::Veth),
+                LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+            ]),
+        ];
+        execute("make an uplink", RouteNetlinkMessage::NewLink(uplink));
+        let uplink = nix::net::if_::if_nametoindex("uplink").unwrap();
+        link_up(uplink);
+        UPLINK.into_iter().for_each(|address| add_address(uplink, address));
+        let outside = Self { tasks, uplink };
+        outside.run(|| {
+            let index = nix::net::if_::if_nametoindex("world").unwrap();
+            link_up(index);
+            OUTSIDE.into_iter().for_each(|address| add_address(index, address));
+            wait_for(OUTSIDE[1]);
+        });
+        wait_for(UPLINK[1]);
+        outside
+    }
+
+    /// Runs something over there, and waits for its result.
+    pub(super) fn run<T: Send + 'static>(&self, task: impl FnOnce() -> T + Send + 'static) -> T {
+        let (done, result) = std::sync::mpsc::channel();
+        self.tasks.send(Box::new(move || drop(done.send(task())))).unwrap();
+        result.recv().expect("the task ends well")
+    }
+}
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        let mut message = LinkMessage::default();
+        message.header.index = self.uplink;
+        execute("delete the uplink", RouteNetlinkMessage::DelLink(message));
+    }
+}
+
 /// A server that tells everyone their address.
 pub(super) fn tell_addresses(listener: TcpListener) {
     for stream in listener.incoming() {
@@ -175,6 +249,25 @@ pub(super) fn only_v6(port: u16) -> TcpListener {
     bind(std::os::fd::AsRawFd::as_raw_fd(&socket), &SockaddrIn6::from(any)).unwrap();
     listen(&socket, Backlog::MAXCONN).unwrap();
     TcpListener::from(socket)
+}
+
+/// The same with datagrams.
+pub(super) fn tell_addresses_by_datagram(socket: UdpSocket) {
+    while let Ok((_, peer)) = socket.recv_from(&mut [0; 16]) {
+        let _ = socket.send_to(peer.ip().to_canonical().to_string().as_bytes(), peer);
+    }
+}
+
+pub(super) fn ask_address_by_datagram(server: SocketAddr) -> String {
+    let any: IpAddr =
+        if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0)).unwrap();
+    socket.set_read_timeout(Some(TEST_TIMEOUT / 4)).unwrap();
+    socket.connect(server).unwrap();
+    socket.send(b"who am I?").unwrap();
+    let mut answer = [0; 64];
+    let length = socket.recv(&mut answer).unwrap_or_else(|error| panic!("{server}: {error}"));
+    String::from_utf8(answer[..length].to_vec()).unwrap()
 }
 
 pub(super) fn ask_address(server: SocketAddr) -> String {
@@ -223,7 +316,8 @@ fn family(address: IpAddr) -> AddressFamily {
 }
 
 /// Waits until packets to this address of the host arrive: a worker of the kernel sees to that.
-pub(super) fn wait_for_address(address: Ipv6Addr) {
+pub(super) fn wait_for(address: impl Into<IpAddr>) {
+    let IpAddr::V6(address) = address.into() else { return };
     let hex: String = address.octets().iter().map(|byte| format!("{byte:02x}")).collect();
     let deadline = Instant::now() + TEST_TIMEOUT;
     let is_local = |line: &str| {
@@ -231,7 +325,7 @@ pub(super) fn wait_for_address(address: Ipv6Addr) {
         // RTF_LOCAL of linux/ipv6_route.h.
         words[0] == hex && u32::from_str_radix(words[8], 16).unwrap() & 0x8000_0000 != 0
     };
-    while !fs::read_to_string("/proc/self/net/ipv6_route").unwrap().lines().any(is_local) {
+    while !fs::read_to_string("/proc/thread-self/net/ipv6_route").unwrap().lines().any(is_local) {
         assert!(Instant::now() < deadline, "{address} is not there");
         std::thread::yield_now();
     }

@@ -19,11 +19,12 @@ use nix::errno::Errno;
 use super::forwarding::{self, Switch};
 use super::{HostNetwork, LINK_PREFIX, NetworkError, own_namespace};
 use crate::sys::netlink::Socket;
-use crate::sys::nftables::{Comparison, Expression, Interface, Transaction, chains, table_exists};
+use crate::sys::nftables::{Comparison, Expression, Hook, Interface, Transaction, chains, table_exists};
 
 /// The table of all that peapod does with packets.
 pub(super) const TABLE: &str = "peapod";
-const CHAIN: &str = "postrouting";
+/// Its chain for sources.
+pub(super) const POSTROUTING: &str = "postrouting";
 
 /// Waits for this host's network to be ours to change. Every process of the host's network namespace locks the
 /// same file, the namespace itself; the lock ends with the file.
@@ -63,11 +64,11 @@ fn add_table<'a>(markers: impl Iterator<Item = &'a String>) -> Result<(), Networ
     let mut transaction = Transaction::new();
     if !exists {
         transaction.add_table(TABLE);
-        transaction.add_source_nat_chain(TABLE, CHAIN);
+        transaction.add_base_chain(TABLE, POSTROUTING, Hook::Postrouting);
         let from_pod = Expression::interface_prefix(Interface::In, Comparison::Equal, LINK_PREFIX);
         let to_elsewhere = Expression::interface_prefix(Interface::Out, Comparison::NotEqual, LINK_PREFIX);
         let rule = from_pod.into_iter().chain(to_elsewhere).chain([Expression::masquerade()]);
-        transaction.add_rule(TABLE, CHAIN, rule);
+        transaction.add_rule(TABLE, POSTROUTING, rule);
     }
     for marker in markers {
         transaction.add_chain(TABLE, marker);

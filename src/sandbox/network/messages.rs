@@ -17,7 +17,7 @@ use super::link::Mac;
 use crate::sys::netlink::{Batch, CREATE};
 
 /// `RT_TABLE_LOCAL`.
-const LOCAL_TABLE: u8 = 255;
+pub(super) const LOCAL_TABLE: u8 = 255;
 
 /// Brings link `index` up, with these flags too.
 pub(super) fn up(index: u32, flags: LinkFlags) -> RouteNetlinkMessage {

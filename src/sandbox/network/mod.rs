@@ -15,6 +15,7 @@
 
 mod cidr;
 mod forwarding;
+mod host_port;
 mod link;
 mod masquerade;
 mod messages;
@@ -27,6 +28,7 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 pub use cidr::{HostRoute, PREFIX_V6_MAX, PodNetworks, embed, gateway_of};
+pub(super) use host_port::{forward, stop_forwarding};
 pub(super) use link::{Mac, configure_host, configure_pod, create_pair, mtu, wait_gone, wait_up};
 pub(super) use masquerade::{lock_host, masquerade, stop_when_unused};
 pub(super) use routes::{HostNetwork, host_network};

@@ -14,6 +14,7 @@ mod environment;
 mod location;
 mod metadata;
 mod pod_spec;
+mod port;
 mod report;
 mod resources;
 mod security;
