@@ -5,14 +5,14 @@
 //! └──────── single-threaded: this process is the zygote ───────┘
 //! ```
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use k8s_openapi::api::core::v1::PodStatus;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
@@ -30,6 +30,8 @@ use crate::pod::backoff::BackoffPolicy;
 use crate::pod::death::status_after_death;
 use crate::pod::launch::{Plan, launch};
 use crate::sandbox::cgroup::Limits;
+use crate::sandbox::host_port::PortMapping;
+use crate::sandbox::network::{PREFIX_V6_MAX, PodNetworks};
 use crate::sandbox::record::Identity;
 use crate::sandbox::{self, Sandbox};
 use crate::spec::convert::Converted;
@@ -68,9 +70,13 @@ pub struct Args {
     /// The pod's network [default: the manifest's: pod, or host with hostNetwork].
     #[arg(long, value_name = "MODE")]
     network: Option<Network>,
-    /// Where pods' addresses come from; moved aside when the host already routes it.
-    #[arg(long, value_name = "CIDR", default_value = "10.201.0.0/16", value_parser = parse_cidr)]
+    /// Where pods' IPv4 addresses come from; moved aside when the host already routes it.
+    #[arg(long, value_name = "CIDR", default_value_t = PodNetworks::default().v4, value_parser = parse_cidr)]
     pod_cidr: Ipv4Net,
+    /// Where pods' IPv6 addresses come from, each the IPv4 address behind this prefix of at most 96 bits;
+    /// moved aside when the host already routes it.
+    #[arg(long, value_name = "CIDR", default_value_t = PodNetworks::default().v6, value_parser = parse_cidr_v6)]
+    pod_cidr_v6: Ipv6Net,
     /// Stop the pod after this long: 90, 90s, 5m, 1h30m. Exit code 124.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     timeout: Option<Duration>,
@@ -131,7 +137,8 @@ pub fn run(args: Args, verbose: u8) -> Result<ExitCode, Failure> {
     let signals = block_signals()?;
     let clock = Instant::now();
     let host = sandbox::Host::look();
-    let mut sandbox = launch(plan, &sandbox_config(&host, &paths, &args, &spec))?;
+    let host_ports = PortMapping::of(&spec);
+    let mut sandbox = launch(plan, &sandbox_config(&host, &paths, &args, &spec, &host_ports))?;
     show_sandbox(&sandbox, &spec, clock.elapsed(), &display);
 
     let control = sandbox.control.try_clone().context("cannot duplicate the control socket")?;
@@ -192,6 +199,7 @@ fn sandbox_config<'a>(
     paths: &'a Paths,
     args: &Args,
     pod: &'a Pod,
+    host_ports: &'a [PortMapping],
 ) -> sandbox::Config<'a> {
     sandbox::Config {
         host,
@@ -199,7 +207,8 @@ fn sandbox_config<'a>(
         uid: &pod.uid,
         identity: Identity::of(pod),
         network: pod.network,
-        pod_cidr: args.pod_cidr,
+        pod_networks: PodNetworks { v4: args.pod_cidr, v6: args.pod_cidr_v6 },
+        host_ports,
         limits: Limits::for_pod(pod),
         shm_bytes: SHM_BYTES,
         fail_at: None,
@@ -214,10 +223,13 @@ fn show_sandbox(sandbox: &Sandbox, pod: &Pod, took: Duration, display: &Display)
     for (step, took) in &sandbox.timings {
         display.detail(step, *took);
     }
-    match (pod.network, sandbox.addresses.first()) {
+    match (pod.network, &sandbox.addresses[..]) {
         (NetworkMode::Host, _) => display.address("the host's own", &ports(pod, "127.0.0.1")),
-        (_, Some(address)) => display.address(address, &ports(pod, &address.to_string())),
-        (_, None) => {
+        (_, [first, ..]) => {
+            let all: Vec<_> = sandbox.addresses.iter().map(IpAddr::to_string).collect();
+            display.address(all.join("  "), &ports(pod, &first.to_string()));
+        }
+        (_, []) => {
             let user = if nix::unistd::geteuid().is_root() { "" } else { " -U --preserve-credentials" };
             let enter = format!("enter it with: nsenter -t {}{user} -n", sandbox.pid());
             display.address("none: loopback only", &[enter]);
@@ -225,18 +237,20 @@ fn show_sandbox(sandbox: &Sandbox, pod: &Pod, took: Duration, display: &Display)
     }
 }
 
-/// Where the TCP ports that the manifest names answer, by the host that they are reached at.
+/// Where the ports that the manifest names answer: the TCP ports by the host that they are reached at, and the ports of
+/// the host that lead to the pod.
 fn ports(pod: &Pod, host: &str) -> Vec<String> {
-    let ports =
-        pod.all_containers().flat_map(|container| container.ports.iter().map(move |port| (container, port)));
-    ports
-        .filter(|(_, port)| port.protocol == Protocol::Tcp)
-        .map(|(container, port)| {
+    let mut shown = Vec::new();
+    for container in pod.all_containers() {
+        for port in container.ports.iter().filter(|port| port.protocol == Protocol::Tcp) {
             let is_http = port.name.as_deref().is_some_and(|name| name.starts_with("http"));
             let scheme = if is_http { "http://" } else { "" };
-            format!("{scheme}{host}:{} ({})", port.container_port, container.name)
-        })
-        .collect()
+            shown.push(format!("{scheme}{host}:{} ({})", port.container_port, container.name));
+        }
+    }
+    let mappings = PortMapping::of(pod).into_iter();
+    shown.extend(mappings.map(|mapping| format!("host port {mapping} to {}", mapping.pod_port)));
+    shown
 }
 
 /// Waits for the pod process and says what the run's end means: the final status and the exit code.
@@ -319,6 +333,22 @@ fn parse_cidr(text: &str) -> Result<Ipv4Net, String> {
     Ipv4Net::new(address, prefix).map_err(|_| wrong())
 }
 
+/// `fd70:6561:706f:64::/96`.
+fn parse_cidr_v6(text: &str) -> Result<Ipv6Net, String> {
+    let form = format!("expected a network such as {}", PodNetworks::default().v6);
+    let (address, prefix) =
+        text.split_once('/').ok_or_else(|| format!("{form}: an address, / and the length of its prefix"))?;
+    let address: Ipv6Addr =
+        address.parse().map_err(|_| format!("{form}: {address:?} is not an IPv6 address"))?;
+    if address.is_multicast() || address.is_unicast_link_local() || address.is_unspecified() {
+        return Err(format!("{form}: {address} is not an address that is routed"));
+    }
+    let wrong = || format!("{form}: the prefix length {prefix:?} is not a number from 1 to {PREFIX_V6_MAX}");
+    let prefix =
+        prefix.parse().ok().filter(|prefix| (1..=PREFIX_V6_MAX).contains(prefix)).ok_or_else(wrong)?;
+    Ipv6Net::new(address, prefix).map_err(|_| wrong())
+}
+
 /// The longest `--timeout`: 136 years.
 const MAX_TIMEOUT: Duration = Duration::from_secs(u32::MAX as u64);
 
@@ -345,6 +375,17 @@ mod tests {
             ("10.0.0.0", "length of its prefix"),
         ] {
             let error = parse_cidr(wrong).unwrap_err();
+            assert!(error.contains(words), "{error}");
+        }
+        assert_eq!(parse_cidr_v6("fd00::/64"), Ok("fd00::/64".parse().unwrap()));
+        for (wrong, words) in [
+            ("fd00::/97", "from 1 to 96"),
+            ("fd00::/0", "from 1 to 96"),
+            ("fd00::", "length of its prefix"),
+            ("10.0.0.0/8", "not an IPv6 address"),
+            ("fe80::/64", "not an address that is routed"),
+        ] {
+            let error = parse_cidr_v6(wrong).unwrap_err();
             assert!(error.contains(words), "{error}");
         }
     }

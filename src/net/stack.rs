@@ -15,7 +15,7 @@ use super::names::{Names, NamesConfig};
 use super::policy::{Policy, Request};
 use super::ports::{EPHEMERAL_PORTS, Ports, beside};
 use super::{addr, udp};
-use crate::sys::namespace::ipv4_parameter;
+use crate::sys::namespace::network_parameter;
 
 /// The port table as the sockets of all containers share it.
 pub(super) type SharedPorts = Arc<Mutex<Ports<Arc<Listener>>>>;
@@ -76,7 +76,7 @@ fn kernel_ports() -> RangeInclusive<u16> {
         Some(words.next()?.ok()?..=words.next()?.ok()?)
     };
     // Linux's default, where /proc is not to be had.
-    ipv4_parameter("ip_local_port_range").ok().and_then(parse).unwrap_or(32768..=60999)
+    network_parameter("ipv4/ip_local_port_range").ok().and_then(parse).unwrap_or(32768..=60999)
 }
 
 /// Whether the address is one of loopback's hosts. Its broadcast address, and what some kernels take for

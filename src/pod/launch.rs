@@ -27,8 +27,8 @@ use crate::engine::{Engine, EpochTicker};
 use crate::net::names::{Cluster, Tell};
 use crate::net::{NamesConfig, Stack, StackConfig};
 use crate::sandbox::{self, Entered, Inside, NotBegun, Sandbox, SandboxError};
-use crate::spec::Pod;
 use crate::spec::qos::QosClass;
+use crate::spec::{NetworkMode, Pod};
 use crate::volume::{VolumeError, Volumes};
 
 /// Exit code of a pod process that could not begin; its supervisor has the reason.
@@ -145,7 +145,7 @@ impl Prepared {
     fn run(self, inside: Inside) -> i32 {
         let Self { spec, programs, volumes, etc, others, logger, tell, troubles, ticker, runtime, backoff } =
             self;
-        let Inside { control, addresses, .. } = inside;
+        let Inside { control, addresses, host_addresses, .. } = inside;
         let stack = Stack::new(StackConfig {
             addresses: addresses.clone(),
             names: NamesConfig {
@@ -163,10 +163,10 @@ impl Prepared {
         });
         let image_id = |(name, program): (&String, &Program)| (name.clone(), program.digest().to_owned());
         let facts = Facts {
-            pod_ips: addresses,
+            pod_ips: if spec.network == NetworkMode::Host { host_addresses.clone() } else { addresses },
+            host_ips: host_addresses,
             qos_class: QosClass::of(&spec).as_str().to_owned(),
             image_ids: programs.iter().map(image_id).collect(),
-            ..Facts::default()
         };
         let epochs = ticker.handle();
         let parts = Parts { spec, programs, volumes, stack, logger, epochs, facts, backoff, troubles };

@@ -14,7 +14,7 @@ pub mod qos;
 pub mod quantity;
 pub mod volume;
 
-pub use container::{Container, Mount, Port, Protocol, Resources, Role};
+pub use container::{Container, HostPort, Mount, Port, Protocol, Resources, Role};
 pub use convert::{Converted, Options, load};
 pub use dns::{CLUSTER_DOMAIN, Dns, DnsOption, DnsPolicy};
 pub use pod::{HostAlias, NetworkMode, Pod, RestartPolicy};

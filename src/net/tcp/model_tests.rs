@@ -37,7 +37,7 @@ use rustix::net::sockopt;
 
 use crate::net::options::Options;
 use crate::net::{Acceptor, Endpoint, Error, Family, Result, Stack, StackConfig, TcpSocket, addr, kernel};
-use crate::sys::namespace::{new_network, set_ipv4_parameter};
+use crate::sys::namespace::{new_network, set_network_parameter};
 use crate::sys::netlink::{Batch, CREATE, Socket};
 use crate::testing::needs_root;
 
@@ -570,10 +570,12 @@ impl Barrier {
 /// pod, and no TIME_WAIT, but FIN_WAIT2 for as long as the peer keeps its end open.
 fn enter_network() {
     new_network().expect("a network namespace");
-    for (name, value) in
-        [("ip_local_port_range", "32768 49151"), ("tcp_max_tw_buckets", "0"), ("tcp_fin_timeout", "120")]
-    {
-        set_ipv4_parameter(name, value).expect(name);
+    for (name, value) in [
+        ("ipv4/ip_local_port_range", "32768 49151"),
+        ("ipv4/tcp_max_tw_buckets", "0"),
+        ("ipv4/tcp_fin_timeout", "120"),
+    ] {
+        set_network_parameter(name, value).expect(name);
     }
     let mut link = LinkMessage::default();
     link.header.index = 1;

@@ -15,6 +15,7 @@ mod location;
 mod metadata;
 mod names;
 mod pod_spec;
+mod port;
 mod report;
 mod resources;
 mod security;

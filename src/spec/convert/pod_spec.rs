@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1 as wire;
 use super::container::{RESTART_POLICIES, Surroundings};
 use super::metadata::Metadata;
 use super::report::{Report, is_set, items};
-use super::{DEFAULT_GRACE_SECONDS, MAX_EXPANSION_BYTES, Options, container, names, security, volume};
+use super::{DEFAULT_GRACE_SECONDS, MAX_EXPANSION_BYTES, Options, container, names, port, security, volume};
 use crate::manifest::FieldPath;
 use crate::spec::{Container, NetworkMode, Pod, Role};
 
@@ -150,7 +150,7 @@ pub(super) fn convert(
         manifest_dir: &options.manifest_dir,
         volumes: &volumes,
         restart_policy,
-        host_network: network == NetworkMode::Host || *host_network == Some(true),
+        host_ports: port::HostPorts::new(network == NetworkMode::Host),
         expansion_budget: MAX_EXPANSION_BYTES,
     };
     if containers.is_empty() {

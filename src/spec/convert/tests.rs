@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::image::Reference;
 use crate::spec::{
-    Container, HostPathType, Mount, Port, Protocol, QosClass, Resources, RestartPolicy, Role, Volume,
-    VolumeSource,
+    Container, HostPathType, HostPort, Mount, Port, Protocol, QosClass, Resources, RestartPolicy, Role,
+    Volume, VolumeSource,
 };
 
 fn options() -> Options {
@@ -168,8 +168,13 @@ fn every_supported_field_arrives() {
                 mount("host", "/host", None, true),
             ],
             ports: vec![
-                Port { name: Some("http".into()), container_port: 8080, protocol: Protocol::Tcp },
-                Port { name: None, container_port: 8080, protocol: Protocol::Udp },
+                Port {
+                    name: Some("http".into()),
+                    container_port: 8080,
+                    protocol: Protocol::Tcp,
+                    host_port: None,
+                },
+                Port { name: None, container_port: 8080, protocol: Protocol::Udp, host_port: None },
             ],
             resources: Resources {
                 cpu_limit_millis: Some(500),
@@ -437,10 +442,84 @@ fn restart_policy_of_containers() {
 }
 
 #[test]
-fn host_ports_may_restate_the_port_on_the_hosts_network() {
-    let port = "ports: [{containerPort: 80, hostPort: 80, hostIP: 0.0.0.0}]";
-    assert_eq!(accepted(&pod_with("hostNetwork: true", port)).pod.network, NetworkMode::Host);
-    assert_eq!(refused(&pod_with("", port)).len(), 2);
+fn host_ports_are_the_containers_own_on_the_hosts_network() {
+    let port = |host: u16| format!("ports: [{{containerPort: 80, hostPort: {host}, hostIP: 0.0.0.0}}]");
+    assert_eq!(accepted(&pod_with("hostNetwork: true", &port(80))).pod.network, NetworkMode::Host);
+    let found = refused(&pod_with("hostNetwork: true", &port(81)));
+    assert_eq!(
+        found,
+        ["spec.containers[0].ports[0].hostPort: must match containerPort 80 when hostNetwork is true"]
+    );
+}
+
+#[test]
+fn host_ports_are_forwarded() {
+    let hosts = |ports: &str| {
+        let pod = accepted(&pod_with("", &format!("ports: [{ports}]"))).pod;
+        pod.containers[0].ports.iter().map(|port| port.host_port).collect::<Vec<_>>()
+    };
+    let ip = |ip: &str| Some(ip.parse().unwrap());
+    assert_eq!(hosts("{containerPort: 80, hostPort: 8080}"), [Some(HostPort { port: 8080, ip: None })]);
+    assert_eq!(hosts("{containerPort: 80, hostPort: 0}"), [None]);
+    assert_eq!(
+        hosts(
+            "{containerPort: 80, hostPort: 8080, hostIP: 127.0.0.1}, \
+             {containerPort: 81, hostPort: 8080, hostIP: '::'}, \
+             {containerPort: 80, hostPort: 8080, protocol: UDP, hostIP: ''}"
+        ),
+        [
+            Some(HostPort { port: 8080, ip: ip("127.0.0.1") }),
+            Some(HostPort { port: 8080, ip: ip("::") }),
+            Some(HostPort { port: 8080, ip: None })
+        ]
+    );
+    for (port, words) in [
+        ("hostPort: 65536", "hostPort: invalid value 65536: must be between 1 and 65535"),
+        ("hostPort: -1", "hostPort: invalid value -1"),
+        (
+            "hostPort: 1, hostIP: localhost",
+            "hostIP: invalid value \"localhost\": must be an IPv4 or IPv6 address",
+        ),
+    ] {
+        let found = refused(&pod_with("", &format!("ports: [{{containerPort: 80, {port}}}]")));
+        assert!(found.len() == 1 && found[0].contains(words), "{found:?}");
+    }
+}
+
+#[test]
+fn a_host_port_is_there_once() {
+    for (one, other, overlap) in [
+        ("", "", true),
+        ("", "127.0.0.1", true),
+        ("0.0.0.0", "127.0.0.1", true),
+        ("127.0.0.1", "127.0.0.1", true),
+        ("127.0.0.1", "127.0.0.2", false),
+        ("0.0.0.0", "'::1'", false),
+        ("'::'", "'::1'", true),
+    ] {
+        let text = pod_with(
+            "",
+            &format!(
+                "ports: [{{containerPort: 80, hostPort: 80, hostIP: {one}}}, \
+                 {{containerPort: 81, hostPort: 80, hostIP: {other}}}]"
+            ),
+        );
+        if overlap {
+            let expected = "spec.containers[0].ports[1].hostPort: duplicate value 80: spec.containers[0].ports[0] has this port";
+            assert_eq!(refused(&text), [expected], "{one} {other}");
+        } else {
+            accepted(&text);
+        }
+    }
+    // What runs before may name what runs later.
+    let init = |container_port: u16| {
+        format!(
+            "initContainers: [{{name: i, image: ./i.wasm, ports: [{{containerPort: {container_port}, hostPort: 80}}]}}]"
+        )
+    };
+    let main = "ports: [{containerPort: 80, hostPort: 80}]";
+    accepted(&pod_with(&init(80), main));
+    assert_eq!(refused(&pod_with(&init(81), main)).len(), 1);
 }
 
 #[test]
