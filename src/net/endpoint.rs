@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::sync::Semaphore;
 
 use super::names::MAX_LOOKUPS;
-use super::policy::Request;
+use super::policy::{Guard, Request};
 use super::stack::Stack;
 use super::{Error, Family, Result, TcpSocket, UdpSocket};
 
@@ -58,6 +58,7 @@ struct Registry {
 pub(super) struct Shared {
     pub(super) stack: Arc<Stack>,
     container: String,
+    pub(super) guard: Guard,
     registry: Mutex<Registry>,
     lookups: Arc<Semaphore>,
 }
@@ -105,7 +106,7 @@ impl Shared {
     }
 
     pub(super) fn check(&self, request: Request<'_>) -> Result<()> {
-        self.stack.check(&self.container, request)
+        self.guard.check(request)
     }
 
     fn advance(&self, phase: Phase) -> Vec<Arc<dyn Member>> {
@@ -147,6 +148,7 @@ impl Endpoint {
     pub(super) fn new(stack: Arc<Stack>, container: String) -> Self {
         let registry = Registry { phase: Phase::Open, next_id: 0, members: HashMap::new() };
         let shared = Shared {
+            guard: stack.guard(&container),
             stack,
             container,
             registry: Mutex::new(registry),
@@ -184,7 +186,11 @@ impl Endpoint {
     /// failures, [`Error::AccessDenied`].
     pub fn resolve(&self, name: String) -> impl Future<Output = Result<Vec<IpAddr>>> + Send + use<> {
         let shared = self.shared.0.clone();
-        async move { shared.stack.resolve(&shared.container, &name, &shared.lookups).await }
+        async move {
+            let found = shared.stack.resolve(&shared.container, &name, &shared.lookups).await?;
+            shared.guard.learn(&name, &found);
+            Ok(found)
+        }
     }
 
     /// Graceful stop: the container's listeners stop listening, give their ports back and fail

@@ -11,7 +11,7 @@ use super::budget::Budget;
 use super::endpoint::{Endpoint, socket_limit};
 use super::listener::Listener;
 use super::names::Names;
-use super::policy::{Policy, Request};
+use super::policy::{Denied, Guard, Policy, Request};
 use super::ports::{EPHEMERAL_PORTS, Ports};
 use super::{Error, Result};
 use crate::spec::HostAlias;
@@ -91,6 +91,15 @@ impl Stack {
     #[cfg(test)]
     pub(crate) fn is_idle(&self) -> bool {
         self.ports.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// What the policy denied so far: see [`Policy::denied`].
+    pub fn denied(&self) -> Vec<Denied> {
+        self.policy.denied()
+    }
+
+    pub(super) fn guard(&self, container: &str) -> Guard {
+        self.policy.guard(container)
     }
 
     pub(super) fn check(&self, container: &str, request: Request<'_>) -> Result<()> {

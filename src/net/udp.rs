@@ -16,7 +16,7 @@ use tokio::io::Interest;
 use super::addr::{self, Family};
 use super::endpoint::{Member, Shared};
 use super::options::{Change, Options};
-use super::policy::Request;
+use super::policy::{Exchanges, Request};
 use super::{Error, Result};
 
 /// Largest datagram, in bytes: what the length field of UDP can say. The kernel's limit is lower.
@@ -34,6 +34,8 @@ struct Open {
     bound: bool,
     connected: Option<SocketAddr>,
     options: Options,
+    /// For the policy: whose datagrams are replies.
+    exchanges: Exchanges,
 }
 
 pub(super) struct Inner {
@@ -94,7 +96,7 @@ impl UdpSocket {
             sockopt::set_ipv6_v6only(&fd, true)?;
         }
         let socket = tokio::net::UdpSocket::from_std(fd.into())?;
-        let open = Open { socket, bound: false, connected: None, options: Options::default() };
+        let open = Open { socket, bound: false, connected: None, options: Options::default(), exchanges: Exchanges::default() };
         let state = Mutex::new(State::Open(open));
         let inner = endpoint.clone().register(|id| Inner { endpoint, id, family, state })?;
         Ok(Self { inner })
@@ -154,7 +156,18 @@ impl UdpSocket {
         if !open.is_bound(self.inner.family) {
             self.inner.endpoint.check(Request::UdpBind(self.inner.family.unspecified()))?;
         }
-        self.inner.endpoint.check(Request::UdpSend(remote))
+        self.inner.endpoint.check(Request::UdpSend(remote))?;
+        self.inner.endpoint.guard.sent(&mut open.exchanges, remote);
+        Ok(())
+    }
+
+    fn check_receive(&self, open: &Open, remote: SocketAddr) -> Result<()> {
+        if self.inner.endpoint.guard.allows_all() {
+            return Ok(());
+        }
+        let local = open.socket.local_addr()?;
+        let is_reply = open.exchanges.contain(remote);
+        self.inner.endpoint.check(Request::UdpReceive { local, remote, is_reply })
     }
 
     /// Undoes [`Self::connect`].
@@ -254,6 +267,7 @@ impl UdpSocket {
             match open.socket.try_recv_buf_from(&mut buffer) {
                 // Linux filters when a datagram arrives: what came before connect is still there.
                 Ok((_, from)) if open.connected.is_some_and(|c| c != from) => buffer.clear(),
+                Ok((_, from)) if self.check_receive(open, from).is_err() => buffer.clear(),
                 Ok((_, from)) => {
                     buffer.shrink_to_fit();
                     return Poll::Ready(Ok((buffer, from)));

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 
 use super::backoff::BackoffPolicy;
 use super::control;
+use super::filter::{Filter, Surroundings};
 use super::status::Facts;
 use super::worker::{self, Parts};
 use crate::container::log::file::Rotation;
@@ -55,7 +56,8 @@ pub struct Plan {
 /// # Errors
 /// See [`sandbox::create`].
 pub fn launch(plan: Plan, config: &sandbox::Config<'_>) -> Result<Sandbox, SandboxError> {
-    sandbox::create(config, |entered| pod_process(plan, entered))
+    let surroundings = Surroundings::look(&plan.spec, config);
+    sandbox::create(config, |entered| pod_process(plan, surroundings, entered))
 }
 
 /// Why a pod process cannot begin.
@@ -68,8 +70,8 @@ enum BeginError {
 }
 
 /// The pod process, from here to its end.
-fn pod_process(plan: Plan, entered: Entered) -> i32 {
-    let prepared = match Prepared::new(plan, entered.pod_dir()) {
+fn pod_process(plan: Plan, surroundings: Surroundings, entered: Entered) -> i32 {
+    let prepared = match Prepared::new(plan, surroundings, entered.pod_dir()) {
         Ok(prepared) => prepared,
         Err(error) => {
             entered.refuse(&error.to_string());
@@ -92,16 +94,18 @@ struct Prepared {
     ticker: EpochTicker,
     runtime: Runtime,
     backoff: BackoffPolicy,
+    filter: Filter,
 }
 
 impl Prepared {
-    fn new(plan: Plan, pod_dir: &Path) -> Result<Self, BeginError> {
+    fn new(plan: Plan, surroundings: Surroundings, pod_dir: &Path) -> Result<Self, BeginError> {
         let Plan { spec, programs, engine, console, log_dir, backoff } = plan;
         crate::sys::heap::share_between_threads();
         let start = |what| move |error| BeginError::Start { what, error };
         let mut volumes = Volumes::prepare(&spec, pod_dir)?;
         volumes.mount_memory()?;
         let (tell, troubles) = mpsc::channel(worker::TROUBLE_QUEUE);
+        let filter = Filter::apply(&spec, surroundings, tell.clone());
         let logger = Logger::start(LogConfig {
             dir: log_dir.unwrap_or_else(|| pod_dir.join("logs")),
             rotation: Rotation::default(),
@@ -121,13 +125,15 @@ impl Prepared {
             .max_blocking_threads(BLOCKING_THREADS)
             .build()
             .map_err(start("event loop"))?;
-        Ok(Self { spec, programs, volumes, logger, troubles, ticker, runtime, backoff })
+        Ok(Self { spec, programs, volumes, logger, troubles, ticker, runtime, backoff, filter })
     }
 
     fn run(self, inside: Inside) -> i32 {
-        let Self { spec, programs, volumes, logger, troubles, ticker, runtime, backoff } = self;
+        let Self { spec, programs, volumes, logger, troubles, ticker, runtime, backoff, filter } = self;
         let Inside { control, addresses, .. } = inside;
+        let policy = filter.policy(&spec, &addresses);
         let stack = Stack::new(StackConfig {
+            policy: policy.clone(),
             addresses: addresses.clone(),
             hostname: spec.hostname.clone(),
             host_aliases: spec.host_aliases.clone(),
@@ -142,7 +148,14 @@ impl Prepared {
         };
         let epochs = ticker.handle();
         let parts = Parts { spec, programs, volumes, stack, logger, epochs, facts, backoff, troubles };
-        let code = runtime.block_on(worker::run(parts, control));
+        let code = runtime.block_on(async {
+            tokio::select! {
+                biased;
+                code = worker::run(parts, control) => code,
+                // Never ends; dropped with the pod's last container.
+                () = filter.follow(policy) => Ok(EXIT_NOT_BEGUN),
+            }
+        });
         // Work on the blocking pool belongs to containers that are gone.
         runtime.shutdown_background();
         // Without its control socket a pod has no supervisor, and no reason to begin.

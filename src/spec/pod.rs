@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{Container, Volume};
+use super::{Container, NetworkRules, Volume};
 
 /// A validated Pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub struct Pod {
     pub active_deadline: Option<Duration>,
     /// Which network the pod gets: `spec.hostNetwork`, or what the command line says.
     pub network: NetworkMode,
+    /// The NetworkPolicies that select the pod, and what its annotations allow single containers.
+    pub network_rules: NetworkRules,
     /// `spec.hostAliases`.
     pub host_aliases: Vec<HostAlias>,
     /// `spec.initContainers`, in order: [`super::Role::Init`] and [`super::Role::Sidecar`].

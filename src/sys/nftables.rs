@@ -1,8 +1,10 @@
 //! nf_tables messages (linux/netfilter/nf_tables.h), as far as a masquerade needs them, for a
-//! [`super::netlink::Socket::netfilter`].
+//! [`super::netlink::Socket::netfilter`]; and [`filter`] what a packet filter does.
 //!
 //! Changes travel in a transaction: [`Transaction::new`], the changes, [`Transaction::commit`]. The kernel
 //! applies all of them or none.
+
+pub mod filter;
 
 use nix::errno::Errno;
 

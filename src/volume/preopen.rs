@@ -135,6 +135,7 @@ mod tests {
             termination_grace: Default::default(),
             active_deadline: None,
             network: NetworkMode::None,
+            network_rules: Default::default(),
             host_aliases: vec![],
             init_containers: vec![],
             containers: vec![Container {

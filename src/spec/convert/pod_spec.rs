@@ -9,9 +9,9 @@ use k8s_openapi::api::core::v1 as wire;
 use super::container::{RESTART_POLICIES, Surroundings};
 use super::metadata::Metadata;
 use super::report::{Report, is_set, items};
-use super::{DEFAULT_GRACE_SECONDS, MAX_EXPANSION_BYTES, Options, container, security, volume};
+use super::{DEFAULT_GRACE_SECONDS, MAX_EXPANSION_BYTES, Options, annotations, container, security, volume};
 use crate::manifest::FieldPath;
-use crate::spec::{Container, HostAlias, NetworkMode, Pod, Role, name};
+use crate::spec::{Container, HostAlias, NetworkMode, NetworkRules, Pod, Role, name};
 
 /// Containers of one pod: each that runs needs at least one of the engine's fiber stacks (`engine::config`).
 const MAX_CONTAINERS: usize = 100;
@@ -178,6 +178,9 @@ pub(super) fn convert(
         &mut around,
         report,
     );
+    let all: Vec<&str> =
+        init_containers.iter().chain(&containers).map(|container| container.name.as_str()).collect();
+    let networks = annotations::convert(&metadata.annotations, &all, report);
     warn_of_shared_ports(&containers, &path.field("containers"), report);
     Pod {
         name: metadata.name,
@@ -200,6 +203,8 @@ pub(super) fn convert(
         active_deadline: seconds(*active_deadline_seconds, 1, &path.field("activeDeadlineSeconds"), report)
             .map(Duration::from_secs),
         network,
+        // The policies stand beside the Pod, and are converted after it.
+        network_rules: NetworkRules { policies: Vec::new(), containers: networks },
         host_aliases,
         init_containers,
         containers,

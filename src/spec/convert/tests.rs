@@ -124,6 +124,7 @@ fn every_supported_field_arrives() {
         termination_grace: std::time::Duration::from_secs(5),
         active_deadline: Some(std::time::Duration::from_secs(600)),
         network: NetworkMode::Pod,
+        network_rules: Default::default(),
         host_aliases: vec![crate::spec::HostAlias {
             ip: "::1".parse().unwrap(),
             hostnames: strings(&["db.local", "db"]),
