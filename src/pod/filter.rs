@@ -24,11 +24,16 @@ use crate::net::Policy;
 use crate::net::policy::{PodRules, PolicyConfig, Tell};
 use crate::sandbox;
 use crate::spec::{NetworkMode, Pod};
+use crate::sys::process::is_privileged;
 
 /// What the pod's process cannot see any more from within its namespaces.
 pub(super) struct Surroundings {
+    /// The node's addresses, if the pod is isolated for ingress.
     node: Vec<IpAddr>,
+    /// Where the pods' records are.
     run: PathBuf,
+    /// Whether the pod gets a link to the node: otherwise nobody reaches it, and it reaches nobody.
+    linked: bool,
 }
 
 impl Surroundings {
@@ -36,7 +41,8 @@ impl Surroundings {
     pub(super) fn look(pod: &Pod, config: &sandbox::Config<'_>) -> Self {
         let isolated = pod.network_rules.policies.iter().any(|policy| policy.ingress.is_some());
         let node = if isolated { own_addresses() } else { Vec::new() };
-        Self { node, run: config.paths.run.clone() }
+        let linked = pod.network == NetworkMode::Pod && is_privileged();
+        Self { node, run: config.paths.run.clone(), linked }
     }
 }
 
@@ -70,8 +76,7 @@ impl Filter {
         if !rules.selectors().is_empty() {
             filter.peers = Some(Peers::new(&filter.surroundings.run, rules.selectors().to_vec()));
         }
-        // A pod that nobody reaches, and that reaches nobody, needs no filter.
-        if pod.network == NetworkMode::Pod {
+        if filter.surroundings.linked {
             match Firewall::apply(&rules, &filter.peer_addresses(), &filter.surroundings.node) {
                 Ok(firewall) => filter.firewall = Some(firewall),
                 Err(error) => filter.warn(format!(

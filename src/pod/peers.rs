@@ -7,8 +7,8 @@
 //!
 //! A pod's record has its addresses before its containers start, and another pod's filter has them as soon as its
 //! event loop comes round: about a millisecond later on an idle machine. Until then its packets are not let in: a
-//! connection that it tries sooner is delayed by TCP's first retransmission, 1 s. Where the kernel gives no inotify
-//! instance, the records are looked at every [`POLL`].
+//! connection that it tries sooner is delayed by TCP's first retransmission, 1 s. Where the kernel lets nothing more be
+//! watched (`fs.inotify.max_user_instances`, `max_user_watches`), the records are looked at twice a second.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -78,12 +78,12 @@ impl Peers {
             && let Ok(events) = Events::new(inotify)
         {
             while let Ok(found) = events.next().await {
-                let mut changed = false;
-                for event in found {
-                    changed |= self.see(&event, events.inotify(), &mut watched);
-                }
-                if changed {
-                    tell(self.addresses());
+                let seen: Result<Vec<bool>, Errno> =
+                    found.iter().map(|event| self.see(event, events.inotify(), &mut watched)).collect();
+                match seen {
+                    Ok(changes) if !changes.contains(&true) => {}
+                    Ok(_) => tell(self.addresses()),
+                    Err(_) => break,
                 }
             }
         }
@@ -96,27 +96,28 @@ impl Peers {
     }
 
     /// Whether an event changes anything.
-    fn see(&mut self, event: &InotifyEvent, inotify: &Inotify, watched: &mut Watched) -> bool {
+    fn see(
+        &mut self,
+        event: &InotifyEvent,
+        inotify: &Inotify,
+        watched: &mut Watched,
+    ) -> Result<bool, Errno> {
         if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
-            watched.extend(watch_all(inotify, &self.directory));
-            return self.read_all();
+            watch_all(inotify, &self.directory, watched)?;
+            return Ok(self.read_all());
         }
-        match watched.get(&event.wd).cloned() {
-            Some(uid) if event.mask.contains(AddWatchFlags::IN_IGNORED) => {
+        if let Some(uid) = watched.get(&event.wd).cloned() {
+            if event.mask.contains(AddWatchFlags::IN_IGNORED) {
                 watched.remove(&event.wd);
-                self.forget(&uid)
+                return Ok(self.forget(&uid));
             }
-            Some(uid) => self.read(&uid),
-            // In the directory of all pods.
-            None => {
-                let Some(uid) = event.name.clone().and_then(|name| name.into_string().ok()) else {
-                    return false;
-                };
-                watched.extend(watch_one(inotify, &self.directory, uid.clone()));
-                // The record may have been written before it was watched.
-                self.read(&uid)
-            }
+            return Ok(self.read(&uid));
         }
+        // In the directory of all pods.
+        let Some(uid) = event.name.clone().and_then(|name| name.into_string().ok()) else { return Ok(false) };
+        watch_one(inotify, &self.directory, uid.clone(), watched)?;
+        // The record may have been written before it was watched.
+        Ok(self.read(&uid))
     }
 
     /// Reads every record; whether anything is different.
@@ -159,23 +160,131 @@ impl Watch {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
         let appears = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_ONLYDIR;
         inotify.add_watch(directory, appears)?;
-        let watched = watch_all(&inotify, directory).collect();
+        let mut watched = Watched::new();
+        watch_all(&inotify, directory, &mut watched)?;
         Ok(Self { inotify, watched })
     }
 }
 
-fn watch_all<'a>(
-    inotify: &'a Inotify,
-    directory: &'a Path,
-) -> impl Iterator<Item = (WatchDescriptor, String)> + 'a {
+fn watch_all(inotify: &Inotify, directory: &Path, watched: &mut Watched) -> Result<(), Errno> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    let uids = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    uids.filter_map(move |uid| watch_one(inotify, directory, uid))
+    let mut uids = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    uids.try_for_each(|uid| watch_one(inotify, directory, uid, watched))
 }
 
 /// Watches one pod's directory. `IN_IGNORED` says that it is gone.
-fn watch_one(inotify: &Inotify, directory: &Path, uid: String) -> Option<(WatchDescriptor, String)> {
+fn watch_one(inotify: &Inotify, directory: &Path, uid: String, watched: &mut Watched) -> Result<(), Errno> {
     let written = AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_ONLYDIR;
-    // Gone already: then there is nothing to watch.
-    Some((inotify.add_watch(&directory.join(&uid), written).ok()?, uid))
+    match inotify.add_watch(&directory.join(&uid), written) {
+        Ok(descriptor) => watched.insert(descriptor, uid),
+        // Gone already, or a file.
+        Err(Errno::ENOENT | Errno::ENOTDIR) => None,
+        Err(error) => return Err(error),
+    };
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::paths::Paths;
+    use crate::sandbox::record::{Identity, Owner};
+    use crate::spec::network_policy::{Condition, LabelSelector, Namespaces, Requirement};
+
+    struct World {
+        _directory: tempfile::TempDir,
+        paths: Paths,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let paths = Paths::resolve(0, |_| Some(directory.path().into()));
+            fs::create_dir_all(record::pods_below(&paths.run)).unwrap();
+            Self { _directory: directory, paths }
+        }
+
+        /// A pod that begins: its directory, then its record, then the record with its address.
+        fn pod(&self, uid: &str, role: &str, address: &str) -> Owner {
+            let owner = Owner::take(&self.paths, uid).unwrap();
+            let identity = Identity {
+                namespace: "default".into(),
+                labels: [("role".to_owned(), role.to_owned())].into(),
+                ..Identity::default()
+            };
+            let record = Record { uid: uid.into(), identity, ..Record::default() };
+            owner.write(&record).unwrap();
+            owner.write(&Record { addresses: vec![ip(address)], ..record }).unwrap();
+            owner
+        }
+
+        fn peers(&self) -> Peers {
+            let with_role = |role: &str| PodSelector {
+                namespaces: Namespaces::Named("default".into()),
+                pods: LabelSelector {
+                    requirements: vec![Requirement {
+                        key: "role".into(),
+                        condition: Condition::In([role.to_owned()].into()),
+                    }],
+                },
+            };
+            Peers::new(&self.paths.run, vec![with_role("friend"), with_role("foe")])
+        }
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn remove(owner: Owner) {
+        fs::remove_dir_all(owner.directory()).unwrap();
+    }
+
+    /// Waits until the addresses are these.
+    async fn expect(told: &mut tokio::sync::mpsc::Receiver<Vec<Vec<IpAddr>>>, expected: [&[&str]; 2]) {
+        let expected: Vec<Vec<IpAddr>> =
+            expected.iter().map(|list| list.iter().map(|text| ip(text)).collect()).collect();
+        let come = async { while told.recv().await.expect("followed") != expected {} };
+        tokio::time::timeout(Duration::from_secs(30), come).await.expect("in time");
+    }
+
+    async fn pods_come_and_go(watched: bool) {
+        let world = World::new();
+        let one = world.pod("u1", "friend", "10.0.0.1");
+        let mut peers = world.peers();
+        assert_eq!(peers.addresses(), [vec![ip("10.0.0.1")], vec![]]);
+        if !watched {
+            peers.watch = None;
+        }
+        let (sender, mut told) = tokio::sync::mpsc::channel(100);
+        let follow = peers.follow(move |addresses| sender.try_send(addresses).expect("a place"));
+        let script = async {
+            let two = world.pod("u2", "friend", "fd00::2");
+            let _stranger = world.pod("u3", "stranger", "10.0.0.3");
+            expect(&mut told, [&["10.0.0.1", "fd00::2"], &[]]).await;
+            let foe = world.pod("u4", "foe", "10.0.0.4");
+            expect(&mut told, [&["10.0.0.1", "fd00::2"], &["10.0.0.4"]]).await;
+            remove(one);
+            expect(&mut told, [&["fd00::2"], &["10.0.0.4"]]).await;
+            remove(two);
+            remove(foe);
+            expect(&mut told, [&[], &[]]).await;
+        };
+        tokio::select! {
+            () = follow => unreachable!("it never ends"),
+            () = script => {}
+        }
+    }
+
+    #[tokio::test]
+    async fn pods_are_seen_to_come_and_go() {
+        pods_come_and_go(true).await;
+    }
+
+    #[tokio::test]
+    async fn pods_are_seen_without_inotify_too() {
+        pods_come_and_go(false).await;
+    }
 }

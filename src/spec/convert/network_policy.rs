@@ -20,6 +20,9 @@ use crate::spec::network_policy::{
 };
 use crate::spec::{NetworkMode, Pod, Protocol, name};
 
+/// Most pairs of a peer and a port in all rules of a policy: the kernel gets a rule for each.
+const MAX_PAIRS: usize = 4096;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Direction {
     Ingress,
@@ -70,6 +73,15 @@ pub(super) fn convert(policy: &wire::NetworkPolicy, pod: &Pod, report: &mut Repo
         if !counts && !rules.is_empty() {
             report.warn(&path.field(field), "ignored: spec.policyTypes does not name this direction");
         }
+    }
+    let pairs = |rule: &Rule| {
+        let one_for_all = |length: Option<usize>| length.unwrap_or(1);
+        one_for_all(rule.peers.as_ref().map(Vec::len)) * one_for_all(rule.ports.as_ref().map(Vec::len))
+    };
+    let pairs: usize = ingress_rules.iter().chain(&egress_rules).map(pairs).sum();
+    if pairs > MAX_PAIRS {
+        let message = format!("{pairs} pairs of a peer and a port are too many (at most {MAX_PAIRS})");
+        report.error(&path, message);
     }
     if report.errors.len() > errors {
         return None;
