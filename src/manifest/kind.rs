@@ -65,10 +65,13 @@ pub(super) fn classify(root: &Node) -> Result<Kind, Vec<FieldError>> {
                 Err(_) => format!("unknown version {version:?}; write `apiVersion: v1`"),
             },
         )),
-        None | Some(Node::Null) => Err(FieldError::new("apiVersion", format!("required; write `apiVersion: {right}`"))),
-        Some(other) => {
-            Err(FieldError::new("apiVersion", format!("expected the string {right}, found {}", other.describe())))
+        None | Some(Node::Null) => {
+            Err(FieldError::new("apiVersion", format!("required; write `apiVersion: {right}`")))
         }
+        Some(other) => Err(FieldError::new(
+            "apiVersion",
+            format!("expected the string {right}, found {}", other.describe()),
+        )),
     };
     match (kind, version) {
         (Ok((kind, _)), Ok(())) => Ok(kind),

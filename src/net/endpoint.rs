@@ -187,9 +187,13 @@ impl Endpoint {
     pub fn resolve(&self, name: String) -> impl Future<Output = Result<Vec<IpAddr>>> + Send + use<> {
         let shared = self.shared.0.clone();
         async move {
-            let found = shared.stack.resolve(&shared.container, &name, &shared.lookups).await?;
-            shared.guard.learn(&name, &found);
-            Ok(found)
+            let found = shared.stack.resolve(&shared.container, &name, &shared.lookups).await;
+            match &found {
+                Ok(found) => shared.guard.learn(&name, found),
+                Err(Error::TemporaryResolverFailure) => shared.guard.lookup_failed(&name),
+                Err(_) => {}
+            }
+            found
         }
     }
 

@@ -96,7 +96,13 @@ impl UdpSocket {
             sockopt::set_ipv6_v6only(&fd, true)?;
         }
         let socket = tokio::net::UdpSocket::from_std(fd.into())?;
-        let open = Open { socket, bound: false, connected: None, options: Options::default(), exchanges: Exchanges::default() };
+        let open = Open {
+            socket,
+            bound: false,
+            connected: None,
+            options: Options::default(),
+            exchanges: Exchanges::default(),
+        };
         let state = Mutex::new(State::Open(open));
         let inner = endpoint.clone().register(|id| Inner { endpoint, id, family, state })?;
         Ok(Self { inner })

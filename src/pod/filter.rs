@@ -114,7 +114,9 @@ impl Filter {
         let changed = |addresses: Vec<Vec<IpAddr>>| {
             policy.set_peers(&addresses);
             if let Some(Err(error)) = firewall.as_mut().map(|firewall| firewall.set_peers(&addresses)) {
-                let text = format!("the pods that NetworkPolicies select have changed, and the kernel refuses: {error}");
+                let text = format!(
+                    "the pods that NetworkPolicies select have changed, and the kernel refuses: {error}"
+                );
                 let _ = tell.try_send(Event::Warning(text));
             }
         };

@@ -7,7 +7,7 @@
 //!     chain ingress { type filter hook input priority filter;
 //!         ct state established,related accept
 //!         iif lo accept                                    # a pod cannot block access to itself
-//!         icmpv6 type nd-… accept                          # without it IPv6 has no neighbours
+//!         icmpv6 type … accept                             # without it IPv6 has no neighbours
 //!         ip saddr @node-v4 accept, fe80::/10, 169.254.0.0/16 …
 //!         <peer> <ports> accept                            # one for each pair of a rule
 //!         ip saddr <cidr> jump ingress-<n>                 # a block with exceptions: they return, the ports accept
@@ -38,8 +38,9 @@ const TABLE: &str = "peapod";
 const FAMILIES: [(AddressFamily, &str); 2] = [(AddressFamily::V4, "v4"), (AddressFamily::V6, "v6")];
 /// The link-local addresses: the node's, at the other end of the pod's link.
 const LINK_LOCAL: [&str; 2] = ["169.254.0.0/16", "fe80::/10"];
-/// Router and neighbour discovery and redirects (RFC 4861, section 4).
-const NEIGHBOUR_DISCOVERY: (u8, u8) = (133, 137);
+/// What IPv6 needs of its own, by types of ICMPv6: multicast listeners, routers, neighbours and redirects (RFC 4861,
+/// section 4; RFC 9777, section 4; RFC 4890, section 4.4.1, says that none of it must be dropped).
+const HOUSEKEEPING: [(u8, u8); 2] = [(130, 137), (143, 143)];
 
 /// The pod's filter in the kernel.
 #[derive(Debug)]
@@ -162,9 +163,10 @@ impl<'f, 'a> Chain<'f, 'a> {
         let mut chain = Self { filter, name, peer, blocks: 0 };
         chain.accept(Expression::is_established());
         chain.accept(Expression::is_loopback(hook));
-        let (first, last) = NEIGHBOUR_DISCOVERY;
-        let icmpv6 = Expression::is_protocol(libc::IPPROTO_ICMPV6 as u8);
-        chain.accept(icmpv6.into_iter().chain(Expression::icmpv6_type_between(first, last)));
+        for (first, last) in HOUSEKEEPING {
+            let icmpv6 = Expression::is_protocol(libc::IPPROTO_ICMPV6 as u8);
+            chain.accept(icmpv6.into_iter().chain(Expression::icmpv6_type_between(first, last)));
+        }
         chain
     }
 

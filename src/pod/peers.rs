@@ -96,12 +96,7 @@ impl Peers {
     }
 
     /// Whether an event changes anything.
-    fn see(
-        &mut self,
-        event: &InotifyEvent,
-        inotify: &Inotify,
-        watched: &mut Watched,
-    ) -> Result<bool, Errno> {
+    fn see(&mut self, event: &InotifyEvent, inotify: &Inotify, watched: &mut Watched) -> Result<bool, Errno> {
         if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
             watch_all(inotify, &self.directory, watched)?;
             return Ok(self.read_all());
@@ -149,8 +144,13 @@ impl Peers {
     fn select(&self, record: Record) -> Option<Selected> {
         let Record { identity, addresses, .. } = record;
         let selects = |selector: &PodSelector| selector.selects(&identity.namespace, &identity.labels);
-        let by: Vec<_> =
-            self.selectors.iter().enumerate().filter(|(_, one)| selects(one)).map(|(place, _)| place).collect();
+        let by: Vec<_> = self
+            .selectors
+            .iter()
+            .enumerate()
+            .filter(|(_, one)| selects(one))
+            .map(|(place, _)| place)
+            .collect();
         (!by.is_empty() && !addresses.is_empty()).then_some(Selected { addresses, by })
     }
 }

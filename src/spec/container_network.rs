@@ -153,7 +153,8 @@ pub fn parse(text: &str) -> Result<ContainerNetwork, Vec<String>> {
         }
     }
     if seen.is_empty() && errors.is_empty() {
-        errors.push("is empty; write for example connect: logs.example.com:443, or none for no network".into());
+        errors
+            .push("is empty; write for example connect: logs.example.com:443, or none for no network".into());
     }
     if errors.is_empty() { Ok(network) } else { Err(errors) }
 }
@@ -216,7 +217,9 @@ fn bind_item(text: &str) -> Result<Target, String> {
     };
     let (first, last) = port_range(ports)?;
     match self::host(host)? {
-        Host::Name(_) => Err("a name cannot be bound to; write localhost, an address, or the port alone".into()),
+        Host::Name(_) => {
+            Err("a name cannot be bound to; write localhost, an address, or the port alone".into())
+        }
         host => Ok(Target { host, first, last, protocol }),
     }
 }

@@ -238,10 +238,8 @@ mod tests {
         assert!(!others.selects("b", &labels(&[])));
         // A label that no namespace has here.
         let labelled = selector(&[("team", Condition::Exists)]);
-        let teams = PodSelector {
-            namespaces: Namespaces::Labelled(labelled),
-            pods: LabelSelector::default(),
-        };
+        let teams =
+            PodSelector { namespaces: Namespaces::Labelled(labelled), pods: LabelSelector::default() };
         assert!(!teams.selects("a", &frontend));
         let everyone = PodSelector {
             namespaces: Namespaces::Labelled(LabelSelector::default()),

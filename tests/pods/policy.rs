@@ -108,7 +108,8 @@ fn inside<T: Send + 'static>(pod: &Running, check: impl FnOnce() -> T + Send + '
 #[test]
 fn denied_egress_is_eacces_and_told() {
     if needs_root() {
-        let containers = "  containers:\n  - {name: main, image: {probe}, args: [connect, '192.0.2.1:80', hello]}\n";
+        let containers =
+            "  containers:\n  - {name: main, image: {probe}, args: [connect, '192.0.2.1:80', hello]}\n";
         once(containers, "policyTypes: [Egress]")
             .expect_code(1)
             .expect_stderr("PermissionDenied")
@@ -119,7 +120,8 @@ fn denied_egress_is_eacces_and_told() {
 #[test]
 fn denied_datagrams_are_eacces() {
     if needs_root() {
-        let containers = "  containers:\n  - {name: main, image: {probe}, args: [udp-send, '192.0.2.1:80', hello]}\n";
+        let containers =
+            "  containers:\n  - {name: main, image: {probe}, args: [udp-send, '192.0.2.1:80', hello]}\n";
         once(containers, "policyTypes: [Egress]").expect_code(1).expect_stderr("PermissionDenied");
     }
 }
@@ -133,7 +135,9 @@ fn a_policy_does_not_hold_inside_the_pod() {
   containers:
   - {name: client, image: {probe}, args: [connect, '127.0.0.1:7000', 'over localhost']}
 ";
-    once(containers, "policyTypes: [Ingress, Egress]").expect_code(0).expect_stdout("[client] over localhost");
+    once(containers, "policyTypes: [Ingress, Egress]")
+        .expect_code(0)
+        .expect_stdout("[client] over localhost");
 }
 
 #[test]
@@ -160,7 +164,10 @@ spec:
   - {name: allowed, image: {probe}, args: [connect, '127.0.0.1:7001', 'allowed is let']}
   - {name: none, image: {probe}, args: [bind, '127.0.0.1:7002']}
 ";
-    let text = text.replace("network.none:", "network.allowed: 'connect: 127.0.0.1:7001/tcp'\n    peapod.dev/network.none:");
+    let text = text.replace(
+        "network.none:",
+        "network.allowed: 'connect: 127.0.0.1:7001/tcp'\n    peapod.dev/network.none:",
+    );
     run(&text, &[])
         .expect_code(1)
         .expect_stdout("[wide] wide is let")
@@ -174,24 +181,21 @@ spec:
 #[test]
 fn egress_to_one_pod_by_its_address_and_not_to_another() {
     if needs_root() {
-        let (one, two) = (Running::start(&server("one", "", ""), &[]), Running::start(&server("two", "", ""), &[]));
-        let (one, two) = (one_address(&one), one_address(&two));
-        expect((one, 8080).into(), Reached::Answered);
-        expect((two, 8080).into(), Reached::Answered);
+        let (one, two) =
+            (Running::start(&server("one", "", ""), &[]), Running::start(&server("two", "", ""), &[]));
+        let (one_ip, two_ip) = (one.address(), two.address());
+        expect((one_ip, 8080).into(), Reached::Answered);
+        expect((two_ip, 8080).into(), Reached::Answered);
         let client = |address: IpAddr| {
             let containers = format!(
                 "  containers:\n  - {{name: main, image: {{probe}}, args: [connect, '{address}:8080', hello]}}\n"
             );
-            let to = format!("to: [{{ipBlock: {{cidr: {one}/32}}}}], ports: [{{port: 8080}}]");
+            let to = format!("to: [{{ipBlock: {{cidr: {one_ip}/32}}}}], ports: [{{port: 8080}}]");
             once(&containers, &format!("policyTypes: [Egress], egress: [{{{to}}}]"))
         };
-        client(one).expect_code(0).expect_stdout("hello");
-        client(two).expect_code(1).expect_stderr("PermissionDenied");
+        client(one_ip).expect_code(0).expect_stdout("hello");
+        client(two_ip).expect_code(1).expect_stderr("PermissionDenied");
     }
-}
-
-fn one_address(pod: &Running) -> IpAddr {
-    pod.address()
 }
 
 #[test]
@@ -212,7 +216,8 @@ fn ingress_from_labelled_pods_only_also_from_those_that_come_later() {
         friend.wait_for("address");
         inside(&friend, move || expect(target, Reached::Answered));
         // The label is not enough in another namespace.
-        let elsewhere = server("elsewhere", "role: friend", "").replace("{name: elsewhere,", "{name: elsewhere, namespace: other,");
+        let elsewhere = server("elsewhere", "role: friend", "")
+            .replace("{name: elsewhere,", "{name: elsewhere, namespace: other,");
         let elsewhere = Running::start(&elsewhere, &[]);
         elsewhere.wait_for("address");
         assert_eq!(inside(&elsewhere, move || reach(target)), Reached::Silence);
@@ -223,8 +228,15 @@ fn ingress_from_labelled_pods_only_also_from_those_that_come_later() {
             socket.send_to(b"word", target).unwrap();
             assert!(socket.recv(&mut [0; 16]).is_err());
         });
-        // When the friend has gone, its address means nothing any more.
-        drop(friend);
+        // A second friend makes the first no stranger, and neither does its end.
+        let second = Running::start(&server("second", "role: friend", ""), &[]);
+        second.wait_for("address");
+        inside(&second, move || expect(target, Reached::Answered));
+        inside(&friend, move || assert_eq!(reach(target), Reached::Answered));
+        second.signal(nix::sys::signal::Signal::SIGTERM);
+        { second }.wait();
+        inside(&friend, move || assert_eq!(reach(target), Reached::Answered));
+        assert!(!guarded.output().contains("refuses"), "{}", guarded.output());
     }
 }
 
@@ -232,7 +244,7 @@ fn ingress_from_labelled_pods_only_also_from_those_that_come_later() {
 fn native_processes_in_the_pods_network_are_covered() {
     if needs_root() {
         let other = Running::start(&server("other", "", ""), &[]);
-        let target = SocketAddr::from((one_address(&other), 8080));
+        let target = SocketAddr::from((other.address(), 8080));
         expect(target, Reached::Answered);
         let isolated = server("isolated", "", &policy("policyTypes: [Ingress, Egress]"));
         let isolated = Running::start(&isolated, &[]);
@@ -251,7 +263,7 @@ fn native_processes_in_the_pods_network_are_covered() {
 fn replies_of_what_may_go_out_come_in() {
     if needs_root() {
         let other = Running::start(&server("other", "", ""), &[]);
-        let target = SocketAddr::from((one_address(&other), 8080));
+        let target = SocketAddr::from((other.address(), 8080));
         expect(target, Reached::Answered);
         let containers = format!(
             "  containers:
@@ -264,4 +276,35 @@ fn replies_of_what_may_go_out_come_in() {
             .expect_stdout("[stream] a stream")
             .expect_stdout("[datagram] a datagram");
     }
+}
+
+#[test]
+fn an_annotation_knows_names_by_what_their_lookups_return() {
+    let text = "
+apiVersion: v1
+kind: Pod
+metadata:
+  name: named
+  annotations:
+    peapod.dev/network.by-name: 'connect: server.test:7000/tcp; resolve: none'
+    peapod.dev/network.by-address: 'connect: server.test:7000/tcp; resolve: none'
+    peapod.dev/network.lookup: 'connect: server.test:7000/tcp; resolve: none'
+spec:
+  restartPolicy: Never
+  terminationGracePeriodSeconds: 0
+  hostAliases:
+  - {ip: 127.0.0.1, hostnames: [server.test, other.test]}
+  initContainers:
+  - {name: server, image: {probe}, args: [serve, '7000'], restartPolicy: Always}
+  - {name: up, image: {probe}, args: [connect, '127.0.0.1:7000', up, --retry, '5000']}
+  containers:
+  - {name: by-name, image: {probe}, args: [connect, 'server.test:7000', 'by its name']}
+  - {name: by-address, image: {probe}, args: [connect, '127.0.0.1:7000', 'by its address']}
+  - {name: lookup, image: {probe}, args: [resolve, other.test]}
+";
+    run(text, &[])
+        .expect_code(1)
+        .expect_stdout("[by-name] by its name")
+        .expect_stderr("container by-address: connect to 127.0.0.1:7000/tcp denied")
+        .expect_stderr("container lookup: lookup of \"other.test\" denied: not in resolve of annotation");
 }

@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{PoisonError, RwLock};
 
 use super::{Reason, Request};
-use crate::spec::container_network::{ContainerNetwork, Host, NamePattern, Target};
 use crate::spec::Protocol;
+use crate::spec::container_network::{ContainerNetwork, Host, NamePattern, Target};
 
 /// Most addresses remembered of one name; the oldest are forgotten. Names of content delivery networks change
 /// theirs with every lookup.

@@ -93,6 +93,18 @@ impl Lines {
     }
 }
 
+impl OfContainer {
+    fn tell_in_turn(&self, container: &str, tell: &Tell, line: impl FnOnce() -> String) {
+        let turn = self.lines.lock().unwrap_or_else(PoisonError::into_inner).turn(Instant::now());
+        let Some(untold) = turn else { return };
+        let more = match untold {
+            0 => String::new(),
+            untold => format!(" ({untold} more before, not told)"),
+        };
+        tell(format!("container {container}: {}{more}", line()));
+    }
+}
+
 impl Denials {
     pub(super) fn new(containers: Vec<&str>, tell: Tell) -> Self {
         let containers = containers.into_iter().map(|name| (name.to_owned(), OfContainer::default()));
@@ -102,14 +114,20 @@ impl Denials {
     pub(super) fn add(&self, container: &str, reason: Reason, request: Request<'_>, rules: &PodRules) {
         let Some(own) = self.containers.get(container) else { return };
         own.counts[reason as usize].fetch_add(1, Ordering::Relaxed);
-        let turn = own.lines.lock().unwrap_or_else(PoisonError::into_inner).turn(Instant::now());
-        let Some(untold) = turn else { return };
-        let more = match untold {
-            0 => String::new(),
-            untold => format!(" ({untold} more denied before)"),
-        };
-        let (what, why) = (describe(request), explain(container, reason, rules));
-        (self.tell)(format!("container {container}: {what} denied: {why}{more}"));
+        let (what, why) = (|| describe(request), || explain(container, reason, rules));
+        own.tell_in_turn(container, &self.tell, || format!("{} denied: {}", what(), why()));
+    }
+
+    pub(super) fn tell_failed_lookup(&self, container: &str, name: &str, rules: &PodRules) {
+        let Some(own) = self.containers.get(container) else { return };
+        own.tell_in_turn(container, &self.tell, || {
+            let names = rules.egress.as_ref().map(|egress| egress.policies.join(", ")).unwrap_or_default();
+            format!(
+                "{} failed: NetworkPolicy {names} isolates the pod's egress; do its rules allow port 53, UDP and TCP, \
+                 of the DNS server?",
+                describe(Request::Resolve(name))
+            )
+        });
     }
 
     pub(super) fn counts(&self) -> Vec<Denied> {
@@ -131,7 +149,9 @@ fn describe(request: Request<'_>) -> String {
         Request::TcpBind(local) => tcp("bind to", local),
         Request::TcpListen(local) => tcp("listen on", local),
         Request::TcpConnect(remote) => tcp("connect to", remote),
-        Request::TcpAccept { local, remote } => format!("connection from {remote} to port {}/tcp", local.port()),
+        Request::TcpAccept { local, remote } => {
+            format!("connection from {remote} to port {}/tcp", local.port())
+        }
         Request::UdpBind(local) => udp("bind to", local),
         Request::UdpSend(remote) => udp("send to", remote),
         Request::UdpReceive { local, remote, .. } => {

@@ -18,6 +18,9 @@
 //!   here again.
 //! * A pod without either has no rules, and every question is one branch.
 //!
+//! Lookups are not egress by themselves, but the datagrams of the pod's resolver to its DNS server are: as in
+//! Kubernetes, a pod that is isolated for egress needs a rule for them.
+//!
 //! The pods that a selector stands for come and go: [`Policy::set_peers`] is told by whoever watches them.
 
 mod annotation;
@@ -138,9 +141,10 @@ impl Policy {
 
     /// What judges one container's requests.
     pub(super) fn guard(&self, container: &str) -> Guard {
-        let rules = self.0.as_ref().filter(|rules| {
-            !rules.pod.is_empty() || rules.annotations.contains_key(container)
-        });
+        let rules = self
+            .0
+            .as_ref()
+            .filter(|rules| !rules.pod.is_empty() || rules.annotations.contains_key(container));
         Guard { rules: rules.cloned(), container: container.into() }
     }
 
@@ -188,8 +192,18 @@ impl Guard {
 
     /// Learns what a lookup of the container returned: see `connect` in [`crate::spec::container_network`].
     pub(super) fn learn(&self, name: &str, found: &[IpAddr]) {
-        if let Some(annotation) = self.rules.as_ref().and_then(|rules| rules.annotations.get(&*self.container)) {
+        if let Some(annotation) =
+            self.rules.as_ref().and_then(|rules| rules.annotations.get(&*self.container))
+        {
             annotation.learn(name, found);
+        }
+    }
+
+    /// Tells, as denials are told, that a lookup failed at the resolver, where a policy may be why: the pod's DNS
+    /// server is someone whom the pod has to be let out to.
+    pub(super) fn lookup_failed(&self, name: &str) {
+        if let Some(rules) = self.rules.as_ref().filter(|rules| rules.pod.egress.is_some()) {
+            rules.denials.tell_failed_lookup(&self.container, name, &rules.pod);
         }
     }
 

@@ -112,14 +112,16 @@ impl PodRules {
         }
     }
 
-    pub(super) fn set_peers(&self, peers: &[Vec<IpAddr>]) {
+    /// See [`super::Policy::set_peers`].
+    pub fn set_peers(&self, peers: &[Vec<IpAddr>]) {
         let fresh = peers.iter().map(|addresses| addresses.iter().copied().collect());
-        let fresh: Vec<_> = fresh.chain(std::iter::repeat(HashSet::new())).take(self.selectors.len()).collect();
+        let fresh: Vec<_> =
+            fresh.chain(std::iter::repeat(HashSet::new())).take(self.selectors.len()).collect();
         *self.peers.write().unwrap_or_else(PoisonError::into_inner) = fresh;
     }
 
     /// Whether `port` may be reached in a direction; `peer` is at the other end.
-    pub(super) fn allow(&self, direction: Direction, peer: IpAddr, protocol: Protocol, port: u16) -> bool {
+    pub fn allow(&self, direction: Direction, peer: IpAddr, protocol: Protocol, port: u16) -> bool {
         let Some(isolation) = self.isolation(direction) else { return true };
         isolation.rules.iter().any(|rule| {
             let by_port = |ports: &Vec<Ports>| ports.iter().any(|ports| ports.contain(protocol, port));

@@ -273,7 +273,8 @@ fn bind_is_about_listening() {
 
 #[test]
 fn names_stand_for_what_their_lookups_returned() {
-    let policy = annotated("connect: logs.example.com:443, *.internal:80, localhost:9; resolve: other.example");
+    let policy =
+        annotated("connect: logs.example.com:443, *.internal:80, localhost:9; resolve: other.example");
     for (name, allowed) in [
         ("logs.example.com", true),
         ("LOGS.example.com.", true),
@@ -412,8 +413,11 @@ fn peer() -> impl Strategy<Value = spec::Peer> {
 
 fn rule() -> impl Strategy<Value = spec::Rule> {
     let protocol = prop::sample::select(vec![Protocol::Tcp, Protocol::Udp]);
-    let port = (protocol, 1..6u16, 0..3u16)
-        .prop_map(|(protocol, first, more)| Ports { protocol, first, last: first + more });
+    let port = (protocol, 1..6u16, 0..3u16).prop_map(|(protocol, first, more)| Ports {
+        protocol,
+        first,
+        last: first + more,
+    });
     let peers = prop::option::of(prop::collection::vec(peer(), 1..4));
     let ports = prop::option::of(prop::collection::vec(port, 0..3));
     (peers, ports).prop_map(|(peers, ports)| spec::Rule { peers, ports })
@@ -425,7 +429,8 @@ fn network_policy() -> impl Strategy<Value = NetworkPolicy> {
 }
 
 fn address() -> impl Strategy<Value = IpAddr> {
-    let all = ["10.0.0.1", "10.1.0.1", "10.1.0.7", "11.0.0.1", "12.0.0.1", "fd00::1", "fd00::5", "2001:db8::1"];
+    let all =
+        ["10.0.0.1", "10.1.0.1", "10.1.0.7", "11.0.0.1", "12.0.0.1", "fd00::1", "fd00::5", "2001:db8::1"];
     prop::sample::select(all.map(ip).to_vec())
 }
 

@@ -23,7 +23,8 @@ pub(super) fn convert(
     for (key, name, value) in own {
         let path = path.field(key);
         let Some(container) = name.strip_prefix(NETWORK) else {
-            let known: Vec<String> = containers.iter().map(|container| format!("{NETWORK}{container}")).collect();
+            let known: Vec<String> =
+                containers.iter().map(|container| format!("{NETWORK}{container}")).collect();
             let hint = match closest(name, known.iter().map(String::as_str)) {
                 Some(meant) => format!("did you mean {PREFIX}{meant}?"),
                 None => format!("known here: {PREFIX}{NETWORK}<container>"),

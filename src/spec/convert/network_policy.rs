@@ -45,8 +45,11 @@ pub(super) fn convert(policy: &wire::NetworkPolicy, pod: &Pod, report: &mut Repo
     let spec = spec.clone().unwrap_or_default();
     let wire::NetworkPolicySpec { egress, ingress, pod_selector, policy_types } = &spec;
     let path = root.field("spec");
-    let selector =
-        label_selector(pod_selector.as_ref().unwrap_or(&Default::default()), &path.field("podSelector"), report);
+    let selector = label_selector(
+        pod_selector.as_ref().unwrap_or(&Default::default()),
+        &path.field("podSelector"),
+        report,
+    );
     let (for_ingress, for_egress) = directions(policy_types, egress, &path, report);
     let mut scope = Scope { namespace: &namespace, pod, report };
     let rules = items(ingress).iter().enumerate().map(|(index, rule)| {
@@ -87,7 +90,8 @@ pub(super) fn convert(policy: &wire::NetworkPolicy, pod: &Pod, report: &mut Repo
         return None;
     }
     if namespace != pod.namespace {
-        let message = format!("no effect here: the pod is in namespace {:?}, not {namespace:?}", pod.namespace);
+        let message =
+            format!("no effect here: the pod is in namespace {:?}, not {namespace:?}", pod.namespace);
         report.warn(&root.field("metadata").field("namespace"), message);
         return None;
     }
@@ -180,7 +184,10 @@ impl Scope<'_> {
             let path = path.field("except").index(index);
             let Some(hole) = self.network(text, &path) else { continue };
             if outer.is_some_and(|outer| !outer.contains(&hole) || outer == hole) {
-                self.report.error(&path, format_args!("{text:?} must be a part of cidr {cidr:?}, and not all of it"));
+                self.report.error(
+                    &path,
+                    format_args!("{text:?} must be a part of cidr {cidr:?}, and not all of it"),
+                );
             }
             holes.push(hole);
         }
@@ -200,7 +207,8 @@ impl Scope<'_> {
             return None;
         };
         if net != net.trunc() {
-            self.report.warn(path, format_args!("{text:?} has bits beyond its prefix; it means {}", net.trunc()));
+            self.report
+                .warn(path, format_args!("{text:?} has bits beyond its prefix; it means {}", net.trunc()));
         }
         Some(net.trunc())
     }
@@ -234,7 +242,10 @@ impl Scope<'_> {
         let protocol = protocol.as_deref().filter(|text| !text.is_empty()).unwrap_or("TCP");
         let Some(protocol) = self.report.choice(&path.field("protocol"), protocol, &choices) else { return };
         if protocol.is_none() {
-            self.report.warn(&path.field("protocol"), "never matches: there is no SCTP in WASI, and none is let through");
+            self.report.warn(
+                &path.field("protocol"),
+                "never matches: there is no SCTP in WASI, and none is let through",
+            );
         }
         if end_port.is_some() && !matches!(port, Some(IntOrString::Int(_))) {
             self.report.error(&path.field("endPort"), "needs a number as port, where the range begins");
@@ -287,8 +298,9 @@ impl Scope<'_> {
                 .map(|port| Ports { protocol, first: port.container_port, last: port.container_port }),
         );
         if into.len() == before {
-            let message =
-                format!("never matches: no container of the pod has a port of this protocol named {port_name:?}");
+            let message = format!(
+                "never matches: no container of the pod has a port of this protocol named {port_name:?}"
+            );
             self.report.warn(path, message);
         }
     }
@@ -325,8 +337,14 @@ fn label_selector(selector: &meta::LabelSelector, path: &FieldPath, report: &mut
         for (at, value) in values.iter().enumerate() {
             report.check(&path.field("values").index(at), name::label_value(value));
         }
-        let choices = [("In", (true, true)), ("NotIn", (true, false)), ("Exists", (false, true)), ("DoesNotExist", (false, false))];
-        let Some((takes_values, positive)) = report.choice(&path.field("operator"), operator, &choices) else {
+        let choices = [
+            ("In", (true, true)),
+            ("NotIn", (true, false)),
+            ("Exists", (false, true)),
+            ("DoesNotExist", (false, false)),
+        ];
+        let Some((takes_values, positive)) = report.choice(&path.field("operator"), operator, &choices)
+        else {
             continue;
         };
         if takes_values && values.is_empty() {

@@ -117,15 +117,13 @@ impl Expression {
     }
 
     /// After [`Self::is_protocol`] of ICMPv6: of a type between these.
-    pub fn icmpv6_type_between(first: u8, last: u8) -> [Self; 3] {
-        let load = Self::payload(TRANSPORT_HEADER, 0, 1);
-        [load, Self::compare(AT_LEAST, &[first]), Self::compare(AT_MOST, &[last])]
+    pub fn icmpv6_type_between(first: u8, last: u8) -> Vec<Self> {
+        Self::between(Self::payload(TRANSPORT_HEADER, 0, 1), &[first], &[last])
     }
 
     /// After [`Self::is_protocol`] of TCP or UDP: to a port between these.
-    pub fn destination_port_between(first: u16, last: u16) -> [Self; 3] {
-        let load = Self::payload(TRANSPORT_HEADER, 2, 2);
-        [load, Self::compare(AT_LEAST, &first.to_be_bytes()), Self::compare(AT_MOST, &last.to_be_bytes())]
+    pub fn destination_port_between(first: u16, last: u16) -> Vec<Self> {
+        Self::between(Self::payload(TRANSPORT_HEADER, 2, 2), &first.to_be_bytes(), &last.to_be_bytes())
     }
 
     /// One end is in a network.
@@ -161,7 +159,8 @@ impl Expression {
             Verdict::Return => (-5, None),
         };
         let code = attribute(1, &code.to_be_bytes());
-        let verdict: Vec<_> = [code].into_iter().chain(chain.map(|chain| attribute(2, &text(chain)))).collect();
+        let verdict: Vec<_> =
+            [code].into_iter().chain(chain.map(|chain| attribute(2, &text(chain)))).collect();
         // NFT_REG_VERDICT is 0.
         Self::new("immediate", &[number(1, 0), nested(2, &[nested(2, &verdict)])])
     }
@@ -201,6 +200,13 @@ impl Expression {
                 nested(5, &[attribute(1, &none)]),
             ],
         )
+    }
+
+    fn between(load: Self, first: &[u8], last: &[u8]) -> Vec<Self> {
+        if first == last {
+            return vec![load, Self::compare(EQUAL, first)];
+        }
+        vec![load, Self::compare(AT_LEAST, first), Self::compare(AT_MOST, last)]
     }
 
     fn compare(how: u32, value: &[u8]) -> Self {
@@ -255,7 +261,8 @@ impl<'a> Filter<'a> {
             AddressFamily::V4 => (TYPE_IPV4, 4),
             AddressFamily::V6 => (TYPE_IPV6, 16),
         };
-        let attributes = [attribute(2, &text(set)), number(4, kind), number(5, length), number(10, self.sets)];
+        let attributes =
+            [attribute(2, &text(set)), number(4, kind), number(5, length), number(10, self.sets)];
         self.push("make an nftables set", NEW_SET, CREATE, &attributes);
     }
 
