@@ -17,6 +17,8 @@ mod location;
 mod metadata;
 mod network_policy;
 mod pod_spec;
+#[cfg(test)]
+mod policy_tests;
 mod report;
 mod resources;
 mod security;
