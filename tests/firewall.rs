@@ -5,8 +5,10 @@
 //! tested with whole pods in `tests/pods/policy.rs`.
 
 use std::collections::BTreeSet;
+use std::future::poll_fn;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
 
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
@@ -18,12 +20,13 @@ use netlink_packet_route::route::{
 use netlink_packet_route::{AddressFamily, address::AddressAttribute, address::AddressMessage};
 use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, unshare};
-use peapod::net::policy::{Direction, PodRules};
+use peapod::net::policy::{Direction, PodRules, PolicyConfig, Reason};
+use peapod::net::{Family, Policy, Stack, StackConfig};
 use peapod::pod::firewall::Firewall;
-use peapod::spec::Protocol;
 use peapod::spec::network_policy::{
     Condition, IpBlock, LabelSelector, Namespaces, NetworkPolicy, Peer, PodSelector, Ports, Requirement, Rule,
 };
+use peapod::spec::{NetworkRules, Protocol};
 use peapod::sys::netlink::{Batch, CREATE, Socket};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -251,4 +254,93 @@ fn thousands_of_rules_and_peers_are_one_transaction() {
         firewall.set_peers(&[vec![]]).expect("none");
         assert!(!is_let_out((v4(2999), 1999).into()));
     });
+}
+
+#[test]
+fn what_comes_in_is_judged_without_the_kernels_filter_too() {
+    if !support::needs_root() {
+        return;
+    }
+    in_namespace(|| {
+        // Addresses that are neither the pod's nor loopback, and reach it all the same.
+        let addresses = ["198.51.100.1", "198.51.100.2", "198.51.100.3"].map(ip);
+        add_loopback(&addresses[1..]);
+        let [own, friend, stranger] = addresses;
+        let peers = vec![Peer::Block(IpBlock { cidr: friend.into(), except: vec![] })];
+        let rules = NetworkRules {
+            policies: vec![NetworkPolicy {
+                name: "p".into(),
+                ingress: Some(vec![Rule { peers: Some(peers), ports: None }]),
+                egress: None,
+            }],
+            ..NetworkRules::default()
+        };
+        let policy = Policy::new(PolicyConfig {
+            rules: &rules,
+            containers: vec!["main"],
+            addresses: vec![own],
+            node: vec![],
+            kernel_filters: false,
+            tell: Arc::new(|_| {}),
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let config = StackConfig { addresses: vec![own], policy, ..StackConfig::default() };
+            let stack = Stack::new(config);
+            let endpoint = stack.attach("main");
+            let listener = endpoint.tcp_socket(Family::V4).unwrap();
+            listener.bind((own, 7000).into()).unwrap();
+            let mut acceptor = listener.listen().unwrap();
+            let socket = endpoint.udp_socket(Family::V4).unwrap();
+            socket.bind((own, 7000).into()).unwrap();
+            let connect = |from: IpAddr| async move {
+                let socket = tokio::net::TcpSocket::new_v4().unwrap();
+                socket.bind((from, 0).into()).unwrap();
+                socket.connect((own, 7000).into()).await.unwrap()
+            };
+            // The stranger comes first, and yet it is the friend who is accepted.
+            let _stranger = connect(stranger).await;
+            let _friend = connect(friend).await;
+            let accepted = poll_fn(|cx| acceptor.poll_accept(cx)).await.unwrap();
+            assert_eq!(accepted.remote_address().unwrap().ip(), friend);
+            for from in [stranger, friend] {
+                let sender = UdpSocket::bind((from, 0)).unwrap();
+                sender.send_to(b"word", (own, 7000)).unwrap();
+            }
+            let (_, from) = poll_fn(|cx| socket.poll_receive(cx)).await.unwrap();
+            assert_eq!(from.ip(), friend);
+            // Whoever was sent to may answer.
+            let asked = UdpSocket::bind((stranger, 7001)).unwrap();
+            let remote = asked.local_addr().unwrap();
+            poll_fn(|cx| socket.poll_send(cx, b"question", Some(remote))).await.unwrap();
+            asked.send_to(b"answer", (own, 7000)).unwrap();
+            let (answer, from) = poll_fn(|cx| socket.poll_receive(cx)).await.unwrap();
+            assert_eq!((&answer[..], from), (&b"answer"[..], remote));
+            let [denied] = &stack.denied()[..] else { panic!("{:?}", stack.denied()) };
+            assert_eq!(
+                (denied.container.as_str(), denied.reason, denied.count),
+                ("main", Reason::Ingress, 2)
+            );
+        });
+    });
+}
+
+/// Brings `lo` up with these addresses.
+fn add_loopback(addresses: &[IpAddr]) {
+    let index = if_nametoindex("lo").expect("lo");
+    let mut link = LinkMessage::default();
+    link.header.index = index;
+    link.header.flags = LinkFlags::Up;
+    link.header.change_mask = LinkFlags::Up;
+    execute(vec![("bring lo up", RouteNetlinkMessage::SetLink(link))]);
+    let messages = addresses.iter().map(|address| {
+        let mut message = AddressMessage::default();
+        message.header.family = AddressFamily::Inet;
+        message.header.index = index;
+        message.header.prefix_len = 32;
+        message.attributes.push(AddressAttribute::Local(*address));
+        message.attributes.push(AddressAttribute::Address(*address));
+        ("add an address", RouteNetlinkMessage::NewAddress(message))
+    });
+    execute(messages.collect());
 }

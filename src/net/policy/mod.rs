@@ -39,7 +39,7 @@ pub use rules::{Direction, Isolation, Peer, PodRules, Rule};
 use self::annotation::Annotation;
 use self::denials::Denials;
 use super::{Error, Result};
-use crate::spec::{NetworkRules, Protocol};
+use crate::spec::{ContainerNetwork, NetworkRules, Protocol};
 
 /// What a container asks to do, or what is about to happen to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,7 +103,7 @@ struct Rules {
     own: Vec<IpAddr>,
     node: Vec<IpAddr>,
     kernel_filters: bool,
-    annotations: BTreeMap<String, Annotation>,
+    annotations: BTreeMap<String, Arc<Annotation>>,
     denials: Denials,
 }
 
@@ -115,8 +115,9 @@ impl Policy {
         if policies.is_empty() && networks.is_empty() {
             return Self::default();
         }
+        let annotation = |network: &ContainerNetwork| Arc::new(Annotation::new(network.clone()));
         let annotations =
-            networks.iter().map(|(name, network)| (name.clone(), Annotation::new(network.clone()))).collect();
+            networks.iter().map(|(name, network)| (name.clone(), annotation(network))).collect();
         Self(Some(Arc::new(Rules {
             pod: PodRules::new(policies),
             own: addresses,
@@ -141,11 +142,9 @@ impl Policy {
 
     /// What judges one container's requests.
     pub(super) fn guard(&self, container: &str) -> Guard {
-        let rules = self
-            .0
-            .as_ref()
-            .filter(|rules| !rules.pod.is_empty() || rules.annotations.contains_key(container));
-        Guard { rules: rules.cloned(), container: container.into() }
+        let annotation = self.0.as_ref().and_then(|rules| rules.annotations.get(container)).cloned();
+        let rules = self.0.as_ref().filter(|rules| annotation.is_some() || !rules.pod.is_empty()).cloned();
+        Guard { rules, annotation, container: container.into() }
     }
 
     /// [`Guard::check`] of a container.
@@ -162,6 +161,8 @@ impl Policy {
 pub(super) struct Guard {
     /// `None`: everything is allowed.
     rules: Option<Arc<Rules>>,
+    /// The container's own.
+    annotation: Option<Arc<Annotation>>,
     container: Box<str>,
 }
 
@@ -172,16 +173,11 @@ impl Guard {
     /// [`Error::AccessDenied`].
     #[inline]
     pub(super) fn check(&self, request: Request<'_>) -> Result<()> {
-        match &self.rules {
-            None => Ok(()),
-            Some(rules) => match rules.judge(&self.container, request) {
-                None => Ok(()),
-                Some(reason) => {
-                    rules.denials.add(&self.container, reason, request, &rules.pod);
-                    Err(Error::AccessDenied)
-                }
-            },
-        }
+        let Some(rules) = &self.rules else { return Ok(()) };
+        let narrowed = self.annotation.as_ref().and_then(|annotation| annotation.judge(request));
+        let Some(reason) = narrowed.or_else(|| rules.judge(request)) else { return Ok(()) };
+        rules.denials.add(&self.container, reason, request, &rules.pod);
+        Err(Error::AccessDenied)
     }
 
     /// Whether there is nothing to ask.
@@ -192,9 +188,7 @@ impl Guard {
 
     /// Learns what a lookup of the container returned: see `connect` in [`crate::spec::container_network`].
     pub(super) fn learn(&self, name: &str, found: &[IpAddr]) {
-        if let Some(annotation) =
-            self.rules.as_ref().and_then(|rules| rules.annotations.get(&*self.container))
-        {
+        if let Some(annotation) = &self.annotation {
             annotation.learn(name, found);
         }
     }
@@ -217,13 +211,8 @@ impl Guard {
 }
 
 impl Rules {
-    /// Why it is denied; `None`: it is not.
-    fn judge(&self, container: &str, request: Request<'_>) -> Option<Reason> {
-        if let Some(annotation) = self.annotations.get(container)
-            && let Some(reason) = annotation.judge(request)
-        {
-            return Some(reason);
-        }
+    /// Why the pod's policies deny it; `None`: they do not.
+    fn judge(&self, request: Request<'_>) -> Option<Reason> {
         let (direction, peer, protocol, port) = match request {
             Request::TcpConnect(remote) => (Direction::Egress, remote.ip(), Protocol::Tcp, remote.port()),
             Request::UdpSend(remote) => (Direction::Egress, remote.ip(), Protocol::Udp, remote.port()),

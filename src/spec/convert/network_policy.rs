@@ -16,7 +16,8 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::report::{Report, items};
 use crate::manifest::FieldPath;
 use crate::spec::network_policy::{
-    Condition, IpBlock, LabelSelector, Namespaces, NetworkPolicy, Peer, PodSelector, Ports, Requirement, Rule,
+    Condition, IpBlock, LabelSelector, NAMESPACE_NAME_LABEL, Namespaces, NetworkPolicy, Peer, PodSelector,
+    Ports, Requirement, Rule,
 };
 use crate::spec::{NetworkMode, Pod, Protocol, name};
 
@@ -162,11 +163,7 @@ impl Scope<'_> {
             }
             None => {
                 let namespaces = match namespace_selector {
-                    Some(selector) => Namespaces::Labelled(label_selector(
-                        selector,
-                        &path.field("namespaceSelector"),
-                        self.report,
-                    )),
+                    Some(selector) => self.namespaces(selector, &path.field("namespaceSelector")),
                     None => Namespaces::Named(self.namespace.to_owned()),
                 };
                 let pods = pod_selector.clone().unwrap_or_default();
@@ -174,6 +171,19 @@ impl Scope<'_> {
                 Some(Peer::Pods(PodSelector { namespaces, pods }))
             }
         }
+    }
+
+    fn namespaces(&mut self, selector: &meta::LabelSelector, path: &FieldPath) -> Namespaces {
+        let selector = label_selector(selector, path, self.report);
+        for Requirement { key, .. } in &selector.requirements {
+            if key != NAMESPACE_NAME_LABEL {
+                self.report.warn(
+                    path,
+                    format_args!("no namespace has the label {key:?} here, only {NAMESPACE_NAME_LABEL}"),
+                );
+            }
+        }
+        Namespaces::Labelled(selector)
     }
 
     fn block(&mut self, block: &wire::IPBlock, path: &FieldPath) -> Option<IpBlock> {

@@ -162,6 +162,7 @@ pub(super) fn convert(
         report.error(&path.field("containers"), message);
     }
     let mut names = HashMap::new();
+    let (wire_init_containers, wire_containers) = (init_containers, containers);
     let init_containers = convert_containers(
         items(init_containers),
         Role::Init,
@@ -178,8 +179,10 @@ pub(super) fn convert(
         &mut around,
         report,
     );
-    let all: Vec<&str> =
-        init_containers.iter().chain(&containers).map(|container| container.name.as_str()).collect();
+    // Also those that are wrong: their annotations are not.
+    let named =
+        items(wire_init_containers).iter().chain(wire_containers).map(|container| container.name.as_str());
+    let all: Vec<&str> = named.collect();
     let networks = annotations::convert(&metadata.annotations, &all, report);
     warn_of_shared_ports(&containers, &path.field("containers"), report);
     Pod {

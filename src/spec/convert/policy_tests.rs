@@ -133,6 +133,14 @@ fn peers_of_policies() {
     assert_eq!(peers("{podSelector: {}}, {namespaceSelector: {}}").unwrap().len(), 2);
     let block = peers("{ipBlock: {cidr: 172.17.0.0/16, except: [172.17.1.0/24]}}").unwrap();
     assert!(matches!(&block[0], Peer::Block(block) if block.except.len() == 1));
+    let labelled = "{namespaceSelector: {matchLabels: {team: a, kubernetes.io/metadata.name: b}}}";
+    let labelled = accepted(&pod_beside("", &[&format!("ingress: [{{from: [{labelled}]}}]")]));
+    assert_eq!(
+        warnings(&labelled),
+        [
+            "document 2: spec.ingress[0].from[0].namespaceSelector: no namespace has the label \"team\" here, only kubernetes.io/metadata.name"
+        ]
+    );
     let sloppy = accepted(&pod_beside("", &["ingress: [{from: [{ipBlock: {cidr: 10.0.0.1/8}}]}]"]));
     assert!(warnings(&sloppy)[0].contains("it means 10.0.0.0/8"));
 }
@@ -173,4 +181,13 @@ fn annotations_of_peapod_are_known_or_wrong() {
     ] {
         assert_eq!(refused(&with(annotation)), [expected]);
     }
+}
+
+#[test]
+fn an_annotation_of_a_container_that_is_wrong_is_not() {
+    let text = pod_with("", "")
+        .replace("./app.wasm", "''")
+        .replace("{name: web}", "{name: web, annotations: {peapod.dev/network.main: none}}");
+    let errors = refused(&text);
+    assert!(errors.iter().all(|error| error.starts_with("spec.containers[0].image")), "{errors:?}");
 }
