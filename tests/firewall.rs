@@ -20,7 +20,7 @@ use netlink_packet_route::route::{
 use netlink_packet_route::{AddressFamily, address::AddressAttribute, address::AddressMessage};
 use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, unshare};
-use peapod::net::policy::{Direction, PodRules, PolicyConfig, Reason};
+use peapod::net::policy::{Direction, Node, PodRules, PolicyConfig, Reason};
 use peapod::net::{Family, Policy, Stack, StackConfig};
 use peapod::pod::firewall::Firewall;
 use peapod::spec::network_policy::{
@@ -209,7 +209,8 @@ fn the_kernel_lets_out_what_the_rules_allow() {
     let result = runner.run(&policies, |policies| {
         let found = in_namespace(move || {
             let rules = PodRules::new(&policies);
-            let mut firewall = Firewall::apply(&rules, &peers(&rules, 0), &[]).map_err(|e| e.to_string())?;
+            let mut firewall =
+                Firewall::apply(&rules, &peers(&rules, 0), &Node::default()).map_err(|e| e.to_string())?;
             compare(&rules, 0)?;
             // Pods come and go; some stay.
             firewall.set_peers(&peers(&rules, 1)).map_err(|error| error.to_string())?;
@@ -243,7 +244,7 @@ fn thousands_of_rules_and_peers_are_one_transaction() {
         let v4 = |number: u32| IpAddr::V4((0x0a01_0000 + number).into());
         let v6 = |number: u32| IpAddr::V6((0xfd00_u128 << 112 | u128::from(number)).into());
         let addresses = vec![many(v4).chain(many(v6)).collect::<Vec<_>>()];
-        let mut firewall = Firewall::apply(&rules, &addresses, &[]).expect("applied");
+        let mut firewall = Firewall::apply(&rules, &addresses, &Node::default()).expect("applied");
         assert!(is_let_out((v4(2999), 1999).into()));
         assert!(is_let_out((v6(2999), 1).into()));
         assert!(!is_let_out((v4(2999), 2000).into()));
@@ -279,7 +280,7 @@ fn what_comes_in_is_judged_without_the_kernels_filter_too() {
             rules: &rules,
             containers: vec!["main"],
             addresses: vec![own],
-            node: vec![],
+            node: Node::default(),
             kernel_filters: false,
             tell: Arc::new(|_| {}),
         });

@@ -21,15 +21,15 @@ use super::control::Event;
 use super::firewall::Firewall;
 use super::peers::Peers;
 use crate::net::Policy;
-use crate::net::policy::{PodRules, PolicyConfig, Tell};
+use crate::net::policy::{Node, PodRules, PolicyConfig, Tell};
 use crate::sandbox;
 use crate::spec::{NetworkMode, Pod};
 use crate::sys::process::is_privileged;
 
 /// What the pod's process cannot see any more from within its namespaces.
 pub(super) struct Surroundings {
-    /// The node's addresses, if the pod is isolated for ingress.
-    node: Vec<IpAddr>,
+    /// Without addresses when the pod is not isolated for ingress.
+    node: Node,
     /// Where the pods' records are.
     run: PathBuf,
     /// Whether the pod gets a link to the node: otherwise nobody reaches it, and it reaches nobody.
@@ -40,8 +40,9 @@ impl Surroundings {
     /// In the supervisor, before the fork.
     pub(super) fn look(pod: &Pod, config: &sandbox::Config<'_>) -> Self {
         let isolated = pod.network_rules.policies.iter().any(|policy| policy.ingress.is_some());
-        let node = if isolated { own_addresses() } else { Vec::new() };
+        let addresses = if isolated { own_addresses() } else { Vec::new() };
         let linked = pod.network == NetworkMode::Pod && is_privileged();
+        let node = Node { addresses, point_to_point: linked };
         Self { node, run: config.paths.run.clone(), linked }
     }
 }

@@ -27,7 +27,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use nix::errno::Errno;
 
-use crate::net::policy::{Direction, Isolation, Peer, PodRules};
+use crate::net::policy::{Direction, Isolation, Node, Peer, PodRules};
 use crate::spec::Protocol;
 use crate::spec::network_policy::{IpBlock, Ports};
 use crate::sys::netlink::{NetlinkError, Socket};
@@ -36,7 +36,7 @@ use crate::sys::nftables::filter::{AddressFamily, End, Filter, Hook, Verdict};
 
 const TABLE: &str = "peapod";
 const FAMILIES: [(AddressFamily, &str); 2] = [(AddressFamily::V4, "v4"), (AddressFamily::V6, "v6")];
-/// The link-local addresses: the node's, at the other end of the pod's link.
+/// The link-local addresses.
 const LINK_LOCAL: [&str; 2] = ["169.254.0.0/16", "fe80::/10"];
 /// What IPv6 needs of its own, by types of ICMPv6: multicast listeners, routers, neighbours and redirects (RFC 4861,
 /// section 4; RFC 9777, section 4; RFC 4890, section 4.4.1, says that none of it must be dropped).
@@ -51,11 +51,11 @@ pub struct Firewall {
 
 impl Firewall {
     /// Puts `rules` in force in this process's network namespace. `peers` are the addresses of each of the rules'
-    /// selectors, `node` those of the pod's node.
+    /// selectors.
     ///
     /// # Errors
     /// The kernel's; it may have no nf_tables. Nothing is in force then.
-    pub fn apply(rules: &PodRules, peers: &[Vec<IpAddr>], node: &[IpAddr]) -> Result<Self, NetlinkError> {
+    pub fn apply(rules: &PodRules, peers: &[Vec<IpAddr>], node: &Node) -> Result<Self, NetlinkError> {
         let mut socket = Socket::netfilter()?;
         match ruleset(rules, peers, node, Refusal::Reset).commit(&mut socket) {
             // A kernel without `reject` for the inet family; silence denies as well.
@@ -92,7 +92,7 @@ enum Refusal {
     Silence,
 }
 
-fn ruleset<'a>(rules: &PodRules, peers: &[Vec<IpAddr>], node: &[IpAddr], refusal: Refusal) -> Filter<'a> {
+fn ruleset<'a>(rules: &PodRules, peers: &[Vec<IpAddr>], node: &Node, refusal: Refusal) -> Filter<'a> {
     let mut filter = Filter::new(TABLE);
     filter.add_table();
     for (place, _) in rules.selectors().iter().enumerate() {
@@ -100,12 +100,13 @@ fn ruleset<'a>(rules: &PodRules, peers: &[Vec<IpAddr>], node: &[IpAddr], refusal
         add_sets(&mut filter, addresses, |suffix| peer_set(place, suffix));
     }
     if let Some(ingress) = &rules.ingress {
-        add_sets(&mut filter, node, node_set);
+        add_sets(&mut filter, &node.addresses, node_set);
         let mut chain = Chain::new(&mut filter, Direction::Ingress);
         for (family, suffix) in FAMILIES {
             chain.accept(Expression::is_in_set(End::Source, family, &node_set(suffix)));
         }
-        for net in LINK_LOCAL.iter().filter_map(|text| text.parse::<IpNet>().ok()) {
+        let link_local = LINK_LOCAL.iter().filter(|_| node.point_to_point);
+        for net in link_local.filter_map(|text| text.parse::<IpNet>().ok()) {
             chain.accept(Expression::is_in(End::Source, net));
         }
         chain.add(ingress);

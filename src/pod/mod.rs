@@ -10,7 +10,8 @@
 //! [`time`], [`event`], [`backoff`], [`state`], [`actions`] and [`status`] are pure: `now` is an argument, and
 //! there is no clock, no I/O and no runtime in them. Every rule of a pod's life can therefore be tested
 //! over any history in microseconds. [`worker`] is the one task that owns the state and acts;
-//! [`control`] is what the two processes say to each other; [`launch`] brings it all together.
+//! [`control`] is what the two processes say to each other; [`launch`] brings it all together. [`firewall`] and
+//! [`peers`] put the pod's NetworkPolicies in force and keep them up to date.
 
 pub mod actions;
 pub mod backoff;

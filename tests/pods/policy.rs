@@ -308,3 +308,25 @@ spec:
         .expect_stderr("container by-address: connect to 127.0.0.1:7000/tcp denied")
         .expect_stderr("container lookup: lookup of \"other.test\" denied: not in resolve of annotation");
 }
+
+#[test]
+fn guests_of_wasi_0_3_are_asked_the_same() {
+    let text = "
+apiVersion: v1
+kind: Pod
+metadata:
+  name: newer
+  annotations: {peapod.dev/network.client: none, peapod.dev/network.server: 'bind: none'}
+spec:
+  restartPolicy: Never
+  terminationGracePeriodSeconds: 0
+  containers:
+  - {name: client, image: {p3}, args: [tcp-connect, '127.0.0.1', '7000', hello]}
+  - {name: server, image: {p3}, args: [tcp-serve, '7001']}
+";
+    run(text, &[])
+        .expect_code(1)
+        .expect_stderr("AccessDenied")
+        .expect_stderr("container client: connect to 127.0.0.1:7000/tcp denied")
+        .expect_stderr("container server: bind to 0.0.0.0:7001/tcp denied: not in bind of annotation");
+}

@@ -67,7 +67,7 @@ pub enum Request<'a> {
         local: SocketAddr,
         /// Who sent it.
         remote: SocketAddr,
-        /// Whether the socket has lately sent to it: see [`Exchanges`].
+        /// Whether the socket has lately sent to it.
         is_reply: bool,
     },
     /// Look up a name.
@@ -77,6 +77,15 @@ pub enum Request<'a> {
 /// Where denials are told to people, one line each. Must not block.
 pub type Tell = Arc<dyn Fn(String) + Send + Sync>;
 
+/// The pod's node, which may always come in.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Node {
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Whether it alone is at the other end of the pod's link, so that every link-local address is its own.
+    pub point_to_point: bool,
+}
+
 /// What a [`Policy`] is made from.
 pub struct PolicyConfig<'a> {
     /// What narrows the pod's network.
@@ -85,8 +94,8 @@ pub struct PolicyConfig<'a> {
     pub containers: Vec<&'a str>,
     /// The pod's own addresses, without loopback.
     pub addresses: Vec<IpAddr>,
-    /// The addresses of the pod's node.
-    pub node: Vec<IpAddr>,
+    /// The pod's node.
+    pub node: Node,
     /// Whether the kernel judges what comes in to the pod, remembering what went out.
     pub kernel_filters: bool,
     /// Where denials are told.
@@ -101,7 +110,7 @@ pub struct Policy(Option<Arc<Rules>>);
 struct Rules {
     pod: PodRules,
     own: Vec<IpAddr>,
-    node: Vec<IpAddr>,
+    node: Node,
     kernel_filters: bool,
     annotations: BTreeMap<String, Arc<Annotation>>,
     denials: Denials,
@@ -245,13 +254,12 @@ impl Rules {
         ip.is_loopback() || self.own.contains(&ip)
     }
 
-    /// The node is at the other end of the pod's link, so link-local addresses are the node's.
     fn is_node(&self, ip: IpAddr) -> bool {
         let is_link_local = match ip {
             IpAddr::V4(ip) => ip.is_link_local(),
             IpAddr::V6(ip) => ip.is_unicast_link_local(),
         };
-        is_link_local || self.node.contains(&ip)
+        (is_link_local && self.node.point_to_point) || self.node.addresses.contains(&ip)
     }
 
     fn needs_exchanges(&self) -> bool {

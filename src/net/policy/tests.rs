@@ -31,7 +31,7 @@ fn policy_of(rules: &NetworkRules, kernel_filters: bool) -> (Policy, Arc<Mutex<V
         rules,
         containers: vec!["a", "b"],
         addresses: vec![ip(OWN), ip(OWN6)],
-        node: vec![ip(NODE)],
+        node: Node { addresses: vec![ip(NODE)], point_to_point: true },
         kernel_filters,
         tell: Arc::new(move |line| told.lock().unwrap().push(line)),
     });
