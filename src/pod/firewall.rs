@@ -31,8 +31,7 @@ use crate::net::policy::{Direction, Isolation, Node, Peer, PodRules};
 use crate::spec::Protocol;
 use crate::spec::network_policy::{IpBlock, Ports};
 use crate::sys::netlink::{NetlinkError, Socket};
-use crate::sys::nftables::Expression;
-use crate::sys::nftables::filter::{AddressFamily, End, Filter, Hook, Verdict};
+use crate::sys::nftables::filter::{AddressFamily, End, Expression, Filter, Hook, Verdict};
 
 const TABLE: &str = "peapod";
 const FAMILIES: [(AddressFamily, &str); 2] = [(AddressFamily::V4, "v4"), (AddressFamily::V6, "v6")];

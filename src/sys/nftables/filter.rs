@@ -6,10 +6,10 @@ use ipnet::IpNet;
 use nix::sys::socket::{setsockopt, sockopt};
 
 use super::{
-    APPEND, BATCH_END, Batch, Expression, NEW_CHAIN, NEW_RULE, NEW_TABLE, REGISTER, SUBSYSTEM, Transaction,
-    UNSPECIFIED, attribute, header, nested, text,
+    BATCH_BEGIN, BATCH_END, NEW_CHAIN, NEW_RULE, NEW_TABLE, SUBSYSTEM, UNSPECIFIED, attribute, header,
+    nested, text,
 };
-use crate::sys::netlink::{ACK, CREATE, NetlinkError, Socket};
+use crate::sys::netlink::{ACK, APPEND, Batch, CREATE, NetlinkError, Socket};
 
 const NEW_SET: u16 = SUBSYSTEM << 8 | 9;
 const NEW_SET_ELEMENT: u16 = SUBSYSTEM << 8 | 12;
@@ -17,6 +17,10 @@ const DELETE_SET_ELEMENT: u16 = SUBSYSTEM << 8 | 14;
 
 /// `NFPROTO_INET`.
 const INET: u8 = 1;
+/// `NFT_REG_1`: every value that is loaded is compared at once, so one register is enough.
+const REGISTER: u32 = 1;
+/// `NFT_REG_VERDICT`.
+const VERDICT_REGISTER: u32 = 0;
 /// `NFPROTO_IPV4` and `NFPROTO_IPV6`, as `meta nfproto` says them.
 const PROTOCOL_IPV4: u8 = 2;
 const PROTOCOL_IPV6: u8 = 10;
@@ -94,6 +98,10 @@ pub enum Verdict<'a> {
     Jump(&'a str),
 }
 
+/// One expression of a rule. Those that say something about a packet end the rule when it does not hold.
+#[derive(Debug)]
+pub struct Expression(Vec<u8>);
+
 impl Expression {
     /// A connection that is known already, or what belongs to one.
     pub fn is_established() -> [Self; 3] {
@@ -161,8 +169,7 @@ impl Expression {
         let code = attribute(1, &code.to_be_bytes());
         let verdict: Vec<_> =
             [code].into_iter().chain(chain.map(|chain| attribute(2, &text(chain)))).collect();
-        // NFT_REG_VERDICT is 0.
-        Self::new("immediate", &[number(1, 0), nested(2, &[nested(2, &verdict)])])
+        Self::new("immediate", &[number(1, VERDICT_REGISTER), nested(2, &[nested(2, &verdict)])])
     }
 
     /// Loads an address, of packets of its family only.
@@ -178,6 +185,10 @@ impl Expression {
             Self::compare(EQUAL, &[protocol]),
             Self::payload(NETWORK_HEADER, offset, length),
         ]
+    }
+
+    fn new(name: &str, data: &[Vec<u8>]) -> Self {
+        Self(nested(1, &[attribute(1, &text(name)), nested(2, data)]))
     }
 
     fn meta(key: u32) -> Self {
@@ -214,19 +225,21 @@ impl Expression {
     }
 }
 
-/// Changes of one table of the inet family. Unlike those of a bare [`Transaction`], only the last is acknowledged:
-/// a long one would overflow the socket with good news. Errors always come.
+/// Changes of one table of the inet family, applied together. Only the last is acknowledged: a long transaction would
+/// overflow the socket with good news. Errors always come.
 #[derive(Debug)]
 pub struct Filter<'a> {
     table: &'a str,
-    transaction: Transaction,
+    batch: Batch,
     sets: u32,
 }
 
 impl<'a> Filter<'a> {
     /// No changes yet.
     pub fn new(table: &'a str) -> Self {
-        Self { table, transaction: Transaction::new(), sets: 0 }
+        let mut batch = Batch::default();
+        batch.push_raw("open an nftables transaction", BATCH_BEGIN, 0, &header(UNSPECIFIED, SUBSYSTEM));
+        Self { table, batch, sets: 0 }
     }
 
     /// Makes the table.
@@ -288,7 +301,7 @@ impl<'a> Filter<'a> {
     pub fn commit(mut self, socket: &mut Socket) -> Result<(), NetlinkError> {
         // Something harmless to acknowledge: the table is there.
         self.push("find the nftables table again", NEW_TABLE, ACK, &[]);
-        let Transaction(mut batch) = self.transaction;
+        let mut batch = self.batch;
         batch.push_raw("close an nftables transaction", BATCH_END, 0, &header(UNSPECIFIED, SUBSYSTEM));
         // The kernel takes a transaction in one message only, and counts its own overhead with it. Without the
         // privilege the default stays, and a transaction that is too long fails.
@@ -299,9 +312,7 @@ impl<'a> Filter<'a> {
     fn push(&mut self, step: &'static str, kind: u16, flags: u16, attributes: &[Vec<u8>]) {
         let table = attribute(1, &text(self.table));
         let payload = [&header(INET, 0)[..], &table, &attributes.concat()].concat();
-        let Transaction(batch) = &mut self.transaction;
-        let batch: &mut Batch = batch;
-        batch.push_raw(step, kind, flags, &payload);
+        self.batch.push_raw(step, kind, flags, &payload);
     }
 }
 
