@@ -22,10 +22,10 @@
 //! | [`engine`] | wasmtime's policy: pool, limits, epochs, what a component is |
 //! | [`sandbox`] | the pod's place in the kernel: made with roll-back, removed, swept up after a crash |
 //! | [`sys`] | the system calls that this takes |
-//! | [`pod`] | the pod's life: a pure state machine, the task that acts on it, the control protocol |
+//! | [`pod`] | the pod's life: a pure state machine, the task that acts on it, the control protocol; its firewall |
 //! | [`container`] | one container: its run, its state, its log |
 //! | [`volume`] | volumes to directory handles |
-//! | [`net`] | the pod's network: two planes, one port space; knows nothing of wasmtime |
+//! | [`net`] | the pod's network: two planes, one port space, one policy; knows nothing of wasmtime |
 //! | [`wasi`] | WASI 0.2 and 0.3 hosts over `net` and the log; everything else of WASI is upstream's |
 //! | [`paths`] | where things are on the host |
 //!

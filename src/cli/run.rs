@@ -45,6 +45,10 @@ const SHM_BYTES: u64 = 64 << 20;
 /// The pod gets Linux namespaces and a cgroup of its own. Ctrl-C ends it gracefully within its
 /// terminationGracePeriodSeconds, a second Ctrl-C at once; either way nothing of it is left behind.
 /// The containers' standard output and error appear on this command's.
+///
+/// NetworkPolicy documents beside the Pod that select it are enforced. The annotation
+/// peapod.dev/network.<container> narrows one container further, inside the pod too: "connect:
+/// logs.example.com:443/tcp, localhost:9000; bind: 8080; resolve: none", or none for no network.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Exit code:

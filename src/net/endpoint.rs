@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 
 use super::listener::Unaccepted;
 use super::names::MAX_LOOKUPS;
-use super::policy::Request;
+use super::policy::{Guard, Request};
 use super::stack::Stack;
 use super::udp::Queued;
 use super::{Error, Family, Result, TcpSocket, UdpSocket};
@@ -60,6 +60,7 @@ struct Registry {
 pub(super) struct Shared {
     pub(super) stack: Arc<Stack>,
     container: String,
+    pub(super) guard: Guard,
     registry: Mutex<Registry>,
     /// What its UDP sockets have not received yet.
     pub(super) queued: Queued,
@@ -111,7 +112,7 @@ impl Shared {
     }
 
     pub(super) fn check(&self, request: Request<'_>) -> Result<()> {
-        self.stack.check(&self.container, request)
+        self.guard.check(request)
     }
 
     fn advance(&self, phase: Phase) -> Vec<Arc<dyn Member>> {
@@ -153,6 +154,7 @@ impl Endpoint {
     pub(super) fn new(stack: Arc<Stack>, container: String) -> Self {
         let registry = Registry { phase: Phase::Open, next_id: 0, members: HashMap::new() };
         let shared = Shared {
+            guard: stack.guard(&container),
             stack,
             container,
             registry: Mutex::new(registry),
@@ -192,7 +194,15 @@ impl Endpoint {
     /// failures, [`Error::AccessDenied`].
     pub fn resolve(&self, name: String) -> impl Future<Output = Result<Vec<IpAddr>>> + Send + use<> {
         let shared = self.shared.0.clone();
-        async move { shared.stack.resolve(&shared.container, &name, &shared.lookups).await }
+        async move {
+            let found = shared.stack.resolve(&shared.container, &name, &shared.lookups).await;
+            match &found {
+                Ok(found) => shared.guard.learn(&name, found),
+                Err(Error::TemporaryResolverFailure) => shared.guard.lookup_failed(&name),
+                Err(_) => {}
+            }
+            found
+        }
     }
 
     /// Graceful stop: the container's listeners stop listening, give their ports back and fail

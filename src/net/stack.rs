@@ -12,7 +12,7 @@ use super::budget::Budget;
 use super::endpoint::{Endpoint, socket_limit};
 use super::listener::Listener;
 use super::names::{Names, NamesConfig};
-use super::policy::{Policy, Request};
+use super::policy::{Denied, Guard, Policy, Request};
 use super::ports::{EPHEMERAL_PORTS, Ports, beside};
 use super::{addr, udp};
 use crate::sys::namespace::network_parameter;
@@ -122,6 +122,15 @@ impl Stack {
     #[cfg(test)]
     pub(crate) fn is_idle(&self) -> bool {
         self.udp_table().is_empty() && self.ports.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// What the policy denied so far: see [`Policy::denied`].
+    pub fn denied(&self) -> Vec<Denied> {
+        self.policy.denied()
+    }
+
+    pub(super) fn guard(&self, container: &str) -> Guard {
+        self.policy.guard(container)
     }
 
     pub(super) fn check(&self, container: &str, request: Request<'_>) -> Result<()> {

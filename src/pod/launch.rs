@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use super::backoff::BackoffPolicy;
 use super::control;
 use super::etc::{Etc, EtcError};
+use super::filter::{Filter, Surroundings};
 use super::neighbours::{self, Records};
 use super::status::Facts;
 use super::worker::{self, Parts};
@@ -64,7 +65,8 @@ pub struct Plan {
 /// See [`sandbox::create`].
 pub fn launch(plan: Plan, config: &sandbox::Config<'_>) -> Result<Sandbox, SandboxError> {
     let others = plan.spec.knows_cluster().then(|| Records::new(config.paths, config.uid));
-    sandbox::create(config, |entered| pod_process(plan, others, entered))
+    let surroundings = Surroundings::look(&plan.spec, config);
+    sandbox::create(config, |entered| pod_process(plan, others, surroundings, entered))
 }
 
 /// Why a pod process cannot begin.
@@ -79,8 +81,8 @@ enum BeginError {
 }
 
 /// The pod process, from here to its end.
-fn pod_process(plan: Plan, others: Option<Records>, entered: Entered) -> i32 {
-    let prepared = match Prepared::new(plan, others, entered.pod_dir()) {
+fn pod_process(plan: Plan, others: Option<Records>, surroundings: Surroundings, entered: Entered) -> i32 {
+    let prepared = match Prepared::new(plan, others, surroundings, entered.pod_dir()) {
         Ok(prepared) => prepared,
         Err(error) => {
             entered.refuse(&error.to_string());
@@ -106,10 +108,16 @@ struct Prepared {
     ticker: EpochTicker,
     runtime: Runtime,
     backoff: BackoffPolicy,
+    filter: Filter,
 }
 
 impl Prepared {
-    fn new(plan: Plan, others: Option<Records>, pod_dir: &Path) -> Result<Self, BeginError> {
+    fn new(
+        plan: Plan,
+        others: Option<Records>,
+        surroundings: Surroundings,
+        pod_dir: &Path,
+    ) -> Result<Self, BeginError> {
         let Plan { spec, programs, engine, console, log_dir, backoff } = plan;
         crate::sys::heap::share_between_threads();
         let start = |what| move |error| BeginError::Start { what, error };
@@ -121,6 +129,7 @@ impl Prepared {
         for warning in &etc.warnings {
             let _ = tell.try_send(control::Event::Warning(warning.clone()));
         }
+        let filter = Filter::apply(&spec, surroundings, tell.clone());
         let told = tell.clone();
         let logger = Logger::start(LogConfig {
             dir: log_dir.unwrap_or_else(|| pod_dir.join("logs")),
@@ -139,14 +148,41 @@ impl Prepared {
             .max_blocking_threads(BLOCKING_THREADS)
             .build()
             .map_err(start("event loop"))?;
-        Ok(Self { spec, programs, volumes, etc, others, logger, tell, troubles, ticker, runtime, backoff })
+        Ok(Self {
+            spec,
+            programs,
+            volumes,
+            etc,
+            others,
+            filter,
+            logger,
+            tell,
+            troubles,
+            ticker,
+            runtime,
+            backoff,
+        })
     }
 
     fn run(self, inside: Inside) -> i32 {
-        let Self { spec, programs, volumes, etc, others, logger, tell, troubles, ticker, runtime, backoff } =
-            self;
+        let Self {
+            spec,
+            programs,
+            volumes,
+            etc,
+            others,
+            filter,
+            logger,
+            tell,
+            troubles,
+            ticker,
+            runtime,
+            backoff,
+        } = self;
         let Inside { control, addresses, host_addresses, .. } = inside;
+        let policy = filter.policy(&spec, &addresses);
         let stack = Stack::new(StackConfig {
+            policy: policy.clone(),
             addresses: addresses.clone(),
             names: NamesConfig {
                 cluster: others.map(|others| Cluster {
@@ -170,7 +206,14 @@ impl Prepared {
         };
         let epochs = ticker.handle();
         let parts = Parts { spec, programs, volumes, stack, logger, epochs, facts, backoff, troubles };
-        let code = runtime.block_on(worker::run(parts, control));
+        let code = runtime.block_on(async {
+            tokio::select! {
+                biased;
+                code = worker::run(parts, control) => code,
+                // Never ends; dropped with the pod's last container.
+                () = filter.follow(policy) => Ok(EXIT_NOT_BEGUN),
+            }
+        });
         // Work on the blocking pool belongs to containers that are gone.
         runtime.shutdown_background();
         // Without its control socket a pod has no supervisor, and no reason to begin.

@@ -59,6 +59,7 @@ fn pod_of(policy: RestartPolicy, all: Vec<Container>) -> Pod {
         active_deadline: None,
         network: NetworkMode::Pod,
         dns: Default::default(),
+        network_rules: Default::default(),
         host_aliases: vec![],
         init_containers,
         containers,

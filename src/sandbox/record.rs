@@ -202,7 +202,7 @@ impl Owner {
 
     /// The record; `None` when it is missing or makes no sense.
     pub fn read(&self) -> Option<Record> {
-        serde_json::from_slice(&fs::read(self.directory.join(RECORD)).ok()?).ok()
+        read_file(&self.directory.join(RECORD))
     }
 
     /// Holds off everyone who would take or look for a pod: for removing this one's directory.
@@ -217,9 +217,27 @@ impl Owner {
 /// The records of every pod of these directories, in no order. One that is missing, or makes no sense, is left out;
 /// the record of a pod whose supervisor was killed is there until the next sweep.
 pub fn all(paths: &Paths) -> Vec<Record> {
-    let entries = fs::read_dir(pods(paths)).into_iter().flatten().flatten();
-    let texts = entries.filter_map(|entry| fs::read(entry.path().join(RECORD)).ok());
-    texts.filter_map(|text| serde_json::from_slice(&text).ok()).collect()
+    all_below(&pods(paths))
+}
+
+/// [`all`] of the pods whose directories are below `pods`, which is [`pods_below`] some `<run>`.
+pub fn all_below(pods: &Path) -> Vec<Record> {
+    let entries = fs::read_dir(pods).into_iter().flatten().flatten();
+    entries.filter_map(|entry| read_file(&entry.path().join(RECORD))).collect()
+}
+
+/// The record of pod `uid`, if it has one.
+pub fn of(pods: &Path, uid: &str) -> Option<Record> {
+    is_valid_uid(uid).then(|| read_file(&pods.join(uid).join(RECORD)))?
+}
+
+/// Where the pods' directories are.
+pub fn pods_below(run: &Path) -> PathBuf {
+    run.join("pods")
+}
+
+fn read_file(path: &Path) -> Option<Record> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
 /// The record in a pod's directory, [`directories`]: and when it was written. `None` when it is missing or makes no
@@ -261,7 +279,7 @@ fn make_directories(path: &Path) -> Result<(), RecordError> {
 }
 
 fn pods(paths: &Paths) -> PathBuf {
-    paths.run.join("pods")
+    pods_below(&paths.run)
 }
 
 fn is_valid_uid(uid: &str) -> bool {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{Container, Dns, DnsPolicy, Volume};
+use super::{Container, Dns, DnsPolicy, NetworkRules, Volume};
 
 /// A validated Pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub struct Pod {
     pub network: NetworkMode,
     /// The pod's name in DNS, and how it resolves names.
     pub dns: Dns,
+    /// The NetworkPolicies that select the pod, and what its annotations allow single containers.
+    pub network_rules: NetworkRules,
     /// `spec.hostAliases`.
     pub host_aliases: Vec<HostAlias>,
     /// `spec.initContainers`, in order: [`super::Role::Init`] and [`super::Role::Sidecar`].

@@ -18,6 +18,7 @@ pub mod clone;
 pub mod fork;
 pub mod guard;
 pub mod heap;
+pub mod inotify;
 pub mod mount;
 pub mod namespace;
 pub mod netlink;

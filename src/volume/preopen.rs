@@ -152,6 +152,7 @@ mod tests {
             active_deadline: None,
             network: NetworkMode::None,
             dns: Default::default(),
+            network_rules: Default::default(),
             host_aliases: vec![],
             init_containers: vec![],
             containers: vec![Container {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use super::super::listener::Listener;
+use super::super::policy::Request;
 use super::super::stream::Stream;
 use super::super::{Error, Result};
 use super::state::{Connected, Holds, State};
@@ -20,8 +21,17 @@ pub struct Acceptor {
 impl Acceptor {
     /// Waits until [`Self::poll_accept`] has an answer.
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.pending.is_none() {
+        while self.pending.is_none() {
             let accepted = ready!(self.listener.poll_accept(cx));
+            // Who may not come in finds the connection closed. Inside the pod the client was asked.
+            if let Ok(Stream::Kernel(stream)) = &accepted {
+                // Without a peer it was reset meanwhile.
+                let local = stream.local();
+                let asked = stream.remote().map(|remote| Request::TcpAccept { local, remote });
+                if asked.and_then(|request| self.socket.endpoint.check(request)).is_err() {
+                    continue;
+                }
+            }
             self.pending = Some(accepted.and_then(|stream| self.adopt(stream)));
         }
         Poll::Ready(())

@@ -43,7 +43,7 @@ use self::table::Place;
 use super::addr::{self, Family};
 use super::endpoint::{Member, Shared};
 use super::options::Options;
-use super::policy::Request;
+use super::policy::{Exchanges, Request};
 use super::stack::source_of;
 use super::{Error, Result};
 
@@ -88,6 +88,8 @@ struct Open {
     /// The kernel has carried a datagram to the connected peer and may have an error to report, which the next
     /// call has to, whatever its plane.
     asked_kernel: bool,
+    /// For the policy: whose datagrams are replies.
+    exchanges: Exchanges,
 }
 
 enum State {
@@ -183,6 +185,22 @@ impl Inner {
         binding.place = Place { local, remote: Some(remote), widened };
         self.rebind(open, Some(binding));
         Ok(())
+    }
+
+    fn check_send(&self, open: &mut Open, remote: SocketAddr) -> Result<()> {
+        self.endpoint.check(Request::UdpSend(remote))?;
+        self.endpoint.guard.sent(&mut open.exchanges, remote);
+        Ok(())
+    }
+
+    /// Whether the policy lets a datagram in.
+    fn may_receive(&self, open: &Open, remote: SocketAddr) -> bool {
+        if self.endpoint.guard.allows_all() {
+            return true;
+        }
+        let Some(binding) = open.binding else { return false };
+        let is_reply = open.exchanges.contain(remote);
+        self.endpoint.check(Request::UdpReceive { local: binding.place.local, remote, is_reply }).is_ok()
     }
 
     /// The inbox of the container's socket that the datagram is for.
@@ -308,6 +326,7 @@ impl UdpSocket {
             options: Options::default(),
             turn: Plane::Memory,
             asked_kernel: false,
+            exchanges: Exchanges::default(),
         };
         let state = Mutex::new(State::Open(open));
         let inbox = Arc::new(Inbox::new(endpoint.stack.budget.clone(), endpoint.queued.clone()));
@@ -349,7 +368,7 @@ impl UdpSocket {
     pub fn connect(&self, remote: SocketAddr) -> Result<()> {
         self.inner.with(|open| {
             addr::check_udp_remote(self.inner.family, remote)?;
-            self.inner.endpoint.check(Request::UdpSend(remote))?;
+            self.inner.check_send(open, remote)?;
             self.inner.connect(open, remote)
         })
     }
@@ -381,7 +400,7 @@ impl UdpSocket {
         let mut state = self.inner.lock();
         let State::Open(open) = &mut *state else { return Poll::Ready(Err(Error::InvalidState)) };
         let destination = open.destination(self.inner.family, remote)?;
-        self.inner.endpoint.check(Request::UdpSend(destination))?;
+        self.inner.check_send(open, destination)?;
         let binding = self.inner.implicit_bind(open)?;
         if let Some((inbox, from)) = self.inner.receiver(&binding, destination) {
             if data.len() > max_payload(self.inner.family) {
@@ -440,7 +459,8 @@ impl UdpSocket {
             };
             let Datagram { data, from } = received?;
             // Linux filters when a datagram arrives: what came before connect is still there.
-            if open.remote().is_none_or(|remote| is_from(remote, from)) {
+            let is_peer = open.remote().is_none_or(|remote| is_from(remote, from));
+            if is_peer && self.inner.may_receive(open, from) {
                 return Poll::Ready(Ok((data, from)));
             }
         }

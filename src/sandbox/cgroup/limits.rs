@@ -93,6 +93,7 @@ mod tests {
             active_deadline: None,
             network: NetworkMode::Pod,
             dns: Default::default(),
+            network_rules: Default::default(),
             host_aliases: vec![],
             init_containers: init.iter().map(|(role, memory)| container(*role, *memory)).collect(),
             containers: main.iter().map(|memory| container(Role::Main, *memory)).collect(),

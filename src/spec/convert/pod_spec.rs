@@ -8,9 +8,12 @@ use k8s_openapi::api::core::v1 as wire;
 use super::container::{RESTART_POLICIES, Surroundings};
 use super::metadata::Metadata;
 use super::report::{Report, is_set, items};
-use super::{DEFAULT_GRACE_SECONDS, MAX_EXPANSION_BYTES, Options, container, names, port, security, volume};
+use super::{
+    DEFAULT_GRACE_SECONDS, MAX_EXPANSION_BYTES, Options, annotations, container, names, port, security,
+    volume,
+};
 use crate::manifest::FieldPath;
-use crate::spec::{Container, NetworkMode, Pod, Role};
+use crate::spec::{Container, NetworkMode, NetworkRules, Pod, Role};
 
 /// Containers of one pod: each that runs needs at least one of the engine's fiber stacks (`engine::config`).
 const MAX_CONTAINERS: usize = 100;
@@ -163,6 +166,7 @@ pub(super) fn convert(
         report.error(&path.field("containers"), message);
     }
     let mut taken = HashMap::new();
+    let (wire_init_containers, wire_containers) = (init_containers, containers);
     let init_containers = convert_containers(
         items(init_containers),
         Role::Init,
@@ -179,6 +183,11 @@ pub(super) fn convert(
         &mut around,
         report,
     );
+    // Also those that are wrong: their annotations are not.
+    let named =
+        items(wire_init_containers).iter().chain(wire_containers).map(|container| container.name.as_str());
+    let all: Vec<&str> = named.collect();
+    let networks = annotations::convert(&metadata.annotations, &all, report);
     warn_of_shared_ports(&containers, &path.field("containers"), report);
     Pod {
         name: metadata.name,
@@ -202,6 +211,8 @@ pub(super) fn convert(
             .map(Duration::from_secs),
         network,
         dns,
+        // The policies stand beside the Pod, and are converted after it.
+        network_rules: NetworkRules { policies: Vec::new(), containers: networks },
         host_aliases,
         init_containers,
         containers,

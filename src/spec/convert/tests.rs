@@ -15,23 +15,23 @@ fn options() -> Options {
     Options { manifest_dir: "/srv/pods".into(), ..Options::default() }
 }
 
-fn accepted(text: &str) -> Converted {
+pub(super) fn accepted(text: &str) -> Converted {
     load(text.as_bytes(), &options()).unwrap_or_else(|invalid| panic!("{text}\n{invalid}"))
 }
 
-fn refused(text: &str) -> Vec<String> {
+pub(super) fn refused(text: &str) -> Vec<String> {
     match load(text.as_bytes(), &options()) {
         Ok(_) => panic!("accepted:\n{text}"),
         Err(invalid) => invalid.errors.iter().map(ToString::to_string).collect(),
     }
 }
 
-fn warnings(converted: &Converted) -> Vec<String> {
+pub(super) fn warnings(converted: &Converted) -> Vec<String> {
     converted.warnings.iter().map(ToString::to_string).collect()
 }
 
 /// A pod with `spec` and `container` as further lines of flow mappings' contents.
-fn pod_with(spec: &str, container: &str) -> String {
+pub(super) fn pod_with(spec: &str, container: &str) -> String {
     let comma = |text: &str| if text.is_empty() { String::new() } else { format!(", {text}") };
     format!(
         "{{apiVersion: v1, kind: Pod, metadata: {{name: web}}, \
@@ -125,6 +125,7 @@ fn every_supported_field_arrives() {
         active_deadline: Some(std::time::Duration::from_secs(600)),
         network: NetworkMode::Pod,
         dns: crate::spec::Dns { hostname: "www".into(), ..Default::default() },
+        network_rules: Default::default(),
         host_aliases: vec![crate::spec::HostAlias {
             ip: "::1".parse().unwrap(),
             hostnames: strings(&["db.local", "db"]),

@@ -5,6 +5,7 @@
 //! applies all of them or none.
 
 mod expression;
+pub mod filter;
 
 pub use expression::{Comparison, Expression, Family, Field, Interface, Register};
 
