@@ -39,7 +39,7 @@ pub(super) const DEFAULT_BACKLOG: u32 = 128;
 /// Most connections in the backlogs of one container's listeners together. Their clients may have closed
 /// and opened others: nothing else bounds them. About 20 MiB; a container with that many listeners that
 /// does not accept is its own enemy, as its clients then wait.
-const MAX_QUEUED: usize = 32_768;
+pub(super) const MAX_QUEUED: usize = 32_768;
 
 /// Connections in the backlogs of one container; clones are the same count.
 #[derive(Debug, Clone, Default)]

@@ -150,6 +150,10 @@ struct Connection {
     ports: SharedPorts,
 }
 
+/// For the statement of what a connection costs.
+#[cfg(test)]
+pub(super) const CONNECTION_BYTES: usize = size_of::<Connection>();
+
 impl Connection {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

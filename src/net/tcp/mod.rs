@@ -19,6 +19,8 @@ mod socket_options;
 mod state;
 
 #[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
 mod model_tests;
 
 use std::net::SocketAddr;
