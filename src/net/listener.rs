@@ -202,6 +202,8 @@ impl Listener {
         }
     }
 
+    /// # Errors
+    /// [`Error::InvalidArgument`] when the listener was closed, as when it accepts.
     pub(super) fn set_backlog(&self, backlog: u32) -> Result<()> {
         let mut wakes = Wakes::default();
         match &mut *self.lock() {
@@ -211,7 +213,7 @@ impl Listener {
                 open.admit_waiting(&mut wakes);
                 Ok(())
             }
-            State::Closed => Err(Error::InvalidState),
+            State::Closed => Err(Error::InvalidArgument),
         }
     }
 
@@ -222,7 +224,8 @@ impl Listener {
                 open.options.set(change);
                 Ok(())
             }
-            State::Closed => Err(Error::InvalidState),
+            // There will be no connection that could tell.
+            State::Closed => Ok(()),
         }
     }
 
@@ -287,8 +290,8 @@ impl Open {
     fn poll_accept_kernel(&mut self, cx: &mut Context<'_>) -> Poll<Result<Stream>> {
         loop {
             match std::task::ready!(self.kernel.poll_accept(cx)) {
-                Ok((stream, _)) => {
-                    let stream = kernel::Stream::accepted(stream)?;
+                Ok((stream, remote)) => {
+                    let stream = kernel::Stream::accepted(stream, remote)?;
                     return Poll::Ready(Ok(Stream::Kernel(stream)));
                 }
                 Err(e) if kernel::is_transient_accept_error(&e) => continue,

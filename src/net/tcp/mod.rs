@@ -270,13 +270,14 @@ impl TcpSocket {
         }
     }
 
-    /// The peer's address.
+    /// The peer's address, also when the connection is over: the WIT's `connected` state has no way back, and
+    /// where Linux says ENOTCONN, wasi-libc answers [`Error::InvalidState`] with `abort`.
     ///
     /// # Errors
-    /// [`Error::InvalidState`] unless connected (ENOTCONN: also when the connection is over).
+    /// [`Error::InvalidState`] unless connected.
     pub fn remote_address(&self) -> Result<SocketAddr> {
         match &self.inner.lock().state {
-            State::Connected(connected) => connected.stream.remote(),
+            State::Connected(connected) => Ok(connected.stream.remote()),
             State::Closed(error) => Err(*error),
             _ => Err(Error::InvalidState),
         }

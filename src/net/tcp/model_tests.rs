@@ -10,6 +10,7 @@
 //! * "`invalid-argument`: The IP address in `remote-address` is set to INADDR_ANY", which Linux takes for
 //!   loopback; and the other addresses that [`addr`] refuses.
 //! * "`invalid-state`: The socket is already bound. (EINVAL)", and likewise the other calls in the wrong state.
+//! * A connected socket stays `connected`: `remote-address` goes on to name the peer when the connection is over.
 //! * "WASI is stricter and requires `local-address` to return `invalid-state` when the socket hasn't been bound
 //!   yet."
 //!
@@ -26,7 +27,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{LinkFlags, LinkMessage};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
@@ -215,8 +216,7 @@ impl Plain {
     }
 
     fn remote(&self) -> Result<SocketAddr> {
-        let remote = rustix::net::getpeername(self.fd()?)?.ok_or(Error::InvalidState)?;
-        SocketAddr::try_from(remote).map_err(Error::from)
+        if self.state == State::Connected { self.remote.ok_or(Error::InvalidState) } else { Err(Error::InvalidState) }
     }
 }
 
@@ -533,7 +533,6 @@ impl<'a> World<'a> {
             };
             match accepted {
                 Ok(Some((socket, remote))) => {
-                    // One that was reset meanwhile does not say who it was.
                     let native = remote.is_ok_and(|remote| {
                         self.clients.iter().any(|c| c.native && c.local == remote && socket.local() == Ok(c.remote))
                     });
@@ -602,6 +601,8 @@ fn enter_network() {
             IpAddr::V4(_) => (netlink_packet_route::AddressFamily::Inet, 32),
             IpAddr::V6(_) => (netlink_packet_route::AddressFamily::Inet6, 128),
         };
+        // Usable at once: nobody else could have it.
+        message.header.flags = AddressHeaderFlags::Nodad;
         message.attributes = vec![AddressAttribute::Local(own), AddressAttribute::Address(own)];
         batch.push("set an address", &RouteNetlinkMessage::NewAddress(message), CREATE);
     }
