@@ -77,6 +77,8 @@ struct Open {
     /// as there are sockets.
     waiting: BTreeMap<u64, memory::Stream>,
     next_ticket: u64,
+    /// Taken from a queue to see whether there is one, and not accepted yet.
+    next: Option<Stream>,
     acceptor: Option<Waker>,
     turn: Turn,
     options: Options,
@@ -132,6 +134,7 @@ impl Listener {
             queued,
             waiting: BTreeMap::new(),
             next_ticket: 0,
+            next: None,
             acceptor: None,
             turn: Turn::Memory,
             options,
@@ -189,6 +192,19 @@ impl Listener {
         (near, ticket)
     }
 
+    /// Waits until [`Self::poll_accept`] has an answer.
+    pub(super) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut wakes = Wakes::default();
+        if let State::Open(open) = &mut *self.lock()
+            && open.next.is_none()
+            // An error meets the next accept again.
+            && let Ok(next) = std::task::ready!(open.poll_accept(cx, &mut wakes))
+        {
+            open.next = Some(next);
+        }
+        Poll::Ready(())
+    }
+
     /// The next connection of either plane, in turns when both have one.
     ///
     /// # Errors
@@ -236,6 +252,11 @@ impl Listener {
         let State::Open(open) = std::mem::replace(&mut *self.lock(), State::Closed) else { return };
         self.ports.lock().unwrap_or_else(PoisonError::into_inner).unlisten(self.local);
         wakes.add(open.acceptor);
+        match &open.next {
+            Some(Stream::Memory(client)) => client.abort(&mut wakes),
+            Some(Stream::Kernel(client)) => client.close(),
+            None => {}
+        }
         open.queued.remove(open.backlog.len());
         open.backlog.iter().for_each(|client| client.abort(&mut wakes));
         open.waiting.values().for_each(|client| client.refuse(&mut wakes));
@@ -263,6 +284,9 @@ impl Open {
     }
 
     fn poll_accept(&mut self, cx: &mut Context<'_>, wakes: &mut Wakes) -> Poll<Result<Stream>> {
+        if let Some(next) = self.next.take() {
+            return Poll::Ready(Ok(next));
+        }
         for _ in [Turn::Memory, Turn::Kernel] {
             let (now, next) = match self.turn {
                 Turn::Memory => {

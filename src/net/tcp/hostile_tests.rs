@@ -185,6 +185,35 @@ async fn a_client_does_not_wait_for_ever() {
     assert_eq!(client.local_address(), Err(Error::Timeout));
 }
 
+/// As EMFILE of accept(2): the connections stay where they are.
+#[tokio::test]
+async fn a_server_with_too_many_sockets_loses_no_connection() {
+    let pod = pod();
+    let (a, b) = (pod.attach("a"), pod.attach("b"));
+    let (mut acceptor, local) = listen(&a, 16);
+    let mut others: Vec<_> =
+        (1..pod.socket_limit).map(|_| a.tcp_socket(Family::V4).expect("socket")).collect();
+    assert!(acceptor.poll_ready(&mut now()).is_pending(), "no connection, so nothing to be told");
+    let client = connect(&b, local);
+    let native = tokio::net::TcpStream::connect(local).await.expect("connect");
+    for _ in 0..3 {
+        poll_fn(|cx| acceptor.poll_ready(cx)).await;
+        let accepted = acceptor.poll_accept(&mut now()).map_ok(drop);
+        assert_eq!(accepted, Poll::Ready(Err(Error::TooManySockets)));
+    }
+    others.truncate(others.len() - 2);
+    let mut remotes = Vec::new();
+    for _ in 0..2 {
+        let server = poll_fn(|cx| acceptor.poll_accept(cx)).await.expect("accept");
+        remotes.push(server.remote_address().expect("address"));
+        others.push(server);
+    }
+    remotes.sort();
+    let mut expected = [client.local_address().expect("address"), native.local_addr().expect("address")];
+    expected.sort();
+    assert_eq!(remotes, expected);
+}
+
 /// What a connection costs beside its data: both sockets, what connects them, and their entries in tables.
 /// The adapters of 0.2 add about 600 bytes for each end.
 #[test]

@@ -182,7 +182,7 @@ impl TcpSocket {
         core.state = State::Listening(Listening { listener: listener.clone(), _claim: claim });
         // The container may have been stopped meanwhile, when this socket did not listen yet.
         endpoint.check_may_listen().inspect_err(|_| listener.close())?;
-        Ok(Acceptor { socket: self.inner.clone(), listener, pending: None })
+        Ok(Acceptor { socket: self.inner.clone(), listener })
     }
 
     /// Chooses the plane and begins to connect. What fails later is told by [`Self::poll_connect`].
