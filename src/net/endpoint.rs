@@ -100,6 +100,14 @@ impl Shared {
         Ok(member)
     }
 
+    /// Whether there may be one more socket.
+    ///
+    /// # Errors
+    /// [`Error::TooManySockets`].
+    pub(super) fn check_room(&self) -> Result<()> {
+        if self.lock().members.len() < self.stack.socket_limit { Ok(()) } else { Err(Error::TooManySockets) }
+    }
+
     pub(super) fn forget(&self, id: u64) {
         self.lock().members.remove(&id);
     }

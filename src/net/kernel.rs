@@ -58,6 +58,7 @@ fn local_address(socket: impl AsFd) -> Result<SocketAddr> {
 pub(super) struct Connecting {
     stream: Option<TcpStream>,
     local: SocketAddr,
+    remote: SocketAddr,
 }
 
 /// Starts to connect: the SYN is on its way when this returns.
@@ -67,7 +68,7 @@ pub(super) fn connect(socket: OwnedFd, remote: SocketAddr) -> Result<Connecting>
         Err(errno) => return Err(errno.into()),
     }
     let local = local_address(&socket)?;
-    Ok(Connecting { stream: Some(TcpStream::from_std(socket.into())?), local })
+    Ok(Connecting { stream: Some(TcpStream::from_std(socket.into())?), local, remote })
 }
 
 impl Connecting {
@@ -89,7 +90,7 @@ impl Connecting {
             return Poll::Ready(Err(error.into()));
         }
         let stream = self.stream.take().ok_or(Error::InvalidState)?;
-        Poll::Ready(Ok(Stream::new(stream, self.local)))
+        Poll::Ready(Ok(Stream::new(stream, self.local, self.remote)))
     }
 }
 
@@ -130,20 +131,21 @@ pub(super) fn is_transient_accept_error(error: &io::Error) -> bool {
 pub(super) struct Stream {
     socket: Arc<Mutex<Option<TcpStream>>>,
     local: SocketAddr,
+    remote: SocketAddr,
 }
 
 impl Stream {
-    fn new(stream: TcpStream, local: SocketAddr) -> Self {
-        Self { socket: Arc::new(Mutex::new(Some(stream))), local }
+    fn new(stream: TcpStream, local: SocketAddr, remote: SocketAddr) -> Self {
+        Self { socket: Arc::new(Mutex::new(Some(stream))), local, remote }
     }
 
-    /// An accepted connection.
+    /// An accepted connection; accept(2) said who the peer is, which may be gone already.
     ///
     /// # Errors
     /// getsockname(2)'s.
-    pub(super) fn accepted(stream: TcpStream) -> Result<Self> {
+    pub(super) fn accepted(stream: TcpStream, remote: SocketAddr) -> Result<Self> {
         let local = stream.local_addr()?;
-        Ok(Self::new(stream, local))
+        Ok(Self::new(stream, local, remote))
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<TcpStream>> {
@@ -154,12 +156,8 @@ impl Stream {
         self.local
     }
 
-    /// The peer's address.
-    ///
-    /// # Errors
-    /// [`Error::InvalidState`] (ENOTCONN) when the connection is over.
-    pub(super) fn remote(&self) -> Result<SocketAddr> {
-        self.lock().as_ref().ok_or(Error::InvalidState)?.peer_addr().map_err(Error::from)
+    pub(super) fn remote(&self) -> SocketAddr {
+        self.remote
     }
 
     pub(super) fn apply(&self, change: Change, family: Family) -> Result<()> {

@@ -23,9 +23,10 @@ use std::task::{Context, Poll, Waker};
 use tokio::net::TcpListener;
 
 use super::addr::Family;
-use super::budget::Budget;
+use super::endpoint::Shared;
 use super::options::{Change, Options};
-use super::stack::SharedPorts;
+use super::policy::Request;
+use super::stack::Stack;
 use super::stream::Stream;
 use super::wakes::{Wakes, remember};
 use super::{Error, Result, kernel, memory};
@@ -39,7 +40,7 @@ pub(super) const DEFAULT_BACKLOG: u32 = 128;
 /// Most connections in the backlogs of one container's listeners together. Their clients may have closed
 /// and opened others: nothing else bounds them. About 20 MiB; a container with that many listeners that
 /// does not accept is its own enemy, as its clients then wait.
-const MAX_UNACCEPTED: usize = 32_768;
+pub(super) const MAX_UNACCEPTED: usize = 32_768;
 
 /// Connections in the backlogs of one container; clones are the same count.
 #[derive(Debug, Clone, Default)]
@@ -72,11 +73,14 @@ struct Open {
     backlog: VecDeque<memory::Stream>,
     /// Linux's accept queue holds one more than the backlog says; so does this one.
     limit: usize,
-    unaccepted: Unaccepted,
+    /// Whose it is.
+    endpoint: Arc<Shared>,
     /// By arrival. Each belongs to a socket of its client, which takes it out when it gives up: as many
     /// as there are sockets.
     waiting: BTreeMap<u64, memory::Stream>,
     next_ticket: u64,
+    /// Taken from a queue to see whether there is one, and not accepted yet.
+    next: Option<Stream>,
     acceptor: Option<Waker>,
     turn: Turn,
     options: Options,
@@ -93,8 +97,7 @@ enum State {
 #[derive(Debug)]
 pub(super) struct Listener {
     local: SocketAddr,
-    ports: SharedPorts,
-    budget: Budget,
+    stack: Arc<Stack>,
     state: Mutex<State>,
 }
 
@@ -121,22 +124,22 @@ impl Listener {
         kernel: TcpListener,
         backlog: u32,
         options: Options,
-        unaccepted: Unaccepted,
-        ports: SharedPorts,
-        budget: Budget,
+        endpoint: Arc<Shared>,
     ) -> Self {
+        let stack = endpoint.stack.clone();
         let open = Open {
             kernel,
             backlog: VecDeque::new(),
             limit: backlog.min(MAX_BACKLOG) as usize,
-            unaccepted,
+            endpoint,
             waiting: BTreeMap::new(),
             next_ticket: 0,
+            next: None,
             acceptor: None,
             turn: Turn::Memory,
             options,
         };
-        Self { local, ports, budget, state: Mutex::new(State::Open(Box::new(open))) }
+        Self { local, stack, state: Mutex::new(State::Open(Box::new(open))) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -163,12 +166,12 @@ impl Listener {
             State::Closed => (0, 0),
         };
         let (near, far) = memory::Stream::pair(
-            self.ports.clone(),
+            self.stack.ports.clone(),
             client,
             server,
             options.receive_buffer() + send,
             receive + options.send_buffer(),
-            &self.budget,
+            &self.stack.budget,
         );
         let ticket = match &mut *state {
             State::Closed => {
@@ -189,6 +192,19 @@ impl Listener {
         (near, ticket)
     }
 
+    /// Waits until [`Self::poll_accept`] has an answer.
+    pub(super) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut wakes = Wakes::default();
+        if let State::Open(open) = &mut *self.lock()
+            && open.next.is_none()
+            // An error meets the next accept again.
+            && let Ok(next) = std::task::ready!(open.poll_accept(cx, &mut wakes))
+        {
+            open.next = Some(next);
+        }
+        Poll::Ready(())
+    }
+
     /// The next connection of either plane, in turns when both have one.
     ///
     /// # Errors
@@ -202,6 +218,8 @@ impl Listener {
         }
     }
 
+    /// # Errors
+    /// [`Error::InvalidArgument`] when the listener was closed, as when it accepts.
     pub(super) fn set_backlog(&self, backlog: u32) -> Result<()> {
         let mut wakes = Wakes::default();
         match &mut *self.lock() {
@@ -211,7 +229,7 @@ impl Listener {
                 open.admit_waiting(&mut wakes);
                 Ok(())
             }
-            State::Closed => Err(Error::InvalidState),
+            State::Closed => Err(Error::InvalidArgument),
         }
     }
 
@@ -222,7 +240,8 @@ impl Listener {
                 open.options.set(change);
                 Ok(())
             }
-            State::Closed => Err(Error::InvalidState),
+            // There will be no connection that could tell.
+            State::Closed => Ok(()),
         }
     }
 
@@ -231,9 +250,14 @@ impl Listener {
     pub(super) fn close(&self) {
         let mut wakes = Wakes::default();
         let State::Open(open) = std::mem::replace(&mut *self.lock(), State::Closed) else { return };
-        self.ports.lock().unwrap_or_else(PoisonError::into_inner).unlisten(self.local);
+        self.stack.ports.lock().unwrap_or_else(PoisonError::into_inner).unlisten(self.local);
         wakes.add(open.acceptor);
-        open.unaccepted.remove(open.backlog.len());
+        match &open.next {
+            Some(Stream::Memory(client)) => client.abort(&mut wakes),
+            Some(Stream::Kernel(client)) => client.close(),
+            None => {}
+        }
+        open.endpoint.unaccepted.remove(open.backlog.len());
         open.backlog.iter().for_each(|client| client.abort(&mut wakes));
         open.waiting.values().for_each(|client| client.refuse(&mut wakes));
     }
@@ -242,13 +266,13 @@ impl Listener {
 impl Open {
     fn has_room(&self) -> bool {
         // An empty backlog always takes one: accepting is what makes room.
-        self.backlog.is_empty() || (self.backlog.len() <= self.limit && self.unaccepted.has_room())
+        self.backlog.is_empty() || (self.backlog.len() <= self.limit && self.endpoint.unaccepted.has_room())
     }
 
     fn admit(&mut self, client: memory::Stream, wakes: &mut Wakes) {
         client.admit(wakes);
         self.backlog.push_back(client);
-        self.unaccepted.add(1);
+        self.endpoint.unaccepted.add(1);
         wakes.add(self.acceptor.take());
     }
 
@@ -260,6 +284,9 @@ impl Open {
     }
 
     fn poll_accept(&mut self, cx: &mut Context<'_>, wakes: &mut Wakes) -> Poll<Result<Stream>> {
+        if let Some(next) = self.next.take() {
+            return Poll::Ready(Ok(next));
+        }
         for _ in [Turn::Memory, Turn::Kernel] {
             let (now, next) = match self.turn {
                 Turn::Memory => {
@@ -279,7 +306,7 @@ impl Open {
 
     fn accept_memory(&mut self, wakes: &mut Wakes) -> Option<Stream> {
         let stream = self.backlog.pop_front()?;
-        self.unaccepted.remove(1);
+        self.endpoint.unaccepted.remove(1);
         self.admit_waiting(wakes);
         Some(Stream::Memory(stream))
     }
@@ -287,9 +314,13 @@ impl Open {
     fn poll_accept_kernel(&mut self, cx: &mut Context<'_>) -> Poll<Result<Stream>> {
         loop {
             match std::task::ready!(self.kernel.poll_accept(cx)) {
-                Ok((stream, _)) => {
-                    let stream = kernel::Stream::accepted(stream)?;
-                    return Poll::Ready(Ok(Stream::Kernel(stream)));
+                Ok((stream, remote)) => {
+                    let stream = kernel::Stream::accepted(stream, remote)?;
+                    // Who may not come in finds the connection closed. Inside the pod the client was asked.
+                    let request = Request::TcpAccept { local: stream.local(), remote };
+                    if self.endpoint.check(request).is_ok() {
+                        return Poll::Ready(Ok(Stream::Kernel(stream)));
+                    }
                 }
                 Err(e) if kernel::is_transient_accept_error(&e) => continue,
                 Err(e) => return Poll::Ready(Err(e.into())),

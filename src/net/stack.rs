@@ -156,7 +156,12 @@ impl Stack {
         let ip =
             bound.map(|b| b.ip()).filter(|ip| !ip.is_unspecified() && ip.is_loopback() == is_loopback(*ip));
         let ip = ip.unwrap_or_else(|| source_of(remote.ip()));
-        let local = ports.connect(ip, bound.map(|b| b.port()), remote)?;
+        let port = bound.map(|b| b.port());
+        if port == Some(remote.port()) && ip == remote.ip() {
+            // From an address to itself: Linux connects the socket with itself, whoever listens there.
+            return Ok(None);
+        }
+        let local = ports.connect(ip, port, remote)?;
         Ok(Some((listener, local)))
     }
 

@@ -26,7 +26,7 @@ impl Stream {
         }
     }
 
-    pub(super) fn remote(&self) -> Result<SocketAddr> {
+    pub(super) fn remote(&self) -> SocketAddr {
         match self {
             Self::Memory(s) => s.remote(),
             Self::Kernel(s) => s.remote(),

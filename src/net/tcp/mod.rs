@@ -19,6 +19,8 @@ mod socket_options;
 mod state;
 
 #[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
 mod model_tests;
 
 use std::net::SocketAddr;
@@ -172,15 +174,13 @@ impl TcpSocket {
             kernel::listener(socket)?,
             core.backlog,
             core.options.clone(),
-            endpoint.unaccepted.clone(),
-            ports.clone(),
-            endpoint.stack.budget.clone(),
+            endpoint.clone(),
         ));
         ports.lock().unwrap_or_else(PoisonError::into_inner).listen(local, listener.clone())?;
         core.state = State::Listening(Listening { listener: listener.clone(), _claim: claim });
         // The container may have been stopped meanwhile, when this socket did not listen yet.
         endpoint.check_may_listen().inspect_err(|_| listener.close())?;
-        Ok(Acceptor { socket: self.inner.clone(), listener, pending: None })
+        Ok(Acceptor { socket: self.inner.clone(), listener })
     }
 
     /// Chooses the plane and begins to connect. What fails later is told by [`Self::poll_connect`].
@@ -268,13 +268,14 @@ impl TcpSocket {
         }
     }
 
-    /// The peer's address.
+    /// The peer's address, also when the connection is over: the WIT's `connected` state has no way back, and
+    /// where Linux says ENOTCONN, wasi-libc answers [`Error::InvalidState`] with `abort`.
     ///
     /// # Errors
-    /// [`Error::InvalidState`] unless connected (ENOTCONN: also when the connection is over).
+    /// [`Error::InvalidState`] unless connected.
     pub fn remote_address(&self) -> Result<SocketAddr> {
         match &self.inner.lock().state {
-            State::Connected(connected) => connected.stream.remote(),
+            State::Connected(connected) => Ok(connected.stream.remote()),
             State::Closed(error) => Err(*error),
             _ => Err(Error::InvalidState),
         }

@@ -91,7 +91,7 @@ pub(super) enum Connecting {
 pub(super) struct Waiting {
     _ticket: Ticket,
     /// Made by the first poll.
-    timeout: Option<Pin<Box<Sleep>>>,
+    pub(super) timeout: Option<Pin<Box<Sleep>>>,
 }
 
 impl Waiting {
