@@ -57,7 +57,7 @@ pub(super) enum Failure {
     /// What came cannot be read.
     Malformed,
     /// SERVFAIL.
-    ServerFailure,
+    ServFail,
     /// Nothing came, or nothing could be sent.
     Silent,
 }
@@ -66,7 +66,7 @@ impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Refused | Failure::Malformed => Self::PermanentResolverFailure,
-            Failure::ServerFailure | Failure::Silent => Self::TemporaryResolverFailure,
+            Failure::ServFail | Failure::Silent => Self::TemporaryResolverFailure,
         }
     }
 }
@@ -193,9 +193,7 @@ fn part(found: Result<hickory_resolver::lookup::Lookup, NetError>) -> Part {
         Err(NetError::Dns(DnsError::NoRecordsFound(none))) => {
             Part::Absent(now + Duration::from_secs(none.negative_ttl.unwrap_or(0).into()))
         }
-        Err(NetError::Dns(DnsError::ResponseCode(ResponseCode::ServFail))) => {
-            Part::Failed(Failure::ServerFailure)
-        }
+        Err(NetError::Dns(DnsError::ResponseCode(ResponseCode::ServFail))) => Part::Failed(Failure::ServFail),
         Err(NetError::Dns(_)) => Part::Failed(Failure::Refused),
         Err(NetError::Proto(_) | NetError::ForeignClassRecord { .. } | NetError::Truncated) => {
             Part::Failed(Failure::Malformed)
@@ -335,7 +333,7 @@ mod tests {
         assert!(half.addresses.len() == 1 && half.until < soon, "not remembered");
         assert_eq!(together(Part::Absent(soon), Some(Part::Failed(Failure::Refused))), Err(Failure::Refused));
         let failed = |a, b| together(Part::Failed(a), Some(Part::Failed(b)));
-        assert_eq!(failed(Failure::ServerFailure, Failure::Refused), Err(Failure::ServerFailure));
+        assert_eq!(failed(Failure::ServFail, Failure::Refused), Err(Failure::ServFail));
         assert_eq!(together(found("192.0.2.1", soon), None).unwrap().until, soon);
     }
 }

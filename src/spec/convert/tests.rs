@@ -484,10 +484,7 @@ fn names_are_checked_as_the_api_server_does() {
         (format!("dnsConfig: {{nameservers: [{}]}}", many("10.0.0.#", 4)), "spec.dnsConfig.nameservers: "),
         (format!("dnsConfig: {{searches: [{}]}}", many("d#.example", 33)), "spec.dnsConfig.searches: "),
         (
-            format!(
-                "dnsConfig: {{searches: [{}]}}",
-                many(&"abcdefgh#.".repeat(20).trim_end_matches('.'), 12)
-            ),
+            format!("dnsConfig: {{searches: [{}]}}", many("abcdefgh#.".repeat(20).trim_end_matches('.'), 12)),
             "spec.dnsConfig.searches: must not have more than 2048",
         ),
         ("dnsConfig: {searches: [a b]}".to_owned(), "spec.dnsConfig.searches[0]: "),
