@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! the host's resolv.conf ─┐
-//! the pod's spec ─────────┴─► Etc::prepare ─► files in <pod dir>/etc ─► bind mounts over the host's (native processes)
+//! the pod's spec ─────────┴─► Etc::prepare ─► files in <run>/pods/<uid>/etc ─► bind mounts over the host's (native processes)
 //!                                 │                                └─► read-only preopen /etc  (Wasm guests)
 //! addresses ──────────────────────┴─► finish ─► hosts, and the same as NamesConfig for the network
 //! ```
@@ -59,16 +59,16 @@ pub struct Etc {
 }
 
 impl Etc {
-    /// Writes the files below `pod_dir` and puts them over the host's. To be called once, in the pod's own mount
-    /// namespace, with its mounts private.
+    /// Writes the files below `run_dir`, the directory of the pod's record, and puts them over the host's. To be
+    /// called once, in the pod's own mount namespace, with its mounts private.
     ///
     /// # Errors
     /// When they cannot be written. That a machine has no such file to cover, or forbids it, is none.
-    pub fn prepare(pod: &Pod, pod_dir: &Path) -> Result<Self, EtcError> {
+    pub fn prepare(pod: &Pod, run_dir: &Path) -> Result<Self, EtcError> {
         // What the host has is read before it is covered.
         let (resolv_conf, unreachable, warnings) = resolv_conf(pod, |path| fs::read_to_string(path).ok());
         let host = (pod.network == NetworkMode::Host).then(|| fs::read_to_string(HOSTS).unwrap_or_default());
-        let directory = pod_dir.join("etc");
+        let directory = run_dir.join("etc");
         let error = |path: &Path| {
             let path = path.to_owned();
             move |source| EtcError { path, source }

@@ -27,7 +27,7 @@ use crate::container::runner::Program;
 use crate::engine::{Engine, EpochTicker};
 use crate::net::names::{Cluster, Tell};
 use crate::net::{NamesConfig, Stack, StackConfig};
-use crate::sandbox::{self, Entered, Inside, NotBegun, Sandbox, SandboxError};
+use crate::sandbox::{self, Entered, Inside, NotBegun, Sandbox, SandboxError, record};
 use crate::spec::qos::QosClass;
 use crate::spec::{NetworkMode, Pod};
 use crate::volume::{VolumeError, Volumes};
@@ -64,9 +64,22 @@ pub struct Plan {
 /// # Errors
 /// See [`sandbox::create`].
 pub fn launch(plan: Plan, config: &sandbox::Config<'_>) -> Result<Sandbox, SandboxError> {
-    let others = plan.spec.knows_cluster().then(|| Records::new(config.paths, config.uid));
-    let surroundings = Surroundings::look(&plan.spec, config);
-    sandbox::create(config, |entered| pod_process(plan, others, surroundings, entered))
+    let outside = Outside {
+        others: plan.spec.knows_cluster().then(|| Records::new(config.paths, config.uid)),
+        surroundings: Surroundings::look(&plan.spec, config),
+        run_dir: record::directories(config.paths).join(config.uid),
+    };
+    sandbox::create(config, |entered| pod_process(plan, outside, entered))
+}
+
+/// What the pod process knows of the world that it leaves.
+struct Outside {
+    /// The other pods, for one that may ask for them by name.
+    others: Option<Records>,
+    /// For the NetworkPolicies.
+    surroundings: Surroundings,
+    /// The pod's directory below `<run>`: in memory, on most machines.
+    run_dir: PathBuf,
 }
 
 /// Why a pod process cannot begin.
@@ -81,8 +94,8 @@ enum BeginError {
 }
 
 /// The pod process, from here to its end.
-fn pod_process(plan: Plan, others: Option<Records>, surroundings: Surroundings, entered: Entered) -> i32 {
-    let prepared = match Prepared::new(plan, others, surroundings, entered.pod_dir()) {
+fn pod_process(plan: Plan, outside: Outside, entered: Entered) -> i32 {
+    let prepared = match Prepared::new(plan, outside, entered.pod_dir()) {
         Ok(prepared) => prepared,
         Err(error) => {
             entered.refuse(&error.to_string());
@@ -112,18 +125,14 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn new(
-        plan: Plan,
-        others: Option<Records>,
-        surroundings: Surroundings,
-        pod_dir: &Path,
-    ) -> Result<Self, BeginError> {
+    fn new(plan: Plan, outside: Outside, pod_dir: &Path) -> Result<Self, BeginError> {
+        let Outside { others, surroundings, run_dir } = outside;
         let Plan { spec, programs, engine, console, log_dir, backoff } = plan;
         crate::sys::heap::share_between_threads();
         let start = |what| move |error| BeginError::Start { what, error };
         let mut volumes = Volumes::prepare(&spec, pod_dir)?;
         volumes.mount_memory()?;
-        let etc = Etc::prepare(&spec, pod_dir)?;
+        let etc = Etc::prepare(&spec, &run_dir)?;
         volumes.offer_etc(etc.open()?);
         let (tell, troubles) = mpsc::channel(worker::TROUBLE_QUEUE);
         for warning in &etc.warnings {

@@ -116,7 +116,7 @@ fn has_settled(written: SystemTime, now: SystemTime) -> bool {
 fn neighbour(record: Record) -> Option<Neighbour> {
     let Record { identity, pid, started, addresses, .. } = record;
     let process = pid.zip(started)?;
-    (!addresses.is_empty()).then(|| Neighbour {
+    (!addresses.is_empty()).then_some(Neighbour {
         name: identity.name,
         namespace: identity.namespace,
         hostname: identity.dns_hostname,

@@ -4,6 +4,7 @@
 //! <run>/lock                 held for moments: while a pod's directory appears, is looked for or vanishes
 //! <run>/pods/<uid>/lock      held by the pod's supervisor as long as it lives
 //! <run>/pods/<uid>/record.json
+//! <run>/pods/<uid>/etc/        the pod's /etc/hosts and the like
 //!
 //! absent ─take─► owned ─release─► absent
 //!                  └── owner dies ──► orphaned ─take_orphans─► owned (by the sweeper)

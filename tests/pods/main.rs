@@ -9,6 +9,7 @@ mod containers;
 mod hostile;
 mod images;
 mod lifecycle;
+mod names;
 mod network;
 mod policy;
 mod rootless;

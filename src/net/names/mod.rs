@@ -132,7 +132,7 @@ impl Names {
                 Ok(addresses) if addresses.is_empty() => {}
                 Ok(addresses) => return Ok(ordered(addresses.to_vec())),
                 // As glibc: a server's failure to answer for one domain says nothing about the next.
-                Err(why @ (Failure::Refused | Failure::Malformed | Failure::ServerFailure)) => {
+                Err(why @ (Failure::Refused | Failure::Malformed | Failure::ServFail)) => {
                     failure = failure.max(Some(why));
                 }
                 Err(Failure::Silent) => return Err(self.silent()),
@@ -159,7 +159,7 @@ impl Names {
             let (cluster, relative) = (cluster.clone(), relative.to_owned());
             // It may have to read some files.
             let found = tokio::task::spawn_blocking(move || cluster.find(&relative)).await;
-            return found.map(Arc::from).map_err(|_| Failure::ServerFailure);
+            return found.map(Arc::from).map_err(|_| Failure::ServFail);
         }
         if self.config.unreachable.is_some() {
             return Err(Failure::Silent);

@@ -72,6 +72,6 @@ mod tests {
     #[test]
     fn what_would_be_too_long_is_left_out() {
         let long = vec!["a".repeat(60); 4].join(".");
-        assert_eq!(ask(&long, &["search.example"], 5), [long.clone()]);
+        assert_eq!(ask(&long, &["search.example"], 5).join(" "), long);
     }
 }

@@ -14,21 +14,25 @@
 //! Dropping a lookup closes its sockets. A resolver's connections by TCP are tasks that end with it.
 
 use std::future::Future;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use hickory_resolver::Resolver;
 use hickory_resolver::config::{
     ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts, ServerOrderingStrategy,
 };
-use hickory_resolver::net::runtime::{RuntimeProvider, TokioHandle, TokioRuntimeProvider, TokioTime};
+use hickory_resolver::net::runtime::{
+    DnsUdpSocket, RuntimeProvider, TokioHandle, TokioRuntimeProvider, TokioTime,
+};
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RecordType};
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
 use super::MAX_ADDRESSES;
@@ -53,7 +57,7 @@ pub(super) enum Failure {
     /// What came cannot be read.
     Malformed,
     /// SERVFAIL.
-    ServerFailure,
+    ServFail,
     /// Nothing came, or nothing could be sent.
     Silent,
 }
@@ -62,7 +66,7 @@ impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Refused | Failure::Malformed => Self::PermanentResolverFailure,
-            Failure::ServerFailure | Failure::Silent => Self::TemporaryResolverFailure,
+            Failure::ServFail | Failure::Silent => Self::TemporaryResolverFailure,
         }
     }
 }
@@ -189,9 +193,7 @@ fn part(found: Result<hickory_resolver::lookup::Lookup, NetError>) -> Part {
         Err(NetError::Dns(DnsError::NoRecordsFound(none))) => {
             Part::Absent(now + Duration::from_secs(none.negative_ttl.unwrap_or(0).into()))
         }
-        Err(NetError::Dns(DnsError::ResponseCode(ResponseCode::ServFail))) => {
-            Part::Failed(Failure::ServerFailure)
-        }
+        Err(NetError::Dns(DnsError::ResponseCode(ResponseCode::ServFail))) => Part::Failed(Failure::ServFail),
         Err(NetError::Dns(_)) => Part::Failed(Failure::Refused),
         Err(NetError::Proto(_) | NetError::ForeignClassRecord { .. } | NetError::Truncated) => {
             Part::Failed(Failure::Malformed)
@@ -234,7 +236,7 @@ struct Connected(TokioRuntimeProvider);
 impl RuntimeProvider for Connected {
     type Handle = TokioHandle;
     type Timer = TokioTime;
-    type Udp = UdpSocket;
+    type Udp = ConnectedUdp;
     type Tcp = <TokioRuntimeProvider as RuntimeProvider>::Tcp;
 
     fn create_handle(&self) -> Self::Handle {
@@ -258,8 +260,54 @@ impl RuntimeProvider for Connected {
         Box::pin(async move {
             let socket = UdpSocket::bind(local).await?;
             socket.connect(server).await?;
-            Ok(socket)
+            Ok(ConnectedUdp(socket))
         })
+    }
+}
+
+/// A UDP socket that listens for ICMP errors too, for which tokio's do not wake a reader.
+struct ConnectedUdp(UdpSocket);
+
+impl DnsUdpSocket for ConnectedUdp {
+    type Time = TokioTime;
+
+    fn poll_recv_from(
+        &self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<(usize, SocketAddr)>> {
+        DnsUdpSocket::poll_recv_from(&self.0, cx, buffer)
+    }
+
+    fn recv_from<'s, 'b, 'f>(
+        &'s self,
+        buffer: &'b mut [u8],
+    ) -> Pin<Box<dyn Future<Output = io::Result<(usize, SocketAddr)>> + Send + 'f>>
+    where
+        's: 'f,
+        'b: 'f,
+        Self: 'f,
+    {
+        Box::pin(async move {
+            loop {
+                let ready = self.0.ready(Interest::READABLE | Interest::ERROR).await?;
+                if ready.is_error() {
+                    if let Some(error) = self.0.take_error()? {
+                        return Err(error);
+                    }
+                    // Waits for the next.
+                    let _ = self.0.try_io(Interest::ERROR, || Err::<(), _>(ErrorKind::WouldBlock.into()));
+                }
+                match self.0.try_recv_from(buffer) {
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    received => return received,
+                }
+            }
+        })
+    }
+
+    fn poll_send_to(&self, cx: &mut Context<'_>, buffer: &[u8], to: SocketAddr) -> Poll<io::Result<usize>> {
+        DnsUdpSocket::poll_send_to(&self.0, cx, buffer, to)
     }
 }
 
@@ -285,7 +333,7 @@ mod tests {
         assert!(half.addresses.len() == 1 && half.until < soon, "not remembered");
         assert_eq!(together(Part::Absent(soon), Some(Part::Failed(Failure::Refused))), Err(Failure::Refused));
         let failed = |a, b| together(Part::Failed(a), Some(Part::Failed(b)));
-        assert_eq!(failed(Failure::ServerFailure, Failure::Refused), Err(Failure::ServerFailure));
+        assert_eq!(failed(Failure::ServFail, Failure::Refused), Err(Failure::ServFail));
         assert_eq!(together(found("192.0.2.1", soon), None).unwrap().until, soon);
     }
 }

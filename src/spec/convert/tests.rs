@@ -424,6 +424,95 @@ fn what_would_change_what_runs_is_an_error() {
 }
 
 #[test]
+fn what_the_pod_is_called() {
+    let named = |spec: &str| {
+        let pod = accepted(&pod_with(spec, "")).pod;
+        (pod.hostname.clone(), pod.own_names().join(" "))
+    };
+    let both = |hostname: &str, names: &str| (hostname.to_owned(), names.to_owned());
+    assert_eq!(named(""), both("web", "web"));
+    assert_eq!(named("hostname: www"), both("www", "www"));
+    let fqdn = "www.db.default.svc.cluster.local";
+    assert_eq!(named("hostname: www, subdomain: db"), both("www", &format!("{fqdn} www")));
+    assert_eq!(named("subdomain: db"), both("web", "web.db.default.svc.cluster.local web"));
+    assert_eq!(
+        named("hostname: www, subdomain: db, setHostnameAsFQDN: true"),
+        both(fqdn, &format!("{fqdn} www"))
+    );
+    // Without a subdomain there is no other.
+    assert_eq!(named("setHostnameAsFQDN: true"), both("web", "web"));
+    assert_eq!(named("hostname: www, subdomain: db, hostnameOverride: my.host"), both("my.host", "my.host"));
+    // The longest hostname that Linux takes.
+    let longest = format!("hostname: {}, subdomain: db, setHostnameAsFQDN: true", "a".repeat(35));
+    assert_eq!(named(&longest).0.len(), 64);
+}
+
+#[test]
+fn how_the_pod_resolves_names() {
+    let pod = accepted(&pod_with(
+        "dnsPolicy: None, dnsConfig: {nameservers: [1.1.1.1, '2001:db8::1'], searches: [a.example., ., _x.b], \
+         options: [{name: ndots, value: '2'}, {name: edns0}]}",
+        "",
+    ));
+    assert_eq!(pod.warnings, []);
+    let Pod { dns, .. } = pod.pod;
+    assert_eq!(dns.policy, crate::spec::DnsPolicy::None);
+    assert_eq!(dns.nameservers.len(), 2);
+    assert_eq!(dns.searches, ["a.example", ".", "_x.b"]);
+    assert_eq!((dns.options[0].name.as_str(), dns.options[0].value.as_deref()), ("ndots", Some("2")));
+    assert_eq!((dns.options[1].name.as_str(), dns.options[1].value.as_deref()), ("edns0", None));
+    for (spec, message) in [
+        ("dnsConfig: {options: [{name: nodots}]}", "resolv.conf(5) has no option"),
+        ("dnsConfig: {options: [{name: ndots, value: many}]}", "needs a number"),
+        ("dnsConfig: {options: [{name: timeout}]}", "needs a number"),
+    ] {
+        let found = warnings(&accepted(&pod_with(spec, "")));
+        assert!(
+            found.len() == 1
+                && found[0].starts_with("spec.dnsConfig.options[0]: ")
+                && found[0].contains(message),
+            "{spec}: {found:?}"
+        );
+    }
+}
+
+#[test]
+fn names_are_checked_as_the_api_server_does() {
+    let many = |what: &str, count: usize| {
+        let list: Vec<String> = (0..count).map(|n| what.replace('#', &n.to_string())).collect();
+        list.join(", ")
+    };
+    for (spec, path) in [
+        ("dnsPolicy: None".to_owned(), "spec.dnsConfig: required"),
+        ("dnsPolicy: None, dnsConfig: {searches: [a]}".to_owned(), "spec.dnsConfig.nameservers: required"),
+        ("dnsPolicy: none".to_owned(), "spec.dnsPolicy: "),
+        ("dnsConfig: {nameservers: [dns.example]}".to_owned(), "spec.dnsConfig.nameservers[0]: "),
+        (format!("dnsConfig: {{nameservers: [{}]}}", many("10.0.0.#", 4)), "spec.dnsConfig.nameservers: "),
+        (format!("dnsConfig: {{searches: [{}]}}", many("d#.example", 33)), "spec.dnsConfig.searches: "),
+        (
+            format!("dnsConfig: {{searches: [{}]}}", many("abcdefgh#.".repeat(20).trim_end_matches('.'), 12)),
+            "spec.dnsConfig.searches: must not have more than 2048",
+        ),
+        ("dnsConfig: {searches: [a b]}".to_owned(), "spec.dnsConfig.searches[0]: "),
+        ("dnsConfig: {options: [{value: '1'}]}".to_owned(), "spec.dnsConfig.options[0].name: required"),
+        ("dnsConfig: {options: [{name: \"a\\nb\"}]}".to_owned(), "spec.dnsConfig.options[0]: must not hold"),
+        ("subdomain: A".to_owned(), "spec.subdomain: "),
+        ("subdomain: a.b".to_owned(), "spec.subdomain: "),
+        (
+            format!("subdomain: {}, setHostnameAsFQDN: true", "a".repeat(40)),
+            "spec.setHostnameAsFQDN: the FQDN web.",
+        ),
+        (
+            "hostnameOverride: a, setHostnameAsFQDN: true".to_owned(),
+            "spec.hostnameOverride: may not be specified when setHostnameAsFQDN is true",
+        ),
+    ] {
+        let found = refused(&pod_with(&spec, ""));
+        assert!(found.len() == 1 && found[0].starts_with(path), "{spec}: {found:?}");
+    }
+}
+
+#[test]
 fn empty_values_are_no_fields() {
     let converted = accepted(&pod_with(
         "affinity: {}, dnsConfig: {}, ephemeralContainers: [], hostPID: false, securityContext: {}, \
