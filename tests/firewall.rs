@@ -251,6 +251,8 @@ fn thousands_of_rules_and_peers_are_one_transaction() {
         assert!(!is_let_out((v4(3000), 1).into()));
         assert!(is_let_out("10.9.8.1:1000".parse().unwrap()));
         assert!(!is_let_out("10.9.9.1:1000".parse().unwrap()));
+        assert_eq!(firewall.denied(Direction::Egress).expect("a counter"), 3);
+        firewall.denied(Direction::Ingress).expect_err("no policy for it");
         firewall.set_peers(&addresses).expect("the same again");
         firewall.set_peers(&[vec![]]).expect("none");
         assert!(!is_let_out((v4(2999), 1999).into()));

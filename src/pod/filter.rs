@@ -5,14 +5,16 @@
 //!                    │ fork
 //! pod process:  Filter::apply ─ the firewall, before the pod has its address
 //!               Filter::policy ─ for net::Stack, once it has
-//!               Filter::follow ─ pods come and go ─► firewall and policy
+//!               Filter::follow ─ pods come and go ─► firewall and policy; what the kernel denied ─► the user
 //! ```
 //!
 //! All of it is next to nothing for a pod that nothing selects.
 
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::ifaddrs::getifaddrs;
 use tokio::sync::mpsc;
@@ -21,10 +23,13 @@ use super::control::Event;
 use super::firewall::Firewall;
 use super::peers::Peers;
 use crate::net::Policy;
-use crate::net::policy::{Node, PodRules, PolicyConfig, Tell};
+use crate::net::policy::{Direction, Node, PodRules, PolicyConfig, Tell};
 use crate::sandbox;
 use crate::spec::{NetworkMode, Pod};
 use crate::sys::process::is_privileged;
+
+/// How often the kernel's counters are looked at: soon enough for who wonders why nobody answers.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(5);
 
 /// What the pod's process cannot see any more from within its namespaces.
 pub(super) struct Surroundings {
@@ -108,20 +113,33 @@ impl Filter {
         policy
     }
 
-    /// Keeps both up to date with the pods that come and go. Never ends.
+    /// Keeps both up to date with the pods that come and go, and tells what the kernel denies. Never ends.
     pub(super) async fn follow(self, policy: Policy) {
-        let Self { peers, mut firewall, tell, .. } = self;
-        let Some(peers) = peers else { return std::future::pending().await };
+        let Self { peers, firewall, tell, .. } = self;
+        let firewall = firewall.map(RefCell::new);
         let changed = |addresses: Vec<Vec<IpAddr>>| {
             policy.set_peers(&addresses);
-            if let Some(Err(error)) = firewall.as_mut().map(|firewall| firewall.set_peers(&addresses)) {
+            let result = firewall.as_ref().map(|firewall| firewall.borrow_mut().set_peers(&addresses));
+            if let Some(Err(error)) = result {
                 let text = format!(
                     "the pods that NetworkPolicies select have changed, and the kernel refuses: {error}"
                 );
                 let _ = tell.try_send(Event::Warning(text));
             }
         };
-        peers.follow(changed).await;
+        let follow_peers = async {
+            match peers {
+                Some(peers) => peers.follow(changed).await,
+                None => std::future::pending().await,
+            }
+        };
+        let watch_denials = async {
+            match &firewall {
+                Some(firewall) => watch_denials(firewall, &policy, &tell).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::join!(follow_peers, watch_denials);
     }
 
     fn peer_addresses(&self) -> Vec<Vec<IpAddr>> {
@@ -130,5 +148,28 @@ impl Filter {
 
     fn warn(&self, text: String) {
         let _ = self.tell.try_send(Event::Warning(text));
+    }
+}
+
+/// Tells when the kernel has denied something: nobody else says why a native process is not answered, or a client of
+/// the pod.
+async fn watch_denials(firewall: &RefCell<Firewall>, policy: &Policy, tell: &mpsc::Sender<Event>) {
+    let mut told = [(Direction::Ingress, 0), (Direction::Egress, 0)];
+    loop {
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+        for (direction, told) in &mut told {
+            // Without a policy for the direction there is no counter.
+            let Ok(count) = firewall.borrow_mut().denied(*direction) else { continue };
+            let fresh = count.saturating_sub(*told);
+            if fresh > 0 {
+                *told = count;
+                let what = match direction {
+                    Direction::Ingress => "that came to the pod",
+                    Direction::Egress => "of the pod's network, other than the containers' own,",
+                };
+                let why = policy.explain(*direction);
+                let _ = tell.try_send(Event::Warning(format!("{fresh} packets {what} were denied: {why}")));
+            }
+        }
     }
 }

@@ -11,10 +11,10 @@
 //!         ip saddr @node-v4 accept, fe80::/10, 169.254.0.0/16 …
 //!         <peer> <ports> accept                            # one for each pair of a rule
 //!         ip saddr <cidr> jump ingress-<n>                 # a block with exceptions: they return, the ports accept
-//!         counter drop }
+//!         counter name denied-ingress drop }
 //!     chain egress { type filter hook output priority filter;  the same without the node;
-//!         meta l4proto tcp counter reject with tcp reset
-//!         counter drop }                                   # EPERM for the sender
+//!         meta l4proto tcp counter name denied-egress reject with tcp reset
+//!         counter name denied-egress drop }                # EPERM for the sender
 //! }
 //! ```
 //!
@@ -31,7 +31,7 @@ use crate::net::policy::{Direction, Isolation, Node, Peer, PodRules};
 use crate::spec::Protocol;
 use crate::spec::network_policy::{IpBlock, Ports};
 use crate::sys::netlink::{NetlinkError, Socket};
-use crate::sys::nftables::filter::{AddressFamily, End, Expression, Filter, Hook, Verdict};
+use crate::sys::nftables::filter::{self, AddressFamily, End, Expression, Filter, Hook, Verdict};
 
 const TABLE: &str = "peapod";
 const FAMILIES: [(AddressFamily, &str); 2] = [(AddressFamily::V4, "v4"), (AddressFamily::V6, "v6")];
@@ -81,6 +81,25 @@ impl Firewall {
             }
         }
         filter.commit(&mut self.socket)
+    }
+}
+
+impl Firewall {
+    /// How many packets were denied in a direction so far; of the containers only what comes in is among them, since
+    /// they are asked before they send.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn denied(&mut self, direction: Direction) -> Result<u64, NetlinkError> {
+        filter::packets(&mut self.socket, TABLE, names(direction).1)
+    }
+}
+
+/// The chain of a direction, and the counter of what is denied in it.
+fn names(direction: Direction) -> (&'static str, &'static str) {
+    match direction {
+        Direction::Ingress => ("ingress", "denied-ingress"),
+        Direction::Egress => ("egress", "denied-egress"),
     }
 }
 
@@ -147,6 +166,7 @@ fn node_set(suffix: &str) -> String {
 struct Chain<'f, 'a> {
     filter: &'f mut Filter<'a>,
     name: &'static str,
+    denied: &'static str,
     /// The end of a packet where the peer is.
     peer: End,
     /// How many chains it jumps to.
@@ -155,12 +175,14 @@ struct Chain<'f, 'a> {
 
 impl<'f, 'a> Chain<'f, 'a> {
     fn new(filter: &'f mut Filter<'a>, direction: Direction) -> Self {
-        let (name, hook, peer) = match direction {
-            Direction::Ingress => ("ingress", Hook::Input, End::Source),
-            Direction::Egress => ("egress", Hook::Output, End::Destination),
+        let (name, denied) = names(direction);
+        let (hook, peer) = match direction {
+            Direction::Ingress => (Hook::Input, End::Source),
+            Direction::Egress => (Hook::Output, End::Destination),
         };
         filter.add_filter_chain(name, hook);
-        let mut chain = Self { filter, name, peer, blocks: 0 };
+        filter.add_counter(denied);
+        let mut chain = Self { filter, name, denied, peer, blocks: 0 };
         chain.accept(Expression::is_established());
         chain.accept(Expression::is_loopback(hook));
         for (first, last) in HOUSEKEEPING {
@@ -224,10 +246,10 @@ impl<'f, 'a> Chain<'f, 'a> {
     fn deny(self, refusal: Refusal) {
         if refusal == Refusal::Reset {
             let tcp = Expression::is_protocol(libc::IPPROTO_TCP as u8);
-            let refuse = [Expression::counter(), Expression::reset()];
+            let refuse = [Expression::count(self.denied), Expression::reset()];
             self.filter.add_rule(self.name, tcp.into_iter().chain(refuse));
         }
-        let drop = [Expression::counter(), Expression::verdict(Verdict::Drop)];
+        let drop = [Expression::count(self.denied), Expression::verdict(Verdict::Drop)];
         self.filter.add_rule(self.name, drop);
     }
 }

@@ -256,6 +256,7 @@ fn native_processes_in_the_pods_network_are_covered() {
             let error = socket.send_to(b"word", target).unwrap_err();
             assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied);
         });
+        isolated.wait_for("were denied: no egress rule of NetworkPolicy rules allows it");
     }
 }
 

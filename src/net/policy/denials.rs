@@ -167,15 +167,21 @@ fn describe(request: Request<'_>) -> String {
 fn explain(container: &str, reason: Reason, rules: &PodRules) -> String {
     let annotation =
         |direction: &str| format!("not in {direction} of annotation peapod.dev/network.{container}");
-    let policies = |direction: Direction, field: &str| {
-        let names = rules.isolation(direction).map(|isolation| isolation.policies.join(", "));
-        format!("no {field} rule of NetworkPolicy {} allows it", names.unwrap_or_default())
-    };
     match reason {
-        Reason::Ingress => policies(Direction::Ingress, "ingress"),
-        Reason::Egress => policies(Direction::Egress, "egress"),
+        Reason::Ingress => not_allowed(Direction::Ingress, rules),
+        Reason::Egress => not_allowed(Direction::Egress, rules),
         Reason::Connect | Reason::Bind | Reason::Resolve => annotation(reason.as_str()),
     }
+}
+
+/// Why what the policies do not allow in a direction is denied.
+pub(super) fn not_allowed(direction: Direction, rules: &PodRules) -> String {
+    let field = match direction {
+        Direction::Ingress => "ingress",
+        Direction::Egress => "egress",
+    };
+    let names = rules.isolation(direction).map(|isolation| isolation.policies.join(", "));
+    format!("no {field} rule of NetworkPolicy {} allows it", names.unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -149,6 +149,11 @@ impl Policy {
         self.0.as_ref().map(|rules| rules.denials.counts()).unwrap_or_default()
     }
 
+    /// Why what the pod's NetworkPolicies do not allow in a direction is denied.
+    pub fn explain(&self, direction: Direction) -> String {
+        self.0.as_ref().map(|rules| denials::not_allowed(direction, &rules.pod)).unwrap_or_default()
+    }
+
     /// What judges one container's requests.
     pub(super) fn guard(&self, container: &str) -> Guard {
         let annotation = self.0.as_ref().and_then(|rules| rules.annotations.get(container)).cloned();

@@ -9,11 +9,15 @@ use super::{
     BATCH_BEGIN, BATCH_END, NEW_CHAIN, NEW_RULE, NEW_TABLE, SUBSYSTEM, UNSPECIFIED, attribute, header,
     nested, text,
 };
-use crate::sys::netlink::{ACK, APPEND, Batch, CREATE, NetlinkError, Socket};
+use crate::sys::netlink::{ACK, APPEND, Batch, CREATE, NetlinkError, Socket, attributes};
 
 const NEW_SET: u16 = SUBSYSTEM << 8 | 9;
 const NEW_SET_ELEMENT: u16 = SUBSYSTEM << 8 | 12;
 const DELETE_SET_ELEMENT: u16 = SUBSYSTEM << 8 | 14;
+const NEW_OBJECT: u16 = SUBSYSTEM << 8 | 18;
+const GET_OBJECT: u16 = SUBSYSTEM << 8 | 19;
+/// `NFT_OBJECT_COUNTER`.
+const COUNTER: u32 = 1;
 
 /// `NFPROTO_INET`.
 const INET: u8 = 1;
@@ -148,9 +152,9 @@ impl Expression {
         [protocol, is_protocol, load, lookup]
     }
 
-    /// Counts what matched so far.
-    pub fn counter() -> Self {
-        Self::new("counter", &[])
+    /// Counts in a counter of the table what matched so far.
+    pub fn count(counter: &str) -> Self {
+        Self::new("objref", &[number(1, COUNTER), attribute(2, &text(counter))])
     }
 
     /// Refuses a TCP connection with a reset.
@@ -289,6 +293,13 @@ impl<'a> Filter<'a> {
         }
     }
 
+    /// Makes a counter.
+    pub fn add_counter(&mut self, counter: &str) {
+        // From 0.
+        let attributes = [attribute(2, &text(counter)), number(3, COUNTER), nested(4, &[])];
+        self.push("make an nftables counter", NEW_OBJECT, CREATE, &attributes);
+    }
+
     /// Takes everything out of a set.
     pub fn empty_set(&mut self, set: &str) {
         self.push("empty an nftables set", DELETE_SET_ELEMENT, 0, &[attribute(2, &text(set))]);
@@ -314,6 +325,23 @@ impl<'a> Filter<'a> {
         let payload = [&header(INET, 0)[..], &table, &attributes.concat()].concat();
         self.batch.push_raw(step, kind, flags, &payload);
     }
+}
+
+/// How many packets a counter of table `table` has counted.
+///
+/// # Errors
+/// The kernel's: there may be no such counter.
+pub fn packets(socket: &mut Socket, table: &str, counter: &str) -> Result<u64, NetlinkError> {
+    let names = [attribute(1, &text(table)), attribute(2, &text(counter)), number(3, COUNTER)];
+    let request = [&header(INET, 0)[..], &names.concat()].concat();
+    let mut packets = 0;
+    socket.dump("read an nftables counter", GET_OBJECT, ACK, &request, |_, payload| {
+        let data = attributes(payload, header(INET, 0).len()).filter(|(kind, _)| *kind == 4);
+        let count = data.flat_map(|(_, data)| attributes(data, 0)).find(|(kind, _)| *kind == 2);
+        let count = count.and_then(|(_, count)| count.first_chunk());
+        packets += count.map_or(0, |count| u64::from_be_bytes(*count));
+    })?;
+    Ok(packets)
 }
 
 /// What the kernel needs of a send buffer beyond the message, bytes: generous.
