@@ -184,6 +184,44 @@ impl Inner {
         Ok(())
     }
 
+    /// `woken` is to be woken when the socket is unlocked.
+    fn poll_send(
+        &self,
+        open: &mut Open,
+        cx: &mut Context<'_>,
+        data: &mut Vec<u8>,
+        remote: Option<SocketAddr>,
+        woken: &mut Option<Waker>,
+    ) -> Poll<Result<()>> {
+        let destination = open.destination(self.family, remote)?;
+        self.endpoint.check(Request::UdpSend(destination))?;
+        let binding = self.implicit_bind(open)?;
+        if let Some((inbox, from)) = self.receiver(&binding, destination) {
+            if data.len() > max_payload(self.family) {
+                return Poll::Ready(Err(Error::DatagramTooLarge));
+            }
+            if mem::take(&mut open.asked_kernel) {
+                open.kernel.take_error()?;
+            }
+            match inbox.deliver(Datagram { data: mem::take(data), from }) {
+                Delivery::Queued(reader) => {
+                    *woken = reader;
+                    return Poll::Ready(Ok(()));
+                }
+                Delivery::Dropped => return Poll::Ready(Ok(())),
+                // Gone since it was looked up.
+                Delivery::Closed(datagram) => *data = datagram.data,
+            }
+        }
+        let connected = binding.remote.is_some();
+        open.asked_kernel = connected;
+        let sent = open.kernel.poll_send(cx, data, (!connected).then_some(destination));
+        if open.kernel.take_registered_anew() {
+            *woken = self.inbox.take_reader();
+        }
+        sent
+    }
+
     /// The inbox of the container's socket that the datagram is for.
     fn receiver(&self, binding: &Binding, destination: SocketAddr) -> Option<(Arc<Inbox>, SocketAddr)> {
         let stack = &self.endpoint.stack;
@@ -383,32 +421,13 @@ impl UdpSocket {
         data: &mut Vec<u8>,
         remote: Option<SocketAddr>,
     ) -> Poll<Result<()>> {
-        let mut state = self.inner.lock();
-        let State::Open(open) = &mut *state else { return Poll::Ready(Err(Error::InvalidState)) };
-        let destination = open.destination(self.inner.family, remote)?;
-        self.inner.endpoint.check(Request::UdpSend(destination))?;
-        let binding = self.inner.implicit_bind(open)?;
-        if let Some((inbox, from)) = self.inner.receiver(&binding, destination) {
-            if data.len() > max_payload(self.inner.family) {
-                return Poll::Ready(Err(Error::DatagramTooLarge));
-            }
-            if mem::take(&mut open.asked_kernel) {
-                open.kernel.take_error()?;
-            }
-            match inbox.deliver(Datagram { data: mem::take(data), from }) {
-                Delivery::Queued(waiting) => {
-                    drop(state);
-                    waiting.into_iter().for_each(Waker::wake);
-                    return Poll::Ready(Ok(()));
-                }
-                Delivery::Dropped => return Poll::Ready(Ok(())),
-                // Gone since it was looked up.
-                Delivery::Closed(datagram) => *data = datagram.data,
-            }
-        }
-        let connected = binding.remote.is_some();
-        open.asked_kernel = connected;
-        open.kernel.poll_send(cx, data, (!connected).then_some(destination))
+        let mut woken = None;
+        let result = match &mut *self.inner.lock() {
+            State::Open(open) => self.inner.poll_send(open, cx, data, remote, &mut woken),
+            State::Closed => Poll::Ready(Err(Error::InvalidState)),
+        };
+        woken.into_iter().for_each(Waker::wake);
+        result
     }
 
     /// Waits until [`Self::poll_send`] may succeed again after it was `Pending`.

@@ -502,7 +502,7 @@ fn enter_network() {
 }
 
 /// Runs on a thread in a network namespace of its own.
-fn in_a_network(run: impl FnOnce(&tokio::runtime::Runtime) + Send + 'static) {
+pub(super) fn in_a_network(run: impl FnOnce(&tokio::runtime::Runtime) + Send + 'static) {
     if !needs_root() {
         return;
     }
