@@ -1,7 +1,6 @@
 //! UDP sockets of several containers and native ones, on this host's loopback.
 
 use std::future::poll_fn;
-use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Wake;
 
@@ -317,7 +316,7 @@ fn a_full_kernel_buffer_waits() {
 
             let receiving = Arc::new(Count::default());
             let waker = Waker::from(receiving.clone());
-            assert!(sender.poll_receive_ready(&mut Context::from_waker(&waker)).is_pending());
+            assert!(sender.poll_receive(&mut Context::from_waker(&waker)).is_pending());
             let sending = Arc::new(Count::default());
             let waker = Waker::from(sending.clone());
             let mut cx = Context::from_waker(&waker);
@@ -346,16 +345,11 @@ fn a_full_kernel_buffer_waits() {
             let flags = CREATE | 0x100;
             batch.push("name the neighbour", &RouteNetlinkMessage::NewNeighbour(neighbour), flags);
             socket.execute(&batch).expect("neighbour");
-            pin!(poll_fn(|cx| sender.poll_send_ready(cx))).await;
+            poll_fn(|cx| sender.poll_send_ready(cx)).await;
             send(&sender, b"x", addr("10.8.0.2:9")).await.expect("send");
 
-            // Who waited to receive still hears.
-            let (_, local) = bound(&a, "127.0.0.1:0");
-            let _ = local;
-            let at = at_loopback(sender.local_address().expect("address"));
-            let native = std::net::UdpSocket::bind("127.0.0.1:0").expect("bind");
-            native.send_to(b"x", at).expect("send");
-            assert!(receiving.get() > 0 || receive(&sender).await.is_ok());
+            // The registration that the receiver waited on is gone.
+            assert!(receiving.get() > 0);
         });
     });
 }
