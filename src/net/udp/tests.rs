@@ -1,6 +1,7 @@
 //! UDP sockets of several containers and native ones, on this host's loopback.
 
 use std::future::poll_fn;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Wake;
 
