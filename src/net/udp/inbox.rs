@@ -166,6 +166,11 @@ impl Inbox {
         Poll::Pending
     }
 
+    /// Who waits, to be woken for another reason.
+    pub(super) fn take_reader(&self) -> Option<Waker> {
+        self.lock().reader.take()
+    }
+
     /// Drops what is queued and takes no more. Returns who waits.
     pub(super) fn close(&self) -> Option<Waker> {
         let mut queue = self.lock();

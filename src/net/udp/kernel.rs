@@ -1,11 +1,11 @@
 //! The kernel socket under a UDP socket: it holds the port, and carries what the memory plane does not.
 
-use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::{io, mem};
 
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
@@ -26,6 +26,8 @@ pub(super) struct Kernel {
     /// Whether an error may come: datagrams went to a connected peer, and ICMP may answer them (`udp(7)`).
     may_fail: bool,
     waiting: Option<Waiting>,
+    /// Who waits to receive has to do so anew.
+    registered_anew: bool,
 }
 
 impl Kernel {
@@ -41,7 +43,7 @@ impl Kernel {
             sockopt::set_ipv6_v6only(&fd, true)?;
         }
         let socket = Arc::new(UdpSocket::from_std(fd.into())?);
-        Ok(Self { socket, may_fail: false, waiting: None })
+        Ok(Self { socket, may_fail: false, waiting: None, registered_anew: false })
     }
 
     /// Binds, and returns the address with the real port.
@@ -111,12 +113,18 @@ impl Kernel {
     }
 
     /// After an error tokio takes the socket for closed for writing and thus always ready, which a UDP socket
-    /// never is: a full buffer would be a busy loop. Who waited to receive is woken to wait anew.
+    /// never is: a full buffer would be a busy loop.
     fn register_anew(&mut self) -> Result<()> {
         self.waiting = None;
         let fd = self.socket.as_fd().try_clone_to_owned()?;
         self.socket = Arc::new(UdpSocket::from_std(fd.into())?);
+        self.registered_anew = true;
         Ok(())
+    }
+
+    /// Whether those who wait to receive are known no longer.
+    pub(super) fn take_registered_anew(&mut self) -> bool {
+        mem::take(&mut self.registered_anew)
     }
 
     pub(super) fn poll_send_ready(&self, cx: &mut Context<'_>) -> Poll<()> {

@@ -25,6 +25,7 @@
 mod inbox;
 mod kernel;
 mod options;
+mod state;
 mod table;
 
 #[cfg(test)]
@@ -32,279 +33,23 @@ mod model_tests;
 #[cfg(test)]
 mod tests;
 
-use std::mem;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker, ready};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
-use self::inbox::{Datagram, Delivery, Inbox};
+use self::inbox::Inbox;
 use self::kernel::Kernel;
-use self::table::Place;
+use self::state::{Inner, Open, State};
 use super::addr::{self, Family};
-use super::endpoint::{Member, Shared};
-use super::options::Options;
-use super::policy::{Exchanges, Request};
-use super::stack::source_of;
+use super::endpoint::Shared;
 use super::{Error, Result};
 
 pub(super) use self::inbox::Queued;
 pub(super) use self::table::Table;
 
-/// Largest datagram, in bytes: what the length field of UDP can say. What can be sent is less: see
-/// [`max_payload`].
+/// Largest datagram, in bytes: what the length field of UDP can say. What can be sent is less, as the
+/// headers count too.
 pub const MAX_DATAGRAM: usize = u16::MAX as usize;
-
-/// Largest payload, in bytes: what the length field of the IP header leaves after the headers that it counts.
-/// IPv4's counts its own header of 20 bytes, IPv6's does not; both count UDP's of 8.
-const fn max_payload(family: Family) -> usize {
-    match family {
-        Family::V4 => MAX_DATAGRAM - 20 - 8,
-        Family::V6 => MAX_DATAGRAM - 8,
-    }
-}
-
-/// Whose turn it is when both planes have a datagram.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Plane {
-    Memory,
-    Kernel,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Binding {
-    /// The address that bind was given, with the real port: what a disconnect goes back to.
-    bound: SocketAddr,
-    /// The peer, as connect was given it.
-    remote: Option<SocketAddr>,
-    /// Connect turns a wildcard into a specific address.
-    place: Place,
-}
-
-struct Open {
-    kernel: Kernel,
-    binding: Option<Binding>,
-    options: Options,
-    turn: Plane,
-    /// The kernel has carried a datagram to the connected peer and may have an error to report, which the next
-    /// call has to, whatever its plane.
-    asked_kernel: bool,
-    /// For the policy: whose datagrams are replies.
-    exchanges: Exchanges,
-}
-
-enum State {
-    /// Exits: `Closed`.
-    Open(Open),
-    /// The endpoint was closed. Final.
-    Closed,
-}
-
-struct Inner {
-    endpoint: Arc<Shared>,
-    id: u64,
-    family: Family,
-    inbox: Arc<Inbox>,
-    state: Mutex<State>,
-}
-
-impl Inner {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Runs on the open socket.
-    fn with<T>(&self, f: impl FnOnce(&mut Open) -> Result<T>) -> Result<T> {
-        match &mut *self.lock() {
-            State::Open(open) => f(open),
-            State::Closed => Err(Error::InvalidState),
-        }
-    }
-
-    /// Puts the socket into another place of the table.
-    fn rebind(&self, open: &mut Open, binding: Option<Binding>) {
-        let old = mem::replace(&mut open.binding, binding);
-        let mut table = self.endpoint.stack.udp_table();
-        if let Some(old) = old {
-            table.leave(old.place, &self.inbox);
-        }
-        if let Some(new) = binding {
-            table.enter(new.place, &self.inbox);
-        }
-    }
-
-    fn bind(&self, open: &mut Open, requested: SocketAddr) -> Result<Binding> {
-        self.endpoint.check(Request::UdpBind(requested))?;
-        let bound = open.kernel.bind(requested)?;
-        let place = Place { local: bound, remote: None, widened: false };
-        let binding = Binding { bound, remote: None, place };
-        self.rebind(open, Some(binding));
-        Ok(binding)
-    }
-
-    /// Binds to a free port unless the socket is bound.
-    fn implicit_bind(&self, open: &mut Open) -> Result<Binding> {
-        match open.binding {
-            Some(binding) => Ok(binding),
-            None => self.bind(open, self.family.unspecified()),
-        }
-    }
-
-    /// Dissolves the association of a connected socket.
-    fn disconnect(&self, open: &mut Open, binding: Binding) -> Result<Binding> {
-        let local = match open.kernel.disconnect(binding.bound) {
-            Ok(local) => local,
-            Err(error) => {
-                self.rebind(open, None);
-                return Err(error);
-            }
-        };
-        let place = Place {
-            local,
-            remote: None,
-            widened: binding.place.widened || local.ip() != binding.place.local.ip(),
-        };
-        // The port may be another than before.
-        let bound = SocketAddr::new(binding.bound.ip(), local.port());
-        let binding = Binding { bound, remote: None, place };
-        self.rebind(open, Some(binding));
-        Ok(binding)
-    }
-
-    fn connect(&self, open: &mut Open, remote: SocketAddr) -> Result<()> {
-        let mut binding = self.implicit_bind(open)?;
-        // Linux keeps the source address of an earlier association, from where the new peer may be
-        // unreachable. WIT: "if (was previously connected) connect(s, AF_UNSPEC)".
-        let before = binding.place;
-        if binding.remote.is_some() {
-            binding = self.disconnect(open, binding)?;
-        }
-        let local = open.kernel.connect(remote)?;
-        binding.remote = Some(remote);
-        // Nobody can have bound an overlapping address when the socket is where it was.
-        let widened = binding.place.widened && (before.widened || local != before.local);
-        binding.place = Place { local, remote: Some(remote), widened };
-        self.rebind(open, Some(binding));
-        Ok(())
-    }
-
-    fn check_send(&self, open: &mut Open, remote: SocketAddr) -> Result<()> {
-        self.endpoint.check(Request::UdpSend(remote))?;
-        self.endpoint.guard.sent(&mut open.exchanges, remote);
-        Ok(())
-    }
-
-    /// Whether the policy lets a datagram in.
-    fn may_receive(&self, open: &Open, remote: SocketAddr) -> bool {
-        if self.endpoint.guard.allows_all() {
-            return true;
-        }
-        let Some(binding) = open.binding else { return false };
-        let is_reply = open.exchanges.contain(remote);
-        self.endpoint.check(Request::UdpReceive { local: binding.place.local, remote, is_reply }).is_ok()
-    }
-
-    /// The inbox of the container's socket that the datagram is for.
-    fn receiver(&self, binding: &Binding, destination: SocketAddr) -> Option<(Arc<Inbox>, SocketAddr)> {
-        let stack = &self.endpoint.stack;
-        // What a socket bound to a group sends from is the kernel's to choose.
-        if !stack.in_memory(destination.ip()) || addr::is_group(binding.place.local.ip()) {
-            return None;
-        }
-        let source = source(binding.place.local, destination);
-        let inbox = stack.udp_table().lookup(source, destination)?.clone();
-        Some((inbox, source))
-    }
-
-    fn close(&self) {
-        let mut state = self.lock();
-        if let State::Open(open) = &mut *state {
-            // First out of the table: whoever does not find the socket there finds nobody in the kernel.
-            self.rebind(open, None);
-        }
-        let old = mem::replace(&mut *state, State::Closed);
-        drop(state);
-        drop(old);
-        if let Some(waiting) = self.inbox.close() {
-            waiting.wake();
-        }
-    }
-}
-
-impl Member for Inner {
-    fn close(&self) {
-        self.close();
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        self.close();
-        self.endpoint.forget(self.id);
-    }
-}
-
-/// The sender's address as the receiver sees it.
-fn source(local: SocketAddr, destination: SocketAddr) -> SocketAddr {
-    let ip = if local.ip().is_unspecified() { source_of(destination.ip()) } else { local.ip() };
-    SocketAddr::new(ip, local.port())
-}
-
-/// Whether a datagram is from the connected peer. The scope of a link-local address is the kernel's to judge.
-fn is_from(remote: SocketAddr, from: SocketAddr) -> bool {
-    remote.ip() == from.ip() && remote.port() == from.port()
-}
-
-impl Open {
-    fn remote(&self) -> Option<SocketAddr> {
-        self.binding.and_then(|binding| binding.remote)
-    }
-
-    /// The destination of a datagram.
-    fn destination(&self, family: Family, remote: Option<SocketAddr>) -> Result<SocketAddr> {
-        match (remote, self.remote()) {
-            (Some(remote), connected) => {
-                addr::check_udp_remote(family, remote)?;
-                if connected.is_some_and(|c| c != remote) {
-                    return Err(Error::InvalidArgument);
-                }
-                Ok(remote)
-            }
-            (None, Some(connected)) => Ok(connected),
-            (None, None) => Err(Error::InvalidArgument),
-        }
-    }
-
-    /// A datagram of either plane, in turns when both have one.
-    fn take(&mut self, inbox: &Inbox) -> Option<Result<Datagram>> {
-        // The inbox of a widened socket gets nothing any more: what it has is older than the kernel's.
-        if self.turn == Plane::Memory || self.binding.is_some_and(|binding| binding.place.widened) {
-            self.take_memory(inbox).or_else(|| self.kernel.try_receive())
-        } else {
-            self.take_kernel().or_else(|| inbox.take().map(Ok))
-        }
-    }
-
-    fn take_memory(&mut self, inbox: &Inbox) -> Option<Result<Datagram>> {
-        let datagram = inbox.take()?;
-        self.turn = Plane::Kernel;
-        Some(Ok(datagram))
-    }
-
-    fn take_kernel(&mut self) -> Option<Result<Datagram>> {
-        let datagram = self.kernel.try_receive()?;
-        self.turn = Plane::Memory;
-        Some(datagram)
-    }
-
-    /// Waits until [`Self::take`] may have an answer.
-    fn poll_ready(&mut self, cx: &mut Context<'_>, inbox: &Inbox) -> Poll<Result<()>> {
-        // Both, so that both know who waits.
-        match (inbox.poll_ready(cx), self.kernel.poll_receive_ready(cx)) {
-            (Poll::Pending, kernel) => kernel,
-            (Poll::Ready(()), _) => Poll::Ready(Ok(())),
-        }
-    }
-}
 
 /// A UDP socket of one container; clones are the same socket.
 #[derive(Clone)]
@@ -320,17 +65,9 @@ impl std::fmt::Debug for UdpSocket {
 
 impl UdpSocket {
     pub(super) fn new(endpoint: Arc<Shared>, family: Family) -> Result<Self> {
-        let open = Open {
-            kernel: Kernel::new(family)?,
-            binding: None,
-            options: Options::default(),
-            turn: Plane::Memory,
-            asked_kernel: false,
-            exchanges: Exchanges::default(),
-        };
-        let state = Mutex::new(State::Open(open));
-        let inbox = Arc::new(Inbox::new(endpoint.stack.budget.clone(), endpoint.queued.clone()));
-        let inner = endpoint.clone().register(|id| Inner { endpoint, id, family, inbox, state })?;
+        let open = Open::new(Kernel::new(family)?);
+        let inbox = Inbox::new(endpoint.stack.budget.clone(), endpoint.queued.clone());
+        let inner = endpoint.clone().register(|id| Inner::new(endpoint, id, family, inbox, open))?;
         Ok(Self { inner })
     }
 
@@ -368,7 +105,6 @@ impl UdpSocket {
     pub fn connect(&self, remote: SocketAddr) -> Result<()> {
         self.inner.with(|open| {
             addr::check_udp_remote(self.inner.family, remote)?;
-            self.inner.check_send(open, remote)?;
             self.inner.connect(open, remote)
         })
     }
@@ -397,32 +133,13 @@ impl UdpSocket {
         data: &mut Vec<u8>,
         remote: Option<SocketAddr>,
     ) -> Poll<Result<()>> {
-        let mut state = self.inner.lock();
-        let State::Open(open) = &mut *state else { return Poll::Ready(Err(Error::InvalidState)) };
-        let destination = open.destination(self.inner.family, remote)?;
-        self.inner.check_send(open, destination)?;
-        let binding = self.inner.implicit_bind(open)?;
-        if let Some((inbox, from)) = self.inner.receiver(&binding, destination) {
-            if data.len() > max_payload(self.inner.family) {
-                return Poll::Ready(Err(Error::DatagramTooLarge));
-            }
-            if mem::take(&mut open.asked_kernel) {
-                open.kernel.take_error()?;
-            }
-            match inbox.deliver(Datagram { data: mem::take(data), from }) {
-                Delivery::Queued(waiting) => {
-                    drop(state);
-                    waiting.into_iter().for_each(Waker::wake);
-                    return Poll::Ready(Ok(()));
-                }
-                Delivery::Dropped => return Poll::Ready(Ok(())),
-                // Gone since it was looked up.
-                Delivery::Closed(datagram) => *data = datagram.data,
-            }
-        }
-        let connected = binding.remote.is_some();
-        open.asked_kernel = connected;
-        open.kernel.poll_send(cx, data, (!connected).then_some(destination))
+        let mut woken = None;
+        let result = match &mut *self.inner.lock() {
+            State::Open(open) => self.inner.poll_send(open, cx, data, remote, &mut woken),
+            State::Closed => Poll::Ready(Err(Error::InvalidState)),
+        };
+        woken.into_iter().for_each(Waker::wake);
+        result
     }
 
     /// Waits until [`Self::poll_send`] may succeed again after it was `Pending`.
@@ -447,22 +164,11 @@ impl UdpSocket {
     /// [`Error::InvalidState`] when not bound; the kernel's, such as [`Error::ConnectionRefused`] for
     /// an earlier datagram.
     pub fn poll_receive(&self, cx: &mut Context<'_>) -> Poll<Result<(Vec<u8>, SocketAddr)>> {
-        let mut state = self.inner.lock();
-        let State::Open(open) = &mut *state else { return Poll::Ready(Err(Error::InvalidState)) };
-        if open.binding.is_none() {
-            return Poll::Ready(Err(Error::InvalidState));
-        }
-        loop {
-            let Some(received) = open.take(&self.inner.inbox) else {
-                ready!(open.poll_ready(cx, &self.inner.inbox))?;
-                continue;
-            };
-            let Datagram { data, from } = received?;
-            // Linux filters when a datagram arrives: what came before connect is still there.
-            let is_peer = open.remote().is_none_or(|remote| is_from(remote, from));
-            if is_peer && self.inner.may_receive(open, from) {
-                return Poll::Ready(Ok((data, from)));
-            }
+        match &mut *self.inner.lock() {
+            State::Open(open) => open
+                .poll_receive(cx, &self.inner.inbox, &self.inner.endpoint)
+                .map_ok(|datagram| (datagram.data, datagram.from)),
+            State::Closed => Poll::Ready(Err(Error::InvalidState)),
         }
     }
 

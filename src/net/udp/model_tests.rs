@@ -27,7 +27,8 @@ use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
 
-use super::{MAX_DATAGRAM, UdpSocket, is_from, max_payload};
+use super::state::{is_from, max_payload};
+use super::{MAX_DATAGRAM, UdpSocket};
 use crate::net::{Endpoint, Error, Family, Result, Stack, StackConfig, addr};
 use crate::sys::namespace::new_network;
 use crate::sys::netlink::{Batch, CREATE, Socket};
@@ -502,7 +503,7 @@ fn enter_network() {
 }
 
 /// Runs on a thread in a network namespace of its own.
-fn in_a_network(run: impl FnOnce(&tokio::runtime::Runtime) + Send + 'static) {
+pub(super) fn in_a_network(run: impl FnOnce(&tokio::runtime::Runtime) + Send + 'static) {
     if !needs_root() {
         return;
     }
