@@ -4,6 +4,7 @@
 //! starts from itself; its "host" is a network namespace of its own. `cargo test --test sandbox -- FILTER`.
 
 mod cgroups;
+mod cni;
 mod host_ports;
 mod networks;
 mod removal;
@@ -41,6 +42,7 @@ use peapod::sys::pidfd::{self, Exit};
 use peapod::sys::{nftables, process};
 
 use cgroups::*;
+use cni::*;
 use host_ports::*;
 use networks::*;
 use removal::*;
@@ -83,6 +85,9 @@ const TESTS: &[Test] = &[
     ("a_host_port_is_had_once", a_host_port_is_had_once),
     ("host_ports_of_many_pods_are_their_own", host_ports_of_many_pods_are_their_own),
     ("stale_host_ports_are_in_nobodys_way", stale_host_ports_are_in_nobodys_way),
+    ("a_cni_chain_replaces_the_pods_network", a_cni_chain_replaces_the_pods_network),
+    ("a_killed_supervisor_leaves_a_cni_network", a_killed_supervisor_leaves_a_cni_network),
+    ("a_broken_cni_plugin_is_told_and_undone", a_broken_cni_plugin_is_told_and_undone),
     ("the_cgroup_limits_and_kills", the_cgroup_limits_and_kills),
     (
         "the_unified_hierarchy_is_entered_killed_and_removed",
