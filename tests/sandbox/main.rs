@@ -72,6 +72,8 @@ const TESTS: &[Test] = &[
     ("the_link_is_quiet", the_link_is_quiet),
     ("a_host_without_ipv6_has_pods_without", a_host_without_ipv6_has_pods_without),
     ("ipv6_forwarding_makes_no_router_of_the_host", ipv6_forwarding_makes_no_router_of_the_host),
+    ("a_host_that_forwards_listens_to_its_router_still", a_host_that_forwards_listens_to_its_router_still),
+    ("no_more_pods_than_addresses", no_more_pods_than_addresses),
     ("a_native_process_enters_the_pod", a_native_process_enters_the_pod),
     ("the_outside_sees_the_hosts_address", the_outside_sees_the_hosts_address),
     ("links_carry_no_more_than_the_way_out", links_carry_no_more_than_the_way_out),
