@@ -174,6 +174,7 @@ impl Zygote {
             network: self.spec.network,
             pod_networks: sandbox::network::PodNetworks::default(),
             host_ports: &[],
+            cni: None,
             limits: Limits::for_pod(&self.spec),
             shm_bytes: 64 << 20,
             fail_at: None,

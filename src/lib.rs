@@ -41,7 +41,8 @@
 //!
 //! 1. `unsafe` and raw syscalls live in [`sys`] only; elsewhere `libc` is for constants. The one exception
 //!    is the mapping of compiled code in [`engine::code`], whose SAFETY comment says why it can be trusted.
-//! 2. serde appears in [`manifest`], [`image`], the control protocol and the state record only. Wire
+//! 2. serde appears in [`manifest`], [`image`], the control protocol, the state record and
+//!    [`sandbox::cni`] only. Wire
 //!    types never reach the pod's state machine.
 //! 3. Only [`engine`], [`image`], [`wasi`] and [`container::runner`] name wasmtime.
 //! 4. [`pod::state`], [`pod::actions`], [`pod::status`], [`pod::backoff`], [`net::ports`] and [`spec`] are

@@ -30,6 +30,7 @@ use crate::pod::backoff::BackoffPolicy;
 use crate::pod::death::status_after_death;
 use crate::pod::launch::{Plan, launch};
 use crate::sandbox::cgroup::Limits;
+use crate::sandbox::cni::{Chain, CniError, PLUGIN_DIRECTORIES};
 use crate::sandbox::host_port::PortMapping;
 use crate::sandbox::network::{PREFIX_V6_MAX, PodNetworks};
 use crate::sandbox::record::Identity;
@@ -81,6 +82,12 @@ pub struct Args {
     /// moved aside when the host already routes it.
     #[arg(long, value_name = "CIDR", default_value_t = PodNetworks::default().v6, value_parser = parse_cidr_v6)]
     pod_cidr_v6: Ipv6Net,
+    /// Let CNI plugins see to the pod's network: the first *.conflist, *.conf or *.json of DIR by name.
+    #[arg(long, value_name = "DIR")]
+    cni_conf_dir: Option<PathBuf>,
+    /// Where CNI plugins are; may be given more than once [default: $CNI_PATH, or /opt/cni/bin and /usr/lib/cni].
+    #[arg(long, value_name = "DIR", requires = "cni_conf_dir")]
+    cni_bin_dir: Vec<PathBuf>,
     /// Stop the pod after this long: 90, 90s, 5m, 1h30m. Exit code 124.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     timeout: Option<Duration>,
@@ -135,6 +142,7 @@ pub fn run(args: Args, verbose: u8) -> Result<ExitCode, Failure> {
             display.warning(format!("not removed: {error}; the next run tries again"));
         }
     }
+    let chain = load_chain(&args).context("--cni-conf-dir")?;
     let plan = prepare(&args, &paths, pod, &display)?;
     let spec = Arc::clone(&plan.spec);
     raise_open_files();
@@ -142,7 +150,8 @@ pub fn run(args: Args, verbose: u8) -> Result<ExitCode, Failure> {
     let clock = Instant::now();
     let host = sandbox::Host::look();
     let host_ports = PortMapping::of(&spec);
-    let mut sandbox = launch(plan, &sandbox_config(&host, &paths, &args, &spec, &host_ports))?;
+    let config = sandbox_config(&host, &paths, &args, &spec, &host_ports, chain.as_ref());
+    let mut sandbox = launch(plan, &config)?;
     show_sandbox(&sandbox, &spec, clock.elapsed(), &display);
 
     let control = sandbox.control.try_clone().context("cannot duplicate the control socket")?;
@@ -198,12 +207,24 @@ fn prepare(args: &Args, paths: &Paths, pod: Pod, display: &Display) -> Result<Pl
     })
 }
 
+/// The CNI plugins that the command line names.
+fn load_chain(args: &Args) -> Result<Option<Chain>, CniError> {
+    let Some(directory) = &args.cni_conf_dir else { return Ok(None) };
+    let plugins = match (&args.cni_bin_dir[..], std::env::var_os("CNI_PATH")) {
+        ([], Some(path)) => std::env::split_paths(&path).collect(),
+        ([], None) => PLUGIN_DIRECTORIES.map(PathBuf::from).to_vec(),
+        (directories, _) => directories.to_vec(),
+    };
+    Chain::load(directory, plugins).map(Some)
+}
+
 fn sandbox_config<'a>(
     host: &'a sandbox::Host,
     paths: &'a Paths,
     args: &Args,
     pod: &'a Pod,
     host_ports: &'a [PortMapping],
+    cni: Option<&'a Chain>,
 ) -> sandbox::Config<'a> {
     sandbox::Config {
         host,
@@ -213,6 +234,7 @@ fn sandbox_config<'a>(
         network: pod.network,
         pod_networks: PodNetworks { v4: args.pod_cidr, v6: args.pod_cidr_v6 },
         host_ports,
+        cni,
         limits: Limits::for_pod(pod),
         shm_bytes: SHM_BYTES,
         fail_at: None,

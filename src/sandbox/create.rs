@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use nix::sched::CloneFlags;
 
 use super::cgroup::{self, Entry};
+use super::cni::Attachment;
 use super::host_port::HeldPorts;
 use super::ipam::{IpamError, Leases};
 use super::network::{self, HostNetwork, PodNetworks};
@@ -77,7 +78,9 @@ fn build(
     // The record names things before they exist.
     holdings.cgroups = hierarchy.as_ref().map(|hierarchy| hierarchy.paths(config.uid)).unwrap_or_default();
     let (link, mac) = network::names(config.uid);
-    holdings.link = linked.then(|| link.clone());
+    let plugins = config.cni.filter(|_| linked);
+    let has_link = linked && plugins.is_none();
+    holdings.link = has_link.then(|| link.clone());
     holdings.owner.write(&holdings.record(&config.identity))?;
     record::private_directory(&config.paths.pod_state(config.uid))?;
     if linked {
@@ -101,7 +104,7 @@ fn build(
     config.passed(Step::Clone)?;
 
     // Beside the making of the pod's network namespace.
-    let mut lan = if linked { Some(Lan::open(config, holdings, &mut warnings)?) } else { None };
+    let mut lan = if has_link { Some(Lan::open(config, holdings, &mut warnings)?) } else { None };
     clock.lap(Step::Lease);
     config.passed(Step::Lease)?;
     if let Some(lan) = &lan {
@@ -148,6 +151,18 @@ fn build(
         }
         config.passed(Step::HostPorts)?;
         connected = Some((lan, index));
+    }
+
+    if let Some(chain) = plugins {
+        let directory = holdings.owner.directory();
+        let attachment = Attachment::new(chain, directory, config.uid, &config.identity, config.host_ports);
+        if attachment.lacks_port_mappings() {
+            warnings.push("hostPort leads nowhere: no CNI plugin has the capability portMappings".into());
+        }
+        // Whatever fails, there is something to take back.
+        go.addresses = holdings.attachment.insert(attachment).add(pid)?;
+        holdings.addresses.clone_from(&go.addresses);
+        clock.lap(Step::Link);
     }
 
     // From here on beside the pod process's own part. When that has failed, what it says explains why.

@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use super::Step;
 use super::cgroup::CgroupError;
+use super::cni::CniError;
 use super::host_port::HostPortError;
 use super::ipam::IpamError;
 use super::network::NetworkError;
@@ -28,6 +29,9 @@ pub enum SandboxError {
     /// The network.
     #[error(transparent)]
     Network(#[from] NetworkError),
+    /// The network of plugins.
+    #[error(transparent)]
+    Cni(#[from] CniError),
     /// A port of the host.
     #[error(transparent)]
     HostPort(#[from] HostPortError),

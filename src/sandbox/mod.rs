@@ -21,6 +21,7 @@
 //! Without the privileges the pod gets a user namespace, loopback and no cgroup; [`Sandbox::warnings`] says so.
 
 pub mod cgroup;
+pub mod cni;
 pub mod host_port;
 pub mod ipam;
 pub mod network;
@@ -92,6 +93,8 @@ pub struct Config<'a> {
     pub pod_networks: PodNetworks,
     /// The ports of the host that lead to the pod's; they need [`NetworkMode::Pod`].
     pub host_ports: &'a [PortMapping],
+    /// The plugins that see to the pod's network instead, for [`NetworkMode::Pod`].
+    pub cni: Option<&'a cni::Chain>,
     /// The cgroup's limits.
     pub limits: Limits,
     /// Size of `/dev/shm`, bytes.

@@ -20,6 +20,7 @@ use nix::sys::signal::Signal;
 use thiserror::Error;
 
 use super::cgroup::{self, CgroupError};
+use super::cni::{self, CniError};
 use super::host_port::HeldPorts;
 use super::ipam::{IpamError, Leases};
 use super::network::{self, NetworkError};
@@ -50,6 +51,9 @@ pub enum RemoveError {
     /// Link, masquerade or forwarding.
     #[error(transparent)]
     Network(#[from] NetworkError),
+    /// The network of plugins.
+    #[error(transparent)]
+    Cni(#[from] CniError),
     /// An address lease.
     #[error(transparent)]
     Lease(#[from] IpamError),
@@ -80,6 +84,8 @@ pub(super) struct Holdings {
     pub(super) owner: Owner,
     pub(super) process: Process,
     pub(super) cgroups: Vec<PathBuf>,
+    /// The network of plugins, where the pod is on one.
+    pub(super) attachment: Option<cni::Attachment>,
     /// The host's end of the link, where the pod has one.
     pub(super) link: Option<String>,
     /// The leased addresses.
@@ -102,6 +108,7 @@ impl Holdings {
             owner,
             process: Process::None,
             cgroups: vec![],
+            attachment: None,
             link: None,
             leases: vec![],
             addresses: vec![],
@@ -128,6 +135,7 @@ impl Holdings {
         {
             holdings.process = Process::Orphan { pid, started };
         }
+        holdings.attachment = cni::Attachment::of_orphan(holdings.owner.directory());
         let leases = Leases::of(paths).all().into_iter();
         holdings.leases = leases.filter(|(_, owner)| owner == uid).map(|(address, _)| address).collect();
         holdings.addresses = match record.addresses {
@@ -191,6 +199,11 @@ impl Holdings {
     }
 
     fn leave_network(&mut self, errors: &mut Vec<RemoveError>) {
+        match self.attachment.take() {
+            Some(attachment) => errors.extend(attachment.del().into_iter().map(RemoveError::from)),
+            // It may have been kept without a word about it.
+            None => errors.extend(cni::release(self.owner.directory()).err().map(RemoveError::from)),
+        }
         let Some(link) = self.link.take() else { return };
         // An address may be given to the next pod only when nothing leads to this one any more.
         let mut gone = Ok(());

@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::io;
+use std::path::Path;
 
 use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::Signal;
 
 /// Where the parameters of the network namespace are that looks.
@@ -24,6 +26,32 @@ pub fn die_with_parent() -> io::Result<()> {
 /// unshare(2)'s.
 pub fn new_network() -> io::Result<()> {
     Ok(nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)?)
+}
+
+/// Keeps the network namespace of process `pid` at `path`, a file that is made: it lives on when its last process has
+/// ended (network_namespaces(7)).
+///
+/// # Errors
+/// open(2)'s, mount(2)'s.
+pub fn keep_network(pid: i32, path: &Path) -> io::Result<()> {
+    fs::File::create(path)?;
+    let namespace = format!("/proc/{pid}/ns/net");
+    Ok(mount(Some(namespace.as_str()), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)?)
+}
+
+/// Lets go of what [`keep_network`] keeps, and removes its file. Nothing there is success.
+///
+/// # Errors
+/// umount(2)'s, unlink(2)'s.
+pub fn release_network(path: &Path) -> io::Result<()> {
+    match umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+        Ok(()) | Err(Errno::ENOENT | Errno::EINVAL) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Sets the hostname of this UTS namespace.

@@ -4,6 +4,7 @@
 //! starts from itself; its "host" is a network namespace of its own. `cargo test --test sandbox -- FILTER`.
 
 mod cgroups;
+mod cni;
 mod host_ports;
 mod networks;
 mod removal;
@@ -41,6 +42,7 @@ use peapod::sys::pidfd::{self, Exit};
 use peapod::sys::{nftables, process};
 
 use cgroups::*;
+use cni::*;
 use host_ports::*;
 use networks::*;
 use removal::*;
@@ -70,6 +72,8 @@ const TESTS: &[Test] = &[
     ("the_link_is_quiet", the_link_is_quiet),
     ("a_host_without_ipv6_has_pods_without", a_host_without_ipv6_has_pods_without),
     ("ipv6_forwarding_makes_no_router_of_the_host", ipv6_forwarding_makes_no_router_of_the_host),
+    ("a_host_that_forwards_listens_to_its_router_still", a_host_that_forwards_listens_to_its_router_still),
+    ("no_more_pods_than_addresses", no_more_pods_than_addresses),
     ("a_native_process_enters_the_pod", a_native_process_enters_the_pod),
     ("the_outside_sees_the_hosts_address", the_outside_sees_the_hosts_address),
     ("links_carry_no_more_than_the_way_out", links_carry_no_more_than_the_way_out),
@@ -83,6 +87,9 @@ const TESTS: &[Test] = &[
     ("a_host_port_is_had_once", a_host_port_is_had_once),
     ("host_ports_of_many_pods_are_their_own", host_ports_of_many_pods_are_their_own),
     ("stale_host_ports_are_in_nobodys_way", stale_host_ports_are_in_nobodys_way),
+    ("a_cni_chain_replaces_the_pods_network", a_cni_chain_replaces_the_pods_network),
+    ("a_killed_supervisor_leaves_a_cni_network", a_killed_supervisor_leaves_a_cni_network),
+    ("a_broken_cni_plugin_is_told_and_undone", a_broken_cni_plugin_is_told_and_undone),
     ("the_cgroup_limits_and_kills", the_cgroup_limits_and_kills),
     (
         "the_unified_hierarchy_is_entered_killed_and_removed",

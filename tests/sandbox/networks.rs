@@ -174,6 +174,58 @@ pub(super) fn ipv6_forwarding_makes_no_router_of_the_host(world: &World) {
     assert_eq!([forced("all").unwrap(), forced("default").unwrap()], ["0", "0"]);
 }
 
+/// As before Linux 6.17: what this test cannot hide from the kernel it hides from peapod.
+pub(super) fn a_host_that_forwards_listens_to_its_router_still(world: &World) {
+    let all = Path::new("/proc/sys/net/ipv6/conf/all");
+    let fake = world.root.join("all");
+    fs::create_dir(&fake).unwrap();
+    let mount_over = |from: &Path, to: &Path| {
+        nix::mount::mount(Some(from), to, None::<&str>, nix::mount::MsFlags::MS_BIND, None::<&str>).unwrap();
+    };
+    fs::write(fake.join("forwarding"), "").unwrap();
+    mount_over(&all.join("forwarding"), &fake.join("forwarding"));
+    let flags = nix::mount::MsFlags::MS_BIND | nix::mount::MsFlags::MS_REC;
+    nix::mount::mount(Some(&fake), all, None::<&str>, flags, None::<&str>).unwrap();
+    assert!(parameter("ipv6/conf/all/force_forwarding").is_err());
+    let accept_ra =
+        || ["lo", "default"].map(|link| parameter(&format!("ipv6/conf/{link}/accept_ra")).unwrap());
+    assert_eq!(accept_ra(), ["1", "1"]);
+    set_network_parameter("ipv6/conf/default/accept_ra", "0").unwrap();
+
+    let (one, other) = (server_pod(world), server_pod(world));
+    assert_eq!(parameter("ipv6/conf/all/forwarding").unwrap(), "1");
+    assert_eq!(accept_ra(), ["2", "0"], "what listened listens; what did not does not");
+    say(&one.control, SocketAddr::from((both(&other)[1], 8080)));
+    assert_eq!(hear(&one.control), both(&one)[1].to_string());
+    remove(one);
+    assert_eq!(accept_ra(), ["2", "0"]);
+    remove(other);
+    assert_eq!(parameter("ipv6/conf/all/forwarding").unwrap(), "0");
+    assert_eq!(accept_ra(), ["1", "0"]);
+    nix::mount::umount2(all, nix::mount::MntFlags::MNT_DETACH).unwrap();
+    nix::mount::umount(&fake.join("forwarding")).unwrap();
+}
+
+pub(super) fn no_more_pods_than_addresses(world: &World) {
+    let before = world.traces();
+    // Of four addresses one is a pod's: not the network's, the router's, the broadcast's.
+    let pod_networks = network::PodNetworks { v4: "10.99.0.0/30".parse().unwrap(), ..Default::default() };
+    let (first, second) = (fresh_uid(), fresh_uid());
+    let create_with =
+        |uid| create(&Config { pod_networks, ..world.config(uid) }, |inside| until_told(&inside));
+    let sandbox = create_with(&first).unwrap();
+    assert_eq!(both(&sandbox).map(|address| address.to_string()), ["10.99.0.2", "fd70:6561:706f:64::a63:2"]);
+    let with_one = world.traces();
+    match create_with(&second) {
+        Err(SandboxError::Address(error)) => assert!(error.to_string().contains("10.99.0.0/30"), "{error}"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(world.traces(), with_one);
+    remove(sandbox);
+    assert_eq!(world.traces(), before);
+    remove(create_with(&second).unwrap());
+}
+
 pub(super) fn a_native_process_enters_the_pod(world: &World) {
     let mut sandbox = server_pod(world);
     let namespace = fs::File::open(format!("/proc/{}/ns/net", sandbox.pid())).unwrap();

@@ -1,5 +1,6 @@
 //! Roll-back, removal, sweeping.
 
+use peapod::sandbox::cni::{Chain, PLUGIN_DIRECTORIES};
 use peapod::sandbox::host_port::PortMapping;
 use peapod::sandbox::record::Identity;
 use peapod::spec::{HostPort, Protocol};
@@ -90,9 +91,11 @@ pub(super) fn supervise(world: &World) {
     let uid = fresh_uid();
     let host = HostPort { port: SUPERVISED_HOST_PORT, ip: None };
     let host_ports = [PortMapping { host, protocol: Protocol::Tcp, pod_port: 8080 }];
-    let has_host_port = std::env::var_os(MANY).is_none();
-    let host_ports = if has_host_port { &host_ports[..] } else { &[] };
-    let config = Config { host_ports, ..world.config(&uid) };
+    let has = |variable| std::env::var_os(variable).is_some();
+    let host_ports = if has(MANY) || has(CNI) { &[] } else { &host_ports[..] };
+    let plugins = PLUGIN_DIRECTORIES.map(PathBuf::from).to_vec();
+    let chain = has(CNI).then(|| Chain::load(&world.root.join("net.d"), plugins).unwrap());
+    let config = Config { host_ports, cni: chain.as_ref(), ..world.config(&uid) };
     let sandbox = create(&config, |inside| {
         let listeners = [TcpListener::bind("0.0.0.0:8080").unwrap(), only_v6(8080)];
         for listener in listeners {
@@ -108,12 +111,14 @@ pub(super) fn supervise(world: &World) {
 
 /// Says that there are several supervisors, which cannot have one port of the host.
 const MANY: &str = "PEAPOD_TEST_MANY";
+/// Says that plugins see to the network: those of the configuration that is there.
+pub(super) const CNI: &str = "PEAPOD_TEST_CNI";
 
 pub(super) fn supervisor(world: &World) -> Child {
     start_supervisor(world, &[])
 }
 
-fn start_supervisor(world: &World, variables: &[&str]) -> Child {
+pub(super) fn start_supervisor(world: &World, variables: &[&str]) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .env(PART, "supervisor")
         .env(ROOT, &world.root)

@@ -33,6 +33,7 @@ impl World {
             network: NetworkMode::Pod,
             pod_networks: network::PodNetworks::default(),
             host_ports: &[],
+            cni: None,
             limits: cgroup::Limits { memory_bytes: Some(256 << 20), cpu_millis: Some(1500), pids: Some(64) },
             shm_bytes: 1 << 20,
             fail_at: None,

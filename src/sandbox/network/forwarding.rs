@@ -39,9 +39,11 @@ impl Switch {
         if is_off(IPV4) {
             needed.push(Self::V4);
         }
-        if has_ipv6 && IPV6_FORCED.into_iter().any(is_off) && is_off(IPV6) {
+        let can_force = network_parameter(IPV6_FORCED[0]).is_ok();
+        // Looked at first, as it is on but for the first pod.
+        if has_ipv6 && can_force && IPV6_FORCED.into_iter().any(is_off) && is_off(IPV6) {
             needed.push(Self::V6Forced);
-        } else if has_ipv6 && network_parameter(IPV6_FORCED[0]).is_err() && is_off(IPV6) {
+        } else if has_ipv6 && !can_force && is_off(IPV6) {
             needed.push(Self::V6);
         }
         needed
