@@ -25,7 +25,7 @@
 //! | [`pod`] | the pod's life: a pure state machine, the task that acts on it, the control protocol; its firewall |
 //! | [`container`] | one container: its run, its state, its log |
 //! | [`volume`] | volumes to directory handles |
-//! | [`net`] | the pod's network: two planes, one port space, one policy; knows nothing of wasmtime |
+//! | [`net`] | the pod's network: two planes, one port space, names, one policy; knows nothing of wasmtime |
 //! | [`wasi`] | WASI 0.2 and 0.3 hosts over `net` and the log; everything else of WASI is upstream's |
 //! | [`paths`] | where things are on the host |
 //!

@@ -12,10 +12,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use tokio::sync::Semaphore;
-
 use super::listener::Unaccepted;
-use super::names::MAX_LOOKUPS;
+use super::names::{Lookups, MAX_LOOKUPS};
 use super::policy::{Guard, Request};
 use super::stack::Stack;
 use super::udp::Queued;
@@ -66,7 +64,7 @@ pub(super) struct Shared {
     pub(super) queued: Queued,
     /// In the backlogs of its listeners.
     pub(super) unaccepted: Unaccepted,
-    lookups: Arc<Semaphore>,
+    lookups: Lookups,
 }
 
 impl std::fmt::Debug for Shared {
@@ -167,7 +165,7 @@ impl Endpoint {
             container,
             registry: Mutex::new(registry),
             unaccepted: Unaccepted::default(),
-            lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)),
+            lookups: Lookups::new(MAX_LOOKUPS),
             queued: Queued::default(),
         };
         Self { shared: Arc::new(CloseOnDrop(Arc::new(shared))) }
@@ -258,11 +256,11 @@ mod tests {
     async fn a_container_that_looks_up_without_end_waits_for_itself() {
         let stack = Stack::new(StackConfig::default());
         let (a, b) = (stack.attach("a"), stack.attach("b"));
-        let lookups = a.shared.0.lookups.clone();
-        let _at_the_resolver = lookups.acquire_many(MAX_LOOKUPS as u32).await.expect("open");
+        let places: Vec<_> = (0..MAX_LOOKUPS).map(|_| a.shared.0.lookups.place()).collect();
+        let _at_the_resolver = futures::future::join_all(places).await;
         let mut lookup = Box::pin(a.resolve("peapod.invalid".into()));
         let mut cx = Context::from_waker(Waker::noop());
         assert!(matches!(lookup.as_mut().poll(&mut cx), Poll::Pending));
-        assert_eq!(b.shared.0.lookups.available_permits(), MAX_LOOKUPS);
+        assert_eq!(b.shared.0.lookups.free(), MAX_LOOKUPS);
     }
 }

@@ -23,6 +23,7 @@
 //! * **One port space.** Every bind holds a real kernel socket on the real port, so EADDRINUSE is
 //!   the kernel's judgement, between containers as well as with native processes. A listener
 //!   accepts, and a UDP socket receives, from both planes. The planes' ephemeral ports come from disjoint ranges.
+//! * **Names.** [`names`] answers what the pod and this machine know, and asks nameservers for the rest.
 //!
 //! Sockets are polled: `poll_*` functions take a [`std::task::Context`] and keep its waker when they
 //! return `Pending`. As with tokio's sockets, each direction of a socket remembers one waker, the

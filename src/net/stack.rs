@@ -5,13 +5,12 @@ use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::sys::resource::{Resource, getrlimit};
-use tokio::sync::Semaphore;
 
 use super::Result;
 use super::budget::Budget;
 use super::endpoint::{Endpoint, socket_limit};
 use super::listener::Listener;
-use super::names::{Names, NamesConfig};
+use super::names::{Lookups, Names, NamesConfig};
 use super::policy::{Denied, Guard, Policy, Request};
 use super::ports::{EPHEMERAL_PORTS, Ports, beside};
 use super::{addr, udp};
@@ -189,7 +188,7 @@ impl Stack {
         &self,
         container: &str,
         name: &str,
-        lookups: &Semaphore,
+        lookups: &Lookups,
     ) -> Result<Vec<IpAddr>> {
         self.check(container, Request::Resolve(name))?;
         self.names.resolve(name, lookups).await

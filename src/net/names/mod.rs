@@ -31,7 +31,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
 use std::time::Instant;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub use cluster::{Cluster, Neighbour, Neighbours};
 pub use hosts::Hosts;
@@ -46,6 +46,9 @@ use super::{Error, Result};
 /// server that does not answer holds it for seconds. Of its own, so that one container does not keep the
 /// others from looking up.
 pub(super) const MAX_LOOKUPS: usize = 16;
+
+/// Most lookups of one container, those that wait included: each is a task of a kilobyte or two.
+const MAX_PENDING_LOOKUPS: usize = 1024;
 
 /// Most addresses of a name, of each family; servers that have more say a few of them, which change.
 const MAX_ADDRESSES: usize = 32;
@@ -88,6 +91,33 @@ impl fmt::Debug for Tell {
     }
 }
 
+/// One container's places for lookups.
+#[derive(Debug)]
+pub(super) struct Lookups {
+    pending: Semaphore,
+    under_way: Semaphore,
+}
+
+impl Lookups {
+    /// `under_way` at once: [`MAX_LOOKUPS`] but in tests.
+    pub(super) fn new(under_way: usize) -> Self {
+        Self { pending: Semaphore::new(MAX_PENDING_LOOKUPS), under_way: Semaphore::new(under_way) }
+    }
+
+    /// A place for as long as the value lives.
+    pub(super) async fn place(&self) -> Result<(SemaphorePermit<'_>, SemaphorePermit<'_>)> {
+        let pending = self.pending.try_acquire().map_err(|_| Error::TemporaryResolverFailure)?;
+        let under_way = self.under_way.acquire().await.map_err(|_| Error::TemporaryResolverFailure)?;
+        Ok((pending, under_way))
+    }
+
+    /// How many more may be under way.
+    #[cfg(test)]
+    pub(super) fn free(&self) -> usize {
+        self.under_way.available_permits()
+    }
+}
+
 /// The names of one pod, for all its containers.
 #[derive(Debug)]
 pub(super) struct Names {
@@ -111,11 +141,11 @@ impl Names {
         }
     }
 
-    /// Looks a name up. `lookups` are the container's permits, [`MAX_LOOKUPS`] of them.
+    /// Looks a name up. `lookups` are the container's.
     ///
     /// # Errors
     /// See the module.
-    pub(super) async fn resolve(&self, name: &str, lookups: &Semaphore) -> Result<Vec<IpAddr>> {
+    pub(super) async fn resolve(&self, name: &str, lookups: &Lookups) -> Result<Vec<IpAddr>> {
         let (name, absolute) = match query::parse(name)? {
             Query::Address(ip) => return Ok(vec![ip]),
             Query::Name { name, absolute } => (name, absolute),
@@ -123,7 +153,7 @@ impl Names {
         if let Some(addresses) = self.own(&name) {
             return Ok(addresses);
         }
-        let _permit = lookups.acquire().await.map_err(|_| Error::TemporaryResolverFailure)?;
+        let _place = lookups.place().await?;
         let mut failure = None;
         // A name of the cluster is nothing else below a search domain, and none of a nameserver's business.
         let absolute = absolute || (self.config.cluster.is_some() && cluster::relative(&name).is_some());

@@ -14,7 +14,6 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{LinkFlags, LinkMessage};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
-use tokio::sync::Semaphore;
 
 use super::*;
 use crate::spec::DnsOption;
@@ -184,7 +183,7 @@ fn config(nameservers: &[&str], search: &[&str], options: &[&str]) -> NamesConfi
 }
 
 async fn resolve(names: &Names, name: &str) -> Result<Vec<String>> {
-    let found = names.resolve(name, &Semaphore::new(1)).await?;
+    let found = names.resolve(name, &Lookups::new(1)).await?;
     Ok(found.iter().map(ToString::to_string).collect())
 }
 
@@ -337,7 +336,7 @@ fn a_lookup_that_is_dropped_leaves_nothing_behind() {
     in_a_namespace(|| async {
         let log = serve(ONE, Manner::Proper).await;
         let names = Rc::new(Names::new(config(&[ONE], &[], &["timeout:30"])));
-        let lookups = Rc::new(Semaphore::new(1));
+        let lookups = Rc::new(Lookups::new(1));
         let task = {
             let (names, lookups) = (names.clone(), lookups.clone());
             tokio::task::spawn_local(async move { names.resolve("silent.test", &lookups).await })
@@ -350,10 +349,10 @@ fn a_lookup_that_is_dropped_leaves_nothing_behind() {
             let text = std::fs::read_to_string("/proc/thread-self/net/udp").unwrap();
             text.lines().filter(|line| line.contains("0100007F:0035 01")).count()
         };
-        assert_eq!((sockets(), lookups.available_permits()), (2, 0));
+        assert_eq!((sockets(), lookups.free()), (2, 0));
         task.abort();
         assert!(task.await.unwrap_err().is_cancelled());
-        assert_eq!((sockets(), lookups.available_permits()), (0, 1));
+        assert_eq!((sockets(), lookups.free()), (0, 1));
     });
 }
 
@@ -411,6 +410,19 @@ fn names_of_the_cluster_are_never_asked_upstream() {
 }
 
 #[tokio::test]
+async fn lookups_that_wait_are_bounded() {
+    let (names, lookups) = (Names::new(config(&[ONE], &[], &[])), Lookups::new(0));
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    let mut waiting: Vec<_> =
+        (0..MAX_PENDING_LOOKUPS).map(|_| Box::pin(names.resolve("a", &lookups))).collect();
+    assert!(waiting.iter_mut().all(|lookup| lookup.as_mut().poll(&mut cx).is_pending()));
+    assert_eq!(names.resolve("a", &lookups).await, Err(Error::TemporaryResolverFailure));
+    assert!(names.resolve("localhost", &lookups).await.is_ok());
+    drop(waiting);
+    assert!(Box::pin(names.resolve("a", &lookups)).as_mut().poll(&mut cx).is_pending());
+}
+
+#[tokio::test]
 async fn without_a_way_to_a_nameserver_that_is_said_at_once() {
     let told = Arc::new(Mutex::new(Vec::new()));
     let listener = told.clone();
@@ -440,7 +452,7 @@ async fn own_names_need_nobody() {
     );
     let names = Names::new(NamesConfig { hosts, ..NamesConfig::default() });
     // Nor do they need a permit.
-    let lookups = Semaphore::new(0);
+    let lookups = Lookups::new(0);
     for (name, expected) in [
         ("localhost", &["127.0.0.1", "::1"][..]),
         ("LocalHost.", &["127.0.0.1", "::1"]),
