@@ -14,7 +14,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::Semaphore;
 
+use super::meter::Meter;
 use super::names::MAX_LOOKUPS;
+use super::observe::Socket;
 use super::policy::Request;
 use super::stack::Stack;
 use super::{Error, Family, Result, TcpSocket, UdpSocket};
@@ -37,6 +39,8 @@ pub(super) fn socket_limit(files: u64) -> usize {
 pub(super) trait Member: Send + Sync {
     fn stop_listening(&self) {}
     fn close(&self);
+    /// What there is to see of it; `None` when it is not bound.
+    fn describe(&self) -> Option<Socket>;
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,6 +62,7 @@ struct Registry {
 pub(super) struct Shared {
     pub(super) stack: Arc<Stack>,
     container: String,
+    pub(super) meter: Arc<Meter>,
     registry: Mutex<Registry>,
     lookups: Arc<Semaphore>,
 }
@@ -105,7 +110,11 @@ impl Shared {
     }
 
     pub(super) fn check(&self, request: Request<'_>) -> Result<()> {
-        self.stack.check(&self.container, request)
+        let checked = self.stack.check(&self.container, request);
+        if checked.is_err() {
+            self.meter.denied();
+        }
+        checked
     }
 
     fn advance(&self, phase: Phase) -> Vec<Arc<dyn Member>> {
@@ -115,6 +124,14 @@ impl Shared {
         }
         registry.phase = phase;
         registry.members.values().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Its sockets now, in the order in which they were made.
+    pub(super) fn members(&self) -> Vec<Weak<dyn Member>> {
+        let mut members: Vec<_> =
+            self.lock().members.iter().map(|(id, member)| (*id, member.clone())).collect();
+        members.sort_unstable_by_key(|(id, _)| *id);
+        members.into_iter().map(|(_, member)| member).collect()
     }
 
     fn close(&self) {
@@ -145,14 +162,18 @@ pub struct Endpoint {
 
 impl Endpoint {
     pub(super) fn new(stack: Arc<Stack>, container: String) -> Self {
+        let meter = stack.roll.meter(&container);
         let registry = Registry { phase: Phase::Open, next_id: 0, members: HashMap::new() };
         let shared = Shared {
             stack,
             container,
+            meter,
             registry: Mutex::new(registry),
             lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)),
         };
-        Self { shared: Arc::new(CloseOnDrop(Arc::new(shared))) }
+        let shared = Arc::new(shared);
+        shared.stack.roll.enter(&shared.container, &shared);
+        Self { shared: Arc::new(CloseOnDrop(shared)) }
     }
 
     /// The container's name.

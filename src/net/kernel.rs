@@ -13,8 +13,10 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::addr::Family;
 use super::memory::Data;
+use super::observe::SocketState;
 use super::options::{Change, Options};
 use super::{Error, Result};
+use crate::sys::socket;
 
 /// A connection attempt in progress.
 pub(super) type Connecting = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
@@ -174,6 +176,16 @@ impl Stream {
             bytes.advance(n);
         }
         Poll::Ready(Ok(n))
+    }
+
+    /// (state, bytes to read, bytes that the peer has not acknowledged).
+    pub(super) fn look(&self) -> (SocketState, u64, u64) {
+        let guard = self.lock();
+        let Some(stream) = &*guard else { return (SocketState::Unconnected, 0, 0) };
+        let state = socket::tcp_info(stream)
+            .map_or(SocketState::Established, |info| SocketState::of_kernel(info.state));
+        let unread = rustix::io::ioctl_fionread(stream).unwrap_or(0);
+        (state, unread, socket::unsent(stream).unwrap_or(0))
     }
 
     /// `shutdown(2)`. Errors mean that the connection is gone already.

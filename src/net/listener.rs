@@ -12,18 +12,21 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use tokio::net::TcpListener;
 
 use super::addr::Family;
 use super::budget::Budget;
+use super::capture::Capture;
+use super::meter::Meter;
 use super::options::{Change, Options};
 use super::stack::SharedPorts;
 use super::stream::Stream;
 use super::wakes::{Wakes, remember};
 use super::{Error, Result, kernel, memory};
+use crate::sys::socket;
 
 /// Largest backlog, in connections: Linux's `net.core.somaxconn`.
 const MAX_BACKLOG: u32 = 4096;
@@ -67,6 +70,8 @@ pub(super) struct Listener {
     local: SocketAddr,
     ports: SharedPorts,
     budget: Budget,
+    meter: Arc<Meter>,
+    capture: Option<Capture>,
     state: Mutex<State>,
 }
 
@@ -78,6 +83,8 @@ impl Listener {
         options: Options,
         ports: SharedPorts,
         budget: Budget,
+        meter: Arc<Meter>,
+        capture: Option<Capture>,
     ) -> Self {
         let open = Open {
             kernel,
@@ -88,7 +95,7 @@ impl Listener {
             turn: Turn::Memory,
             options,
         };
-        Self { local, ports, budget, state: Mutex::new(State::Open(Box::new(open))) }
+        Self { local, ports, budget, meter, capture, state: Mutex::new(State::Open(Box::new(open))) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -99,6 +106,17 @@ impl Listener {
         self.local
     }
 
+    /// Connections that wait to be accepted, on both planes, and how many may on each.
+    pub(super) fn backlog(&self) -> (u64, u64) {
+        match &*self.lock() {
+            State::Open(open) => {
+                let kernel = socket::tcp_info(&open.kernel).map_or(0, |info| info.unacked.into());
+                (open.backlog.len() as u64 + kernel, open.limit as u64)
+            }
+            State::Closed => (0, 0),
+        }
+    }
+
     /// A client of the memory plane. `to_client` and `to_server` are made from the listener's options,
     /// which the accepted socket inherits.
     pub(super) fn connect(
@@ -106,6 +124,7 @@ impl Listener {
         client: SocketAddr,
         server: SocketAddr,
         options: &Options,
+        meter: &Arc<Meter>,
     ) -> memory::Stream {
         let mut wakes = Wakes::default();
         let mut state = self.lock();
@@ -120,6 +139,8 @@ impl Listener {
             options.receive_buffer() + mine.send_buffer(),
             mine.receive_buffer() + options.send_buffer(),
             &self.budget,
+            [meter.clone(), self.meter.clone()],
+            self.capture.as_ref(),
         );
         match &mut *state {
             State::Closed => far.refuse(&mut wakes),

@@ -26,6 +26,9 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 
 use super::budget::Budget;
+use super::capture::{Capture, Tap};
+use super::meter::Meter;
+use super::observe::SocketState;
 use super::pipe::{Pipe, Readable};
 use super::stack::SharedPorts;
 use super::wakes::{Wakes, remember};
@@ -39,7 +42,7 @@ pub(super) enum Side {
 }
 
 impl Side {
-    fn peer(self) -> Self {
+    pub(super) fn peer(self) -> Self {
         match self {
             Self::Client => Self::Server,
             Self::Server => Self::Client,
@@ -74,6 +77,7 @@ struct State {
     ends: [End; 2],
     /// `pipes[side]` is what that side receives.
     pipes: [Pipe; 2],
+    tap: Tap,
 }
 
 impl State {
@@ -95,6 +99,7 @@ impl State {
     fn reset(&mut self, side: Side, wakes: &mut Wakes) {
         let received_fin = self.incoming(side).is_finished();
         let sent_fin = self.outgoing(side).is_finished();
+        self.tap.reset(side);
         let end = self.end(side);
         if end.closed || end.reset {
             return;
@@ -189,11 +194,14 @@ impl Stream {
         to_client: usize,
         to_server: usize,
         budget: &Budget,
+        meters: [Arc<Meter>; 2],
+        capture: Option<&Capture>,
     ) -> (Self, Self) {
         let state = State {
             phase: Phase::Waiting(None),
             ends: Default::default(),
             pipes: [Pipe::new(to_client, budget.clone()), Pipe::new(to_server, budget.clone())],
+            tap: Tap::open(meters, capture, [client, server], [to_client, to_server]),
         };
         let connection = Arc::new(Connection { state: Mutex::new(state), client, server, ports });
         (Self { connection: connection.clone(), side: Side::Client }, Self { connection, side: Side::Server })
@@ -227,6 +235,10 @@ impl Stream {
         let mut state = self.connection.lock();
         if let Phase::Waiting(connector) = &mut state.phase {
             wakes.add(connector.take());
+            match phase {
+                Phase::Refused => state.tap.refused(),
+                _ => state.tap.admitted(),
+            }
             state.phase = phase;
         }
     }
@@ -270,6 +282,8 @@ impl Stream {
         let mut wakes = Wakes::default();
         let mut state = self.connection.lock();
         if !state.route(self.side)? {
+            let copy = state.tap.copy(&data, usize::MAX);
+            state.tap.lost(self.side, copy);
             state.reset(self.side, &mut wakes);
             return Poll::Ready(Ok(data.lose()));
         }
@@ -277,10 +291,15 @@ impl Stream {
         if pipe.poll_writable(cx).is_pending() {
             return Poll::Pending;
         }
-        Poll::Ready(Ok(match data {
+        let free = pipe.free();
+        let copy = state.tap.copy(&data, free);
+        let pipe = state.outgoing(self.side);
+        let n = match data {
             Data::Bytes(bytes) => pipe.write(bytes, &mut wakes),
             Data::Slice(slice) => pipe.write_slice(slice, &mut wakes),
-        }))
+        };
+        state.tap.wrote(self.side, copy, n, free.saturating_sub(n));
+        Poll::Ready(Ok(n))
     }
 
     pub(super) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
@@ -336,6 +355,7 @@ impl Stream {
         let mut state = self.connection.lock();
         if !state.end(self.side).reset {
             state.outgoing(self.side).finish(&mut wakes);
+            state.tap.finished(self.side);
         }
     }
 
@@ -360,6 +380,7 @@ impl Stream {
             state.reset(self.side.peer(), &mut wakes);
         } else if !was_reset {
             state.outgoing(self.side).finish(&mut wakes);
+            state.tap.finished(self.side);
         }
         // A writer that waits for room learns that there is no reader.
         state.outgoing(self.side).wake(&mut wakes);
@@ -371,6 +392,24 @@ impl Stream {
         state.end(self.side).closed = true;
         state.incoming(self.side).shut(wakes);
         state.reset(self.side.peer(), wakes);
+    }
+
+    /// The container at the other end.
+    pub(super) fn peer_container(&self) -> String {
+        self.connection.lock().tap.container(self.side.peer()).to_owned()
+    }
+
+    /// (state, bytes to read, bytes that the peer has still to read).
+    pub(super) fn look(&self) -> (SocketState, u64, u64) {
+        let mut state = self.connection.lock();
+        let received_fin = state.incoming(self.side).is_finished();
+        let sent_fin = state.outgoing(self.side).is_finished();
+        let unread = state.incoming(self.side).len() as u64;
+        let untaken = state.outgoing(self.side).len() as u64;
+        if state.end(self.side).reset {
+            return (SocketState::Unconnected, unread, 0);
+        }
+        (SocketState::of_memory(sent_fin, received_fin, untaken > 0), unread, untaken)
     }
 
     /// This end's receive buffer changes from `old` to `new` bytes. A direction holds what the
@@ -394,11 +433,15 @@ mod tests {
     use super::super::ports::{EPHEMERAL_PORTS, Ports};
     use super::*;
 
+    fn meters() -> [Arc<Meter>; 2] {
+        ["client", "server"].map(|name| Arc::new(Meter::new(name)))
+    }
+
     fn connected() -> (Stream, Stream, SharedPorts) {
         let ports: SharedPorts = Arc::new(Mutex::new(Ports::new(EPHEMERAL_PORTS)));
         let server: SocketAddr = "127.0.0.1:80".parse().expect("address");
         let client = ports.lock().expect("lock").connect(server.ip(), None, server).expect("port");
-        let (c, s) = Stream::pair(ports.clone(), client, server, 16, 16, &Budget::default());
+        let (c, s) = Stream::pair(ports.clone(), client, server, 16, 16, &Budget::default(), meters(), None);
         s.admit(&mut Wakes::default());
         (c, s, ports)
     }
@@ -500,8 +543,9 @@ mod tests {
         let cx = &mut Context::from_waker(Waker::noop());
         for refuse in [false, true] {
             let (c, s, _) = connected();
+            let ports = s.connection.ports.clone();
             let (c, s) =
-                Stream::pair(s.connection.ports.clone(), c.local(), s.local(), 1, 1, &Budget::default());
+                Stream::pair(ports, c.local(), s.local(), 1, 1, &Budget::default(), meters(), None);
             assert_eq!(c.poll_connect(cx), Poll::Pending);
             let expected = if refuse {
                 s.refuse(&mut Wakes::default());

@@ -29,12 +29,15 @@
 
 mod addr;
 mod budget;
+mod capture;
 mod endpoint;
 mod error;
 mod kernel;
 mod listener;
 mod memory;
+mod meter;
 mod names;
+mod observe;
 mod options;
 mod pipe;
 pub mod policy;
@@ -50,7 +53,10 @@ mod tests;
 
 pub use addr::Family;
 pub use endpoint::{Endpoint, MAX_SOCKETS};
+pub use capture::{Capture, Recording, Summary};
 pub use error::{Error, Result};
+pub use meter::{Counters, Plane, PlaneCounters, TcpCounters, UdpCounters};
+pub use observe::{Socket, SocketState, Transport, Walk};
 pub use options::DEFAULT_BUFFER;
 pub use policy::Policy;
 pub use stack::{PlaneConfig, Stack, StackConfig};

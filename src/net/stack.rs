@@ -8,9 +8,11 @@ use nix::sys::resource::{Resource, getrlimit};
 use tokio::sync::Semaphore;
 
 use super::budget::Budget;
+use super::capture::Capture;
 use super::endpoint::{Endpoint, socket_limit};
 use super::listener::Listener;
 use super::names::Names;
+use super::observe::{Roll, Walk};
 use super::policy::{Policy, Request};
 use super::ports::{EPHEMERAL_PORTS, Ports};
 use super::{Error, Result};
@@ -32,6 +34,8 @@ pub struct StackConfig {
     pub policy: Policy,
     /// How connections are divided between the planes.
     pub planes: PlaneConfig,
+    /// What the memory plane's traffic is recorded with.
+    pub capture: Option<Capture>,
 }
 
 /// How connections are divided between memory and kernel.
@@ -58,6 +62,8 @@ pub struct Stack {
     memory: bool,
     pub(super) ports: SharedPorts,
     pub(super) budget: Budget,
+    pub(super) roll: Roll,
+    pub(super) capture: Option<Capture>,
     /// Of each container.
     pub(super) socket_limit: usize,
 }
@@ -70,13 +76,15 @@ fn open_files() -> u64 {
 impl Stack {
     /// The network of a pod whose namespaces this process is in.
     pub fn new(config: StackConfig) -> Arc<Self> {
-        let StackConfig { addresses, hostname, host_aliases, policy, planes } = config;
+        let StackConfig { addresses, hostname, host_aliases, policy, planes, capture } = config;
         Arc::new(Self {
             names: Names::new(&hostname, &addresses, &host_aliases),
             addresses,
             policy,
             memory: planes.memory,
             budget: Budget::default(),
+            roll: Roll::default(),
+            capture,
             socket_limit: socket_limit(open_files()),
             ports: Arc::new(Mutex::new(Ports::new(planes.ephemeral_ports))),
         })
@@ -85,6 +93,11 @@ impl Stack {
     /// A new container's handle.
     pub fn attach(self: &Arc<Self>, container: &str) -> Endpoint {
         Endpoint::new(self.clone(), container.to_owned())
+    }
+
+    /// Begins a look at the sockets of all containers.
+    pub fn observe(&self) -> Walk {
+        self.roll.walk()
     }
 
     /// Whether no port is bound, no listener listens and no memory-plane connection exists.

@@ -8,6 +8,7 @@ use rustix::net::Shutdown;
 
 use super::addr::Family;
 use super::memory::Data;
+use super::meter::Plane;
 use super::options::{Change, Options};
 use super::{Result, kernel, memory};
 
@@ -19,6 +20,13 @@ pub(super) enum Stream {
 }
 
 impl Stream {
+    pub(super) fn plane(&self) -> Plane {
+        match self {
+            Self::Memory(_) => Plane::Memory,
+            Self::Kernel(_) => Plane::Kernel,
+        }
+    }
+
     pub(super) fn local(&self) -> SocketAddr {
         match self {
             Self::Memory(s) => s.local(),

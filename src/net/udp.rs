@@ -15,6 +15,8 @@ use tokio::io::Interest;
 
 use super::addr::{self, Family};
 use super::endpoint::{Member, Shared};
+use super::meter::{Plane, Traffic};
+use super::observe::{Socket, SocketState, Transport};
 use super::options::{Change, Options};
 use super::policy::Request;
 use super::{Error, Result};
@@ -40,6 +42,7 @@ pub(super) struct Inner {
     endpoint: Arc<Shared>,
     id: u64,
     family: Family,
+    traffic: Traffic,
     state: Mutex<State>,
 }
 
@@ -60,6 +63,29 @@ impl Inner {
 impl Member for Inner {
     fn close(&self) {
         let _old = mem::replace(&mut *self.lock(), State::Closed);
+    }
+
+    fn describe(&self) -> Option<Socket> {
+        let mut state = self.lock();
+        let State::Open(open) = &mut *state else { return None };
+        if !open.is_bound(self.family) {
+            return None;
+        }
+        let (bytes_in, bytes_out) = self.traffic.bytes();
+        let (recv_queue, send_queue) = crate::sys::socket::queue_memory(&open.socket).unwrap_or_default();
+        Some(Socket {
+            container: self.traffic.meter().container().to_owned(),
+            transport: Transport::Udp,
+            plane: Some(Plane::Kernel),
+            state: open.connected.map_or(SocketState::Unconnected, |_| SocketState::Established),
+            local: open.socket.local_addr().ok()?,
+            peer: open.connected,
+            peer_container: None,
+            recv_queue,
+            send_queue,
+            bytes_in,
+            bytes_out,
+        })
     }
 }
 
@@ -96,7 +122,8 @@ impl UdpSocket {
         let socket = tokio::net::UdpSocket::from_std(fd.into())?;
         let open = Open { socket, bound: false, connected: None, options: Options::default() };
         let state = Mutex::new(State::Open(open));
-        let inner = endpoint.clone().register(|id| Inner { endpoint, id, family, state })?;
+        let traffic = Traffic::new(endpoint.meter.clone());
+        let inner = endpoint.clone().register(|id| Inner { endpoint, id, family, traffic, state })?;
         Ok(Self { inner })
     }
 
@@ -207,17 +234,22 @@ impl UdpSocket {
         // The first try does not ask tokio, which learns only with the next turn of its loop that a
         // new socket can be written to; guests expect it at once.
         match send() {
-            Ok(_) => return Poll::Ready(Ok(())),
+            Ok(_) => return self.sent(data),
             Err(Errno::WOULDBLOCK) => {}
             Err(errno) => return Poll::Ready(Err(errno.into())),
         }
         loop {
             match socket.try_io(Interest::WRITABLE, || send().map_err(io::Error::from)) {
-                Ok(_) => return Poll::Ready(Ok(())),
+                Ok(_) => return self.sent(data),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => ready!(socket.poll_send_ready(cx))?,
                 Err(e) => return Poll::Ready(Err(e.into())),
             }
         }
+    }
+
+    fn sent(&self, data: &[u8]) -> Poll<Result<()>> {
+        self.inner.traffic.datagram_sent(Plane::Kernel, data.len());
+        Poll::Ready(Ok(()))
     }
 
     /// Waits until [`Self::poll_send`] may succeed again after it was `Pending`.
@@ -256,6 +288,7 @@ impl UdpSocket {
                 Ok((_, from)) if open.connected.is_some_and(|c| c != from) => buffer.clear(),
                 Ok((_, from)) => {
                     buffer.shrink_to_fit();
+                    self.inner.traffic.datagram_received(Plane::Kernel, buffer.len());
                     return Poll::Ready(Ok((buffer, from)));
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}

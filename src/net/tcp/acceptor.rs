@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use super::super::listener::Listener;
+use super::super::meter::Count;
 use super::super::stream::Stream;
 use super::super::{Error, Result};
 use super::state::{Connected, Holds, State};
@@ -38,6 +39,7 @@ impl Acceptor {
     }
 
     fn adopt(&self, stream: Stream) -> Result<TcpSocket> {
+        self.socket.endpoint.meter.count(stream.plane(), Count::TcpAccepted);
         let options = self.socket.lock().options.clone();
         let state = State::Connected(Connected::new(stream, Holds::Nothing));
         TcpSocket::with(self.socket.endpoint.clone(), self.socket.family, state, options)

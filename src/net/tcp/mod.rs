@@ -15,6 +15,7 @@
 
 mod acceptor;
 mod half;
+mod look;
 mod socket_options;
 mod state;
 
@@ -29,6 +30,8 @@ use self::state::{Bound, Claim, Connecting, Core, Listening, State};
 use super::addr::{self, Family};
 use super::endpoint::{Member, Shared};
 use super::listener::{DEFAULT_BACKLOG, Listener};
+use super::meter::Traffic;
+use super::observe::Socket;
 use super::options::Options;
 use super::policy::Request;
 use super::stack::SharedPorts;
@@ -38,6 +41,7 @@ pub(in crate::net) struct Inner {
     endpoint: Arc<Shared>,
     id: u64,
     family: Family,
+    traffic: Traffic,
     core: Mutex<Core>,
 }
 
@@ -67,6 +71,10 @@ impl Member for Inner {
         // Dropped after the lock is released.
         let _old = std::mem::replace(&mut self.lock().state, State::Closed(Error::ConnectionAborted));
     }
+
+    fn describe(&self) -> Option<Socket> {
+        self.look()
+    }
 }
 
 impl Drop for Inner {
@@ -94,7 +102,8 @@ impl TcpSocket {
 
     fn with(endpoint: Arc<Shared>, family: Family, state: State, options: Options) -> Result<Self> {
         let core = Mutex::new(Core { state, options, backlog: DEFAULT_BACKLOG });
-        let inner = endpoint.clone().register(|id| Inner { endpoint, id, family, core })?;
+        let traffic = Traffic::new(endpoint.meter.clone());
+        let inner = endpoint.clone().register(|id| Inner { endpoint, id, family, traffic, core })?;
         Ok(Self { inner })
     }
 
@@ -160,7 +169,16 @@ impl TcpSocket {
         let ports = self.inner.ports();
         let budget = self.inner.endpoint.stack.budget.clone();
         let options = core.options.clone();
-        let listener = Arc::new(Listener::new(local, kernel, core.backlog, options, ports.clone(), budget));
+        let listener = Arc::new(Listener::new(
+            local,
+            kernel,
+            core.backlog,
+            options,
+            ports.clone(),
+            budget,
+            self.inner.endpoint.meter.clone(),
+            self.inner.endpoint.stack.capture.clone(),
+        ));
         ports.lock().unwrap_or_else(PoisonError::into_inner).listen(local, listener.clone())?;
         core.state = State::Listening(Listening { listener: listener.clone(), _claim: claim });
         Ok(Acceptor { socket: self.inner.clone(), listener, pending: None })
@@ -194,7 +212,7 @@ impl TcpSocket {
         };
         // The kernel's attempt only starts with its first poll.
         if let State::Connecting(Connecting::Kernel { .. }) = core.state {
-            let _ = core.poll_connect(&mut Context::from_waker(Waker::noop()));
+            let _ = core.poll_connect(&mut Context::from_waker(Waker::noop()), &endpoint.meter);
         }
         Ok(())
     }
@@ -203,14 +221,15 @@ impl TcpSocket {
         let stack = &self.inner.endpoint.stack;
         if let Some(listener) = stack.memory_listener(remote) {
             let local = stack.connect(bound.as_ref().map(|b| b.local), remote)?;
-            let stream = Some(listener.connect(local, remote, options));
+            let meter = &self.inner.endpoint.meter;
+            let stream = Some(listener.connect(local, remote, options, meter));
             return Ok(Connecting::Memory { stream, bound });
         }
         let (socket, claim) = match bound {
             Some(bound) => (bound.socket, Some(bound.claim)),
             None => (kernel::socket(self.inner.family, options)?, None),
         };
-        Ok(Connecting::Kernel { attempt: kernel::connect(socket, remote), claim })
+        Ok(Connecting::Kernel { attempt: kernel::connect(socket, remote), remote, claim })
     }
 
     /// Waits for the connection.
@@ -219,7 +238,7 @@ impl TcpSocket {
     /// [`Error::ConnectionRefused`], [`Error::RemoteUnreachable`], [`Error::Timeout`] and the like;
     /// the same again on every later call. [`Error::InvalidState`] if nothing was started.
     pub fn poll_connect(&self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        self.inner.lock().poll_connect(cx)
+        self.inner.lock().poll_connect(cx, &self.inner.endpoint.meter)
     }
 
     /// The local address.
@@ -256,7 +275,7 @@ impl TcpSocket {
         match &mut self.inner.lock().state {
             State::Connected(c) if !c.receive_taken => {
                 c.receive_taken = true;
-                Ok(ReceiveHalf { stream: c.stream.clone(), _socket: self.inner.clone() })
+                Ok(ReceiveHalf { stream: c.stream.clone(), socket: self.inner.clone() })
             }
             State::Closed(error) => Err(*error),
             _ => Err(Error::InvalidState),
@@ -271,7 +290,7 @@ impl TcpSocket {
         match &mut self.inner.lock().state {
             State::Connected(c) if !c.send_taken => {
                 c.send_taken = true;
-                Ok(SendHalf { stream: c.stream.clone(), _socket: self.inner.clone() })
+                Ok(SendHalf { stream: c.stream.clone(), socket: self.inner.clone() })
             }
             State::Closed(error) => Err(*error),
             _ => Err(Error::InvalidState),

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use super::super::listener::Listener;
+use super::super::meter::{Count, Meter, Plane};
 use super::super::options::Options;
 use super::super::stack::SharedPorts;
 use super::super::stream::Stream;
@@ -60,6 +61,7 @@ pub(super) enum Connecting {
     },
     Kernel {
         attempt: kernel::Connecting,
+        remote: SocketAddr,
         claim: Option<Claim>,
     },
 }
@@ -120,6 +122,17 @@ pub(super) enum State {
     Closed(Error),
 }
 
+impl State {
+    /// Which way its connection goes, or will go.
+    fn plane(&self) -> Plane {
+        match self {
+            Self::Connecting(Connecting::Memory { .. }) => Plane::Memory,
+            Self::Connected(connected) => connected.stream.plane(),
+            _ => Plane::Kernel,
+        }
+    }
+}
+
 pub(super) struct Core {
     pub(super) state: State,
     pub(super) options: Options,
@@ -128,7 +141,8 @@ pub(super) struct Core {
 }
 
 impl Core {
-    pub(super) fn poll_connect(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+    pub(super) fn poll_connect(&mut self, cx: &mut Context<'_>, meter: &Meter) -> Poll<Result<()>> {
+        let plane = self.state.plane();
         let outcome = match &mut self.state {
             State::Connecting(Connecting::Memory { stream, bound }) => {
                 let attempt = stream.as_ref().ok_or(Error::InvalidState)?;
@@ -138,7 +152,7 @@ impl Core {
                     Connected::new(Stream::Memory(stream), holds)
                 })
             }
-            State::Connecting(Connecting::Kernel { attempt, claim }) => {
+            State::Connecting(Connecting::Kernel { attempt, claim, .. }) => {
                 let connected = ready!(attempt.as_mut().poll(cx));
                 connected.map_err(Error::from).and_then(kernel::Stream::new).map(|stream| {
                     let holds = claim.take().map_or(Holds::Nothing, |claim| Holds::Claim { _claim: claim });
@@ -150,8 +164,16 @@ impl Core {
             _ => return Poll::Ready(Err(Error::InvalidState)),
         };
         let (state, result) = match outcome {
-            Ok(connected) => (State::Connected(connected), Ok(())),
-            Err(error) => (State::Closed(error), Err(error)),
+            Ok(connected) => {
+                meter.count(plane, Count::TcpOpened);
+                (State::Connected(connected), Ok(()))
+            }
+            Err(error) => {
+                if error == Error::ConnectionRefused {
+                    meter.count(plane, Count::TcpRefused);
+                }
+                (State::Closed(error), Err(error))
+            }
         };
         self.state = state;
         Poll::Ready(result)

@@ -1,0 +1,254 @@
+//! The pod's sockets and counters, as whoever looks at the pod sees them.
+//!
+//! ```text
+//! Stack::observe ─► Walk: the sockets that there are now, weakly ─ next_page ─► [Socket], until none is left
+//!                                                                └ counters ──► [Counters]
+//! ```
+//!
+//! Looking holds nobody up: each socket is locked by itself, for as long as it takes to copy a few numbers,
+//! and between two pages the containers run. A socket that ends before its turn is not shown.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use super::endpoint::{Member, Shared};
+use super::meter::{Counters, Meter, Plane};
+
+/// A transport protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+/// The state of a socket, named as ss(8) does. Those of TCP are RFC 9293's (3.3.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SocketState {
+    /// Accepts connections.
+    Listen,
+    /// Waits for the peer, or on the memory plane for room in its backlog.
+    SynSent,
+    /// A request that the kernel has not yet handed over.
+    SynReceived,
+    /// Data flows both ways; of UDP: has one peer.
+    Established,
+    /// Has sent its end; the peer has not read everything.
+    FinWait1,
+    /// Has sent its end, and the peer has it.
+    FinWait2,
+    /// The peer has sent its end.
+    CloseWait,
+    /// Both have sent their ends, and the peer has not read everything.
+    Closing,
+    /// The peer had sent its end first, and has not yet got this one's.
+    LastAck,
+    /// Both have sent their ends.
+    TimeWait,
+    /// Bound and nothing more, or reset; of UDP: open to every peer.
+    Unconnected,
+}
+
+impl SocketState {
+    /// As ss(8) writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Listen => "LISTEN",
+            Self::SynSent => "SYN-SENT",
+            Self::SynReceived => "SYN-RECV",
+            Self::Established => "ESTAB",
+            Self::FinWait1 => "FIN-WAIT-1",
+            Self::FinWait2 => "FIN-WAIT-2",
+            Self::CloseWait => "CLOSE-WAIT",
+            Self::Closing => "CLOSING",
+            Self::LastAck => "LAST-ACK",
+            Self::TimeWait => "TIME-WAIT",
+            Self::Unconnected => "UNCONN",
+        }
+    }
+
+    /// Of the kernel's number (`include/net/tcp_states.h`).
+    pub(super) fn of_kernel(number: u8) -> Self {
+        match number {
+            1 => Self::Established,
+            2 => Self::SynSent,
+            3 | 12 => Self::SynReceived,
+            4 => Self::FinWait1,
+            5 => Self::FinWait2,
+            6 => Self::TimeWait,
+            8 => Self::CloseWait,
+            9 => Self::LastAck,
+            10 => Self::Listen,
+            11 => Self::Closing,
+            _ => Self::Unconnected,
+        }
+    }
+
+    /// Of a memory-plane connection's end. `unread` says whether the peer has still to read some of its data.
+    pub(super) fn of_memory(sent_fin: bool, received_fin: bool, unread: bool) -> Self {
+        match (sent_fin, received_fin, unread) {
+            (false, false, _) => Self::Established,
+            (false, true, _) => Self::CloseWait,
+            (true, false, true) => Self::FinWait1,
+            (true, false, false) => Self::FinWait2,
+            (true, true, true) => Self::Closing,
+            (true, true, false) => Self::TimeWait,
+        }
+    }
+}
+
+/// One socket of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Socket {
+    /// Whose it is.
+    pub container: String,
+    /// TCP or UDP.
+    pub transport: Transport,
+    /// `None`: on both planes, as a listener is.
+    pub plane: Option<Plane>,
+    /// Its state.
+    pub state: SocketState,
+    /// Its own address; unspecified with port 0 where the kernel has still to choose it.
+    pub local: SocketAddr,
+    /// The peer's, if there is one.
+    pub peer: Option<SocketAddr>,
+    /// The peer, if it is a container of this pod.
+    pub peer_container: Option<String>,
+    /// Bytes that the container has still to read; of a listener: connections that it has still to accept.
+    pub recv_queue: u64,
+    /// Bytes that the peer has still to take; of a listener: how many connections may wait.
+    pub send_queue: u64,
+    /// Bytes that the container has read.
+    pub bytes_in: u64,
+    /// Bytes that the container has written.
+    pub bytes_out: u64,
+}
+
+/// The pod's containers, by name, as far as they ever had an endpoint: at most as many as the pod has.
+#[derive(Debug, Default)]
+pub(super) struct Roll(Mutex<Vec<Entry>>);
+
+#[derive(Debug)]
+struct Entry {
+    meter: Arc<Meter>,
+    /// Of the latest run.
+    endpoint: Weak<Shared>,
+}
+
+impl Roll {
+    fn lock(&self) -> MutexGuard<'_, Vec<Entry>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The container's meter: the same for all of its runs.
+    pub(super) fn meter(&self, container: &str) -> Arc<Meter> {
+        let mut entries = self.lock();
+        if let Some(entry) = entries.iter().find(|entry| entry.meter.container() == container) {
+            return entry.meter.clone();
+        }
+        let meter = Arc::new(Meter::new(container));
+        entries.push(Entry { meter: meter.clone(), endpoint: Weak::new() });
+        meter
+    }
+
+    /// The container has a new endpoint.
+    pub(super) fn enter(&self, container: &str, endpoint: &Arc<Shared>) {
+        let mut entries = self.lock();
+        if let Some(entry) = entries.iter_mut().find(|entry| entry.meter.container() == container) {
+            entry.endpoint = Arc::downgrade(endpoint);
+        }
+    }
+
+    /// Begins a look at all sockets that there are now.
+    pub(super) fn walk(&self) -> Walk {
+        let (meters, endpoints): (Vec<_>, Vec<_>) =
+            self.lock().iter().map(|entry| (entry.meter.clone(), entry.endpoint.upgrade())).unzip();
+        let members = endpoints.into_iter().flatten().flat_map(|endpoint| endpoint.members()).collect();
+        Walk::new(members, meters)
+    }
+}
+
+/// A look at all sockets of a pod, page by page.
+pub struct Walk {
+    members: std::vec::IntoIter<Weak<dyn Member>>,
+    meters: Vec<Arc<Meter>>,
+    /// Of each meter, what was seen so far.
+    seen: Vec<Counters>,
+}
+
+impl Walk {
+    fn new(members: Vec<Weak<dyn Member>>, meters: Vec<Arc<Meter>>) -> Self {
+        let seen = vec![Counters::default(); meters.len()];
+        Self { members: members.into_iter(), meters, seen }
+    }
+
+    /// The next sockets; fewer than `max` at the end only.
+    pub fn next_page(&mut self, max: usize) -> Vec<Socket> {
+        let mut page = Vec::with_capacity(max.min(self.members.len()));
+        while page.len() < max {
+            let Some(member) = self.members.next() else { break };
+            let Some(socket) = member.upgrade().and_then(|member| member.describe()) else { continue };
+            self.tally(&socket);
+            page.push(socket);
+        }
+        page
+    }
+
+    fn tally(&mut self, socket: &Socket) {
+        let mut named = self.meters.iter().zip(&mut self.seen);
+        let Some((_, seen)) = named.find(|(meter, _)| meter.container() == socket.container) else { return };
+        let plane = &mut seen.planes[socket.plane.unwrap_or(Plane::Kernel) as usize];
+        match (socket.transport, socket.state) {
+            (Transport::Tcp, SocketState::Listen) => plane.tcp.listening += 1,
+            // Bound only, or reset.
+            (Transport::Tcp, SocketState::Unconnected) => {}
+            (Transport::Tcp, _) => plane.tcp.open += 1,
+            (Transport::Udp, _) => plane.udp.open += 1,
+        }
+    }
+
+    /// The counters of every container that ever had an endpoint, with the numbers of the sockets that the
+    /// pages had.
+    pub fn counters(&self) -> Vec<Counters> {
+        let read = self.meters.iter().zip(&self.seen).map(|(meter, seen)| {
+            let mut counters = meter.read();
+            for (plane, seen) in counters.planes.iter_mut().zip(&seen.planes) {
+                plane.tcp.listening = seen.tcp.listening;
+                plane.tcp.open = seen.tcp.open;
+                plane.udp.open = seen.udp.open;
+            }
+            counters
+        });
+        read.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_states_are_ss_s() {
+        // The order of `include/net/tcp_states.h`, from 1 on.
+        let names = [
+            "ESTAB", "SYN-SENT", "SYN-RECV", "FIN-WAIT-1", "FIN-WAIT-2", "TIME-WAIT", "UNCONN", "CLOSE-WAIT",
+            "LAST-ACK", "LISTEN", "CLOSING", "SYN-RECV",
+        ];
+        for (number, name) in (1..).zip(names) {
+            assert_eq!(SocketState::of_kernel(number).as_str(), name);
+        }
+        assert_eq!(SocketState::of_kernel(99), SocketState::Unconnected);
+    }
+
+    #[test]
+    fn a_memory_connections_state_follows_from_the_fins() {
+        let states = [(false, false), (false, true), (true, false), (true, true)]
+            .map(|(sent, received)| [true, false].map(|unread| SocketState::of_memory(sent, received, unread)));
+        use SocketState::*;
+        assert_eq!(
+            states,
+            [[Established; 2], [CloseWait; 2], [FinWait1, FinWait2], [Closing, TimeWait]]
+        );
+    }
+}
