@@ -143,6 +143,8 @@ pub fn run(args: Args, verbose: u8) -> Result<ExitCode, Failure> {
         kill: &|| {
             let _ = sandbox.kill();
         },
+        pod: &wire,
+        directory: &paths.pod_run(&spec.uid),
     };
     let end = watch.run(control, || signals.restore())?;
     let (status, code) = settle(end, &mut sandbox, &display)?;

@@ -195,6 +195,17 @@ impl Walk {
         page
     }
 
+    /// Looks at the sockets that are left without showing them, and returns how many those were.
+    pub fn skip_rest(&mut self) -> usize {
+        let mut skipped = 0;
+        loop {
+            match self.next_page(usize::MAX).len() {
+                0 => return skipped,
+                n => skipped += n,
+            }
+        }
+    }
+
     fn tally(&mut self, socket: &Socket) {
         let mut named = self.meters.iter().zip(&mut self.seen);
         let Some((_, seen)) = named.find(|(meter, _)| meter.container() == socket.container) else { return };

@@ -13,6 +13,7 @@
 //! [`control`] is what the two processes say to each other; [`launch`] brings it all together.
 
 pub mod actions;
+pub mod answers;
 pub mod backoff;
 pub mod control;
 pub mod death;

@@ -11,6 +11,8 @@
 //!   the supervisor's Request, or EOF ─┘
 //! ```
 //!
+//! What the supervisor asks ([`Request::Ask`]) is answered in small parts between these, by [`Answers`].
+//!
 //! The runner tasks live in a `JoinSet`, which ends them all when the worker is dropped. The worker ends
 //! with `Action::Finish`; the supervisor's end of file makes it a kill.
 
@@ -24,6 +26,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::actions::Action;
+use super::answers::Answers;
 use super::backoff::BackoffPolicy;
 use super::control::{self, Receiver, Request};
 use super::event::{Event, Phase, StopCause};
@@ -78,6 +81,7 @@ pub async fn run(parts: Parts, control: StdUnixStream) -> std::io::Result<i32> {
     let mut worker = Worker {
         requests: Receiver::new(read),
         reports: Reports::new(write),
+        answers: Answers::default(),
         tasks: JoinSet::new(),
         running: BTreeMap::new(),
         wake_at: None,
@@ -119,6 +123,7 @@ struct Worker {
     alone: bool,
     requests: Receiver<Request>,
     reports: Reports,
+    answers: Answers,
 }
 
 /// What the worker holds of a live container.
@@ -172,6 +177,14 @@ impl Worker {
     }
 
     async fn next(&mut self) -> Happening {
+        if self.reports.is_empty()
+            && !self.alone
+            && let Some(part) = self.answers.next()
+        {
+            self.reports.answer(&part);
+            // The containers' turn, between two parts.
+            tokio::task::yield_now().await;
+        }
         let wake = self.clock.sleep_until(self.wake_at);
         let happening = tokio::select! {
             biased;
@@ -253,6 +266,7 @@ impl Worker {
                 self.step(Event::StopRequested { cause: cause.into(), grace });
             }
             Request::Kill { cause } => self.step(Event::KillRequested { cause: cause.into() }),
+            Request::Ask { id, question } => self.answers.ask(id, question, &self.parts.stack),
         }
     }
 
