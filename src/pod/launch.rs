@@ -7,6 +7,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use crate::container::log::file::Rotation;
 use crate::container::log::{Console, LogConfig, LogEvent, Logger};
 use crate::container::runner::Program;
 use crate::engine::{Engine, EpochTicker};
-use crate::net::{Stack, StackConfig};
+use crate::net::{Recording, Stack, StackConfig};
 use crate::sandbox::{self, Entered, Inside, NotBegun, Sandbox, SandboxError};
 use crate::spec::Pod;
 use crate::spec::qos::QosClass;
@@ -46,6 +47,8 @@ pub struct Plan {
     pub console: Option<Console>,
     /// Where the log files are, when not in the pod's own directory, which goes with it.
     pub log_dir: Option<PathBuf>,
+    /// Where the memory plane's traffic is recorded.
+    pub pcap: Option<File>,
     /// How restarts are delayed.
     pub backoff: BackoffPolicy,
 }
@@ -89,6 +92,7 @@ struct Prepared {
     volumes: Volumes,
     logger: Logger,
     troubles: mpsc::Receiver<control::Event>,
+    recording: Option<Recording>,
     ticker: EpochTicker,
     runtime: Runtime,
     backoff: BackoffPolicy,
@@ -96,7 +100,7 @@ struct Prepared {
 
 impl Prepared {
     fn new(plan: Plan, pod_dir: &Path) -> Result<Self, BeginError> {
-        let Plan { spec, programs, engine, console, log_dir, backoff } = plan;
+        let Plan { spec, programs, engine, console, log_dir, pcap, backoff } = plan;
         crate::sys::heap::share_between_threads();
         let start = |what| move |error| BeginError::Start { what, error };
         let mut volumes = Volumes::prepare(&spec, pod_dir)?;
@@ -112,6 +116,7 @@ impl Prepared {
             }),
         })
         .map_err(start("logger"))?;
+        let recording = pcap.map(Recording::start).transpose().map_err(start("capture"))?;
         let ticker = EpochTicker::start(&engine).map_err(start("ticker"))?;
         let runtime = Builder::new_current_thread()
             .enable_all()
@@ -121,16 +126,17 @@ impl Prepared {
             .max_blocking_threads(BLOCKING_THREADS)
             .build()
             .map_err(start("event loop"))?;
-        Ok(Self { spec, programs, volumes, logger, troubles, ticker, runtime, backoff })
+        Ok(Self { spec, programs, volumes, logger, troubles, recording, ticker, runtime, backoff })
     }
 
     fn run(self, inside: Inside) -> i32 {
-        let Self { spec, programs, volumes, logger, troubles, ticker, runtime, backoff } = self;
+        let Self { spec, programs, volumes, logger, troubles, recording, ticker, runtime, backoff } = self;
         let Inside { control, addresses, .. } = inside;
         let stack = Stack::new(StackConfig {
             addresses: addresses.clone(),
             hostname: spec.hostname.clone(),
             host_aliases: spec.host_aliases.clone(),
+            capture: recording.as_ref().map(Recording::capture),
             ..StackConfig::default()
         });
         let image_id = |(name, program): (&String, &Program)| (name.clone(), program.digest().to_owned());
@@ -141,7 +147,7 @@ impl Prepared {
             ..Facts::default()
         };
         let epochs = ticker.handle();
-        let parts = Parts { spec, programs, volumes, stack, logger, epochs, facts, backoff, troubles };
+        let parts = Parts { spec, programs, volumes, stack, logger, epochs, facts, backoff, troubles, recording };
         let code = runtime.block_on(worker::run(parts, control));
         // Work on the blocking pool belongs to containers that are gone.
         runtime.shutdown_background();

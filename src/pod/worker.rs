@@ -38,7 +38,7 @@ use crate::container::log::{ContainerLog, Logger};
 use crate::container::runner::{self, Program, Setup};
 use crate::container::state::{Exit, ExitReason, START_ERROR_EXIT_CODE};
 use crate::engine::EpochHandle;
-use crate::net::{Endpoint, Stack};
+use crate::net::{Endpoint, Recording, Stack, Summary};
 use crate::spec::{Container, Pod};
 use crate::volume::Volumes;
 
@@ -65,6 +65,8 @@ pub struct Parts {
     pub backoff: BackoffPolicy,
     /// What the logger has to tell the user.
     pub troubles: mpsc::Receiver<control::Event>,
+    /// The capture of the memory plane, if there is one.
+    pub recording: Option<Recording>,
 }
 
 /// Runs the pod to its end and returns the exit code of its supervisor.
@@ -96,6 +98,9 @@ pub async fn run(parts: Parts, control: StdUnixStream) -> std::io::Result<i32> {
     };
     let exit_code = worker.run().await;
     let Worker { mut parts, state, mut reports, .. } = worker;
+    if let Some(warning) = parts.recording.take().and_then(end_of_capture) {
+        reports.event(control::Event::Warning(warning));
+    }
     parts.logger.finish();
     while let Ok(trouble) = parts.troubles.try_recv() {
         reports.event(trouble);
@@ -103,6 +108,21 @@ pub async fn run(parts: Parts, control: StdUnixStream) -> std::io::Result<i32> {
     let status = pod_status(&parts.spec, &state, &parts.facts);
     reports.finish(status, exit_code).await;
     Ok(exit_code)
+}
+
+/// Ends the capture; what the user should know of it.
+fn end_of_capture(recording: Recording) -> Option<String> {
+    let counted = |dropped| format!("{dropped} packets were not recorded");
+    match recording.finish() {
+        None => Some("--pcap: whoever reads the packets does not; the last ones are not recorded".to_owned()),
+        Some(Summary { error: Some(error), dropped, .. }) => {
+            Some(format!("--pcap: cannot write: {error}; {}", counted(dropped)))
+        }
+        Some(Summary { dropped: 0, .. }) => None,
+        Some(Summary { dropped, written, .. }) => {
+            Some(format!("--pcap: {}, {written} were: the file is slower than the pod", counted(dropped)))
+        }
+    }
 }
 
 struct Worker {
