@@ -10,5 +10,6 @@ mod hostile;
 mod images;
 mod lifecycle;
 mod network;
+mod observe;
 mod rootless;
 mod volumes;

@@ -65,7 +65,7 @@ pub struct Summary {
 #[derive(Debug)]
 pub struct Recording {
     capture: Capture,
-    writer: JoinHandle<Summary>,
+    writer: JoinHandle<(u64, Option<io::Error>)>,
 }
 
 impl Recording {
@@ -89,11 +89,10 @@ impl Recording {
 
     /// Ends the capture when everything is written; `None` when whoever reads the file does not, for too long.
     pub fn finish(self) -> Option<Summary> {
-        if !self.capture.queue.close(LAST_PACKETS) {
-            // It hangs in write(2), and goes with the process.
-            return None;
-        }
-        self.writer.join().ok()
+        // Otherwise it hangs in write(2), and goes with the process.
+        let dropped = self.capture.queue.close(LAST_PACKETS)?;
+        let (written, error) = self.writer.join().ok()?;
+        Some(Summary { written, dropped, error })
     }
 }
 

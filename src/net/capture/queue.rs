@@ -85,22 +85,21 @@ impl Queue {
         state.bytes = 0;
     }
 
-    /// The writer's last call; how many packets were dropped.
-    pub(super) fn done(&self) -> u64 {
-        let mut state = self.lock();
-        state.done = true;
+    /// The writer's last call.
+    pub(super) fn done(&self) {
+        self.lock().done = true;
         self.changed.notify_all();
-        state.dropped
     }
 
-    /// Ends the recording, and waits until all is written. False: it was not, for so long.
-    pub(super) fn close(&self, patience: Duration) -> bool {
+    /// Ends the recording, waits until all is written, and says how many packets were dropped. `None`: it was
+    /// not, for so long.
+    pub(super) fn close(&self, patience: Duration) -> Option<u64> {
         let mut state = self.lock();
         state.closed = true;
         self.changed.notify_all();
         let waiting = |state: &mut State| !state.done;
         let waited = self.changed.wait_timeout_while(state, patience, waiting);
         let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        state.done
+        state.done.then_some(state.dropped)
     }
 }

@@ -1,15 +1,14 @@
 //! The thread that writes the capture file.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
 
-use super::Summary;
 use super::encode::{FILE_HEADER, record};
 use super::queue::Queue;
 
 /// Writes until the queue ends or the file fails. Every batch is written as soon as it is encoded: the file can be
-/// read up to there whenever the pod dies.
-pub(super) fn run(mut file: File, queue: &Queue) -> Summary {
+/// read up to there whenever the pod dies. Returns how many packets it wrote, and why it ended early.
+pub(super) fn run(mut file: File, queue: &Queue) -> (u64, Option<io::Error>) {
     let (mut written, mut error) = (0, None);
     let mut batch = Vec::new();
     let mut bytes = FILE_HEADER.to_vec();
@@ -29,5 +28,6 @@ pub(super) fn run(mut file: File, queue: &Queue) -> Summary {
             record(packet, &mut bytes);
         }
     }
-    Summary { written, dropped: queue.done(), error }
+    queue.done();
+    (written, error)
 }

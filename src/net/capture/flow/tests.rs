@@ -17,7 +17,7 @@ impl Wire {
 
     fn established() -> Self {
         let mut wire = Self::open([100, 900], [65_536; 2]);
-        wire.does(|flow, emit| flow.accept(emit));
+        wire.does(|flow, out| flow.on(&Event::Accept, out));
         wire.segments.clear();
         wire
     }
@@ -32,7 +32,6 @@ impl Wire {
     }
 }
 
-/// So that events can be written short: a vector emits into itself.
 impl Flow {
     fn on(&mut self, event: &Event, out: &mut Vec<Segment>) {
         let emit = &mut |segment| out.push(segment);
