@@ -198,17 +198,7 @@ impl From<net::TcpCounters> for Tcp {
             bytes_in,
             bytes_out,
         } = counters;
-        Self {
-            listening,
-            open,
-            opened,
-            accepted,
-            refused,
-            resets_sent,
-            resets_received,
-            bytes_in,
-            bytes_out,
-        }
+        Self { listening, open, opened, accepted, refused, resets_sent, resets_received, bytes_in, bytes_out }
     }
 }
 

@@ -338,7 +338,10 @@ mod tests {
         assert_eq!(uid("a1").unwrap(), "dead", "a name comes before a uid");
         assert_eq!(uid("a1b").unwrap(), "a1b2");
         let ambiguous = uid("web").unwrap_err().to_string();
-        assert_eq!(ambiguous, "2 pods are meant by \"web\"; say which:\n  default/web  a1b2\n  prod/web     a1c3");
+        assert_eq!(
+            ambiguous,
+            "2 pods are meant by \"web\"; say which:\n  default/web  a1b2\n  prod/web     a1c3"
+        );
         let unknown = uid("wbe").unwrap_err().to_string();
         assert!(unknown.starts_with("no pod \"wbe\"; there are\n"), "{unknown}");
         assert!(unknown.contains("default/a1"), "{unknown}");

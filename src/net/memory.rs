@@ -544,8 +544,7 @@ mod tests {
         for refuse in [false, true] {
             let (c, s, _) = connected();
             let ports = s.connection.ports.clone();
-            let (c, s) =
-                Stream::pair(ports, c.local(), s.local(), 1, 1, &Budget::default(), meters(), None);
+            let (c, s) = Stream::pair(ports, c.local(), s.local(), 1, 1, &Budget::default(), meters(), None);
             assert_eq!(c.poll_connect(cx), Poll::Pending);
             let expected = if refuse {
                 s.refuse(&mut Wakes::default());

@@ -10,8 +10,8 @@
 //! when the container is started again. Counting takes no lock and no memory. The counters are not read
 //! at one instant: each is right by itself, and their sums are once the container is at rest.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Which way data takes: see the [module above](super).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -284,7 +284,13 @@ mod tests {
         );
         assert_eq!(
             memory.udp,
-            UdpCounters { datagrams_in: 1, datagrams_out: 2, bytes_in: 30, bytes_out: 40, ..Default::default() }
+            UdpCounters {
+                datagrams_in: 1,
+                datagrams_out: 2,
+                bytes_in: 30,
+                bytes_out: 40,
+                ..Default::default()
+            }
         );
         assert_eq!(kernel.udp, UdpCounters { dropped: 6, ..Default::default() });
     }

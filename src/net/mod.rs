@@ -52,8 +52,8 @@ mod wakes;
 mod tests;
 
 pub use addr::Family;
-pub use endpoint::{Endpoint, MAX_SOCKETS};
 pub use capture::{Capture, Recording, Summary};
+pub use endpoint::{Endpoint, MAX_SOCKETS};
 pub use error::{Error, Result};
 pub use meter::{Counters, Plane, PlaneCounters, TcpCounters, UdpCounters};
 pub use observe::{Socket, SocketState, Transport, Walk};

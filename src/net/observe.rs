@@ -243,8 +243,18 @@ mod tests {
     fn the_kernels_states_are_ss_s() {
         // The order of `include/net/tcp_states.h`, from 1 on.
         let names = [
-            "ESTAB", "SYN-SENT", "SYN-RECV", "FIN-WAIT-1", "FIN-WAIT-2", "TIME-WAIT", "UNCONN", "CLOSE-WAIT",
-            "LAST-ACK", "LISTEN", "CLOSING", "SYN-RECV",
+            "ESTAB",
+            "SYN-SENT",
+            "SYN-RECV",
+            "FIN-WAIT-1",
+            "FIN-WAIT-2",
+            "TIME-WAIT",
+            "UNCONN",
+            "CLOSE-WAIT",
+            "LAST-ACK",
+            "LISTEN",
+            "CLOSING",
+            "SYN-RECV",
         ];
         for (number, name) in (1..).zip(names) {
             assert_eq!(SocketState::of_kernel(number).as_str(), name);
@@ -254,12 +264,10 @@ mod tests {
 
     #[test]
     fn a_memory_connections_state_follows_from_the_fins() {
-        let states = [(false, false), (false, true), (true, false), (true, true)]
-            .map(|(sent, received)| [true, false].map(|unread| SocketState::of_memory(sent, received, unread)));
+        let states = [(false, false), (false, true), (true, false), (true, true)].map(|(sent, received)| {
+            [true, false].map(|unread| SocketState::of_memory(sent, received, unread))
+        });
         use SocketState::*;
-        assert_eq!(
-            states,
-            [[Established; 2], [CloseWait; 2], [FinWait1, FinWait2], [Closing, TimeWait]]
-        );
+        assert_eq!(states, [[Established; 2], [CloseWait; 2], [FinWait1, FinWait2], [Closing, TimeWait]]);
     }
 }

@@ -147,7 +147,8 @@ impl Prepared {
             ..Facts::default()
         };
         let epochs = ticker.handle();
-        let parts = Parts { spec, programs, volumes, stack, logger, epochs, facts, backoff, troubles, recording };
+        let parts =
+            Parts { spec, programs, volumes, stack, logger, epochs, facts, backoff, troubles, recording };
         let code = runtime.block_on(worker::run(parts, control));
         // Work on the blocking pool belongs to containers that are gone.
         runtime.shutdown_background();

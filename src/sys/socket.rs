@@ -54,13 +54,7 @@ fn get<T: Copy>(socket: impl AsFd, level: libc::c_int, name: libc::c_int, mut va
     // SAFETY: the kernel writes at most `length` bytes to `value`, which is that long; every caller's T is made of
     // integers only, for which all bits are values.
     let result = unsafe {
-        libc::getsockopt(
-            socket.as_fd().as_raw_fd(),
-            level,
-            name,
-            (&raw mut value).cast(),
-            &raw mut length,
-        )
+        libc::getsockopt(socket.as_fd().as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut length)
     };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(value) }
 }

@@ -92,7 +92,10 @@ spec:
     assert_eq!((&listener["local"], &listener["plane"]), (&"0.0.0.0:7000".into(), &"Both".into()));
     assert_eq!((&listener["recvQueue"], &listener["sendQueue"]), (&1.into(), &128.into()), "its backlog");
     let kernel = sockets(&seen, "server", "ESTAB")[0];
-    assert_eq!((&kernel["plane"], &kernel["bytesIn"], &kernel["bytesOut"]), (&"Kernel".into(), &5.into(), &5.into()));
+    assert_eq!(
+        (&kernel["plane"], &kernel["bytesIn"], &kernel["bytesOut"]),
+        (&"Kernel".into(), &5.into(), &5.into())
+    );
     assert_eq!(kernel["peer"], native.local_addr().unwrap().to_string());
     let memory = sockets(&seen, "client", "FIN-WAIT-1")[0];
     assert_eq!((&memory["plane"], &memory["peerContainer"]), (&"Memory".into(), &"server".into()));
@@ -104,7 +107,10 @@ spec:
     let table = ss(&["seen", "-tln"]).expect_code(0).stdout;
     let lines: Vec<_> = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).collect();
     assert_eq!(lines[0][..4], ["Netid", "State", "Recv-Q", "Send-Q"]);
-    assert_eq!(lines[1..], [["tcp", "LISTEN", "1", "128", "0.0.0.0:7000", "0.0.0.0:*", "both", "server", "-"]]);
+    assert_eq!(
+        lines[1..],
+        [["tcp", "LISTEN", "1", "128", "0.0.0.0:7000", "0.0.0.0:*", "both", "server", "-"]]
+    );
     assert_eq!(ss(&["seen"]).expect_code(0).stdout.lines().count(), 3);
     assert_eq!(ss(&["seen", "-6a"]).expect_code(0).stdout.lines().count(), 1);
 
@@ -116,11 +122,17 @@ spec:
     assert_eq!((&server["tcp"]["accepted"], &server["tcp"]["opened"]), (&1.into(), &0.into()));
     assert_eq!((&server["tcp"]["bytesIn"], &server["tcp"]["bytesOut"]), (&7.into(), &7.into()));
     let server = &counters(&counted, "server", "kernel")["tcp"];
-    assert_eq!((&server["accepted"], &server["listening"], &server["bytesIn"]), (&1.into(), &1.into(), &5.into()));
+    assert_eq!(
+        (&server["accepted"], &server["listening"], &server["bytesIn"]),
+        (&1.into(), &1.into(), &5.into())
+    );
     let client = &counters(&counted, "client", "memory")["tcp"];
     assert_eq!((&client["opened"], &client["accepted"], &client["open"]), (&1.into(), &0.into(), &0.into()));
     assert_eq!((&client["bytesIn"], &client["bytesOut"]), (&7.into(), &7.into()));
-    assert_eq!((&client["resetsSent"], &client["resetsReceived"], &client["refused"]), (&0.into(), &0.into(), &0.into()));
+    assert_eq!(
+        (&client["resetsSent"], &client["resetsReceived"], &client["refused"]),
+        (&0.into(), &0.into(), &0.into())
+    );
     assert_eq!(counters(&counted, "udp", "kernel")["udp"]["open"], 1);
     ss(&["seen", "-s"]).expect_code(0).expect_stdout("client  memory");
 }
@@ -199,7 +211,10 @@ spec:
     assert_eq!((&status["kind"], &status["code"]), (&"Status".into(), &404.into()));
     let found = say("GET /api/v1/namespaces/default/pods/solid HTTP/1.1\r\nHost: x\r\n\r\n");
     let found: Value = serde_json::from_str(found.split("\r\n\r\n").nth(1).unwrap()).unwrap();
-    assert_eq!((&found["metadata"]["uid"], &found["status"]["phase"]), (&"observe-solid".into(), &"Running".into()));
+    assert_eq!(
+        (&found["metadata"]["uid"], &found["status"]["phase"]),
+        (&"observe-solid".into(), &"Running".into())
+    );
 
     pod.signal(nix::sys::signal::Signal::SIGTERM);
     pod.wait();
@@ -221,10 +236,13 @@ fn streams(file: &Path) -> (BTreeMap<(SocketAddr, SocketAddr), Vec<u8>>, Vec<Str
         let Some(NetSlice::Ipv4(ip)) = &packet.net else { panic!("{packet:?}") };
         let Some(TransportSlice::Tcp(tcp)) = &packet.transport else { continue };
         let (source, destination) = (ip.header().source_addr(), ip.header().destination_addr());
-        let checksum = tcp.to_header().calc_checksum_ipv4_raw(source.octets(), destination.octets(), tcp.payload());
+        let checksum =
+            tcp.to_header().calc_checksum_ipv4_raw(source.octets(), destination.octets(), tcp.payload());
         assert_eq!(tcp.checksum(), checksum.unwrap());
-        let key =
-            (SocketAddr::new(source.into(), tcp.source_port()), SocketAddr::new(destination.into(), tcp.destination_port()));
+        let key = (
+            SocketAddr::new(source.into(), tcp.source_port()),
+            SocketAddr::new(destination.into(), tcp.destination_port()),
+        );
         let names = [(tcp.syn(), 'S'), (tcp.fin(), 'F'), (tcp.rst(), 'R'), (tcp.ack(), '.')];
         flags.push(names.iter().filter(|(set, _)| *set).map(|(_, name)| name).collect());
         if tcp.syn() {
@@ -260,7 +278,8 @@ spec:
     let (streams, flags) = streams(&file);
     let server: SocketAddr = "127.0.0.1:7000".parse().unwrap();
     let sent: Vec<_> = streams.iter().filter(|((_, to), _)| *to == server).map(|(_, data)| data).collect();
-    let returned: Vec<_> = streams.iter().filter(|((from, _), _)| *from == server).map(|(_, data)| data).collect();
+    let returned: Vec<_> =
+        streams.iter().filter(|((from, _), _)| *from == server).map(|(_, data)| data).collect();
     assert_eq!(sent, returned);
     let mut words: Vec<_> = sent.into_iter().map(|data| String::from_utf8_lossy(data).into_owned()).collect();
     words.sort();
@@ -309,7 +328,8 @@ spec:
 ";
     let directory = directory();
     let manifest = super::support::manifest(directory.path(), text);
-    let output = peapod().arg("run").arg(&manifest).args(["--pcap", "-", "--timeout", "60s"]).output().unwrap();
+    let output =
+        peapod().arg("run").arg(&manifest).args(["--pcap", "-", "--timeout", "60s"]).output().unwrap();
     let file = directory.path().join("memory.pcap");
     std::fs::write(&file, &output.stdout).unwrap();
     assert!(streams(&file).0.values().any(|data| data == b"piped word"));

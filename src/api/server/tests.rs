@@ -68,7 +68,10 @@ impl Server {
 async fn every_path_answers_as_kubernetes_does() {
     let server = Server::start(One(None));
     let (code, list) = server.ask("GET", "/api/v1/pods").await;
-    assert_eq!((code, &list["kind"], &list["items"][0]["metadata"]["name"]), (200, &"PodList".into(), &"web".into()));
+    assert_eq!(
+        (code, &list["kind"], &list["items"][0]["metadata"]["name"]),
+        (200, &"PodList".into(), &"web".into())
+    );
     let (code, pod) = server.ask("GET", "/api/v1/namespaces/prod/pods/web").await;
     assert_eq!((code, &pod["kind"]), (200, &"Pod".into()));
     let (code, network) = server.ask("GET", "/api/v1/namespaces/prod/pods/web/network").await;
@@ -103,7 +106,9 @@ async fn a_pod_that_cannot_answer_is_a_status_too() {
 async fn garbage_is_refused_and_harms_nobody() {
     let mut server = Server::start(One(None));
     let long = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(4 * HEAD_BYTES));
-    for garbage in ["\0\0\0\0\r\n\r\n", "hello\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "{\"stop\":{}}\n\r\n", &long] {
+    for garbage in
+        ["\0\0\0\0\r\n\r\n", "hello\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "{\"stop\":{}}\n\r\n", &long]
+    {
         let mut stream = server.connect().await;
         // It may be closed before it took everything.
         let _ = stream.write_all(garbage.as_bytes()).await;

@@ -80,12 +80,12 @@ fn ip_packet(packet: &Packet, out: &mut Vec<u8>) -> Option<()> {
         Body::Tcp(fields) => {
             let mut header = tcp_header(packet, fields)?;
             header.checksum = match (source, destination) {
-                (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                    header.calc_checksum_ipv4_raw(source.octets(), destination.octets(), &packet.payload).ok()?
-                }
-                (IpAddr::V6(source), IpAddr::V6(destination)) => {
-                    header.calc_checksum_ipv6_raw(source.octets(), destination.octets(), &packet.payload).ok()?
-                }
+                (IpAddr::V4(source), IpAddr::V4(destination)) => header
+                    .calc_checksum_ipv4_raw(source.octets(), destination.octets(), &packet.payload)
+                    .ok()?,
+                (IpAddr::V6(source), IpAddr::V6(destination)) => header
+                    .calc_checksum_ipv6_raw(source.octets(), destination.octets(), &packet.payload)
+                    .ok()?,
                 _ => return None,
             };
             ip_header(packet, IpNumber::TCP, header.header_len(), out)?;

@@ -70,9 +70,7 @@ fn short(segment: &Segment) -> String {
 #[test]
 fn a_connection_from_syn_to_the_last_ack() {
     let mut wire = Wire::open([100, 900], [65_536, 131_072]);
-    let on = |wire: &mut Wire, event: Event| {
-        wire.does(|flow, out| flow.on(&event, out)).taken()
-    };
+    let on = |wire: &mut Wire, event: Event| wire.does(|flow, out| flow.on(&event, out)).taken();
     assert_eq!(wire.taken(), ["C S 100 win 65535 len 0"]);
     assert_eq!(
         on(&mut wire, Event::Accept),
@@ -123,7 +121,8 @@ fn what_is_written_to_a_closed_end_is_answered_by_rst() {
 fn a_client_that_gives_up_says_nothing_more() {
     let mut wire = Wire::open([100, 900], [65_536; 2]);
     wire.taken();
-    for event in [Event::Finish(Side::Client), Event::Reset(Side::Client), Event::Lost(Side::Client, vec![1])] {
+    for event in [Event::Finish(Side::Client), Event::Reset(Side::Client), Event::Lost(Side::Client, vec![1])]
+    {
         assert!(wire.does(|flow, out| flow.on(&event, out)).taken().is_empty(), "{event:?}");
     }
 }
@@ -155,10 +154,12 @@ fn side() -> impl Strategy<Value = Side> {
 }
 
 fn event() -> impl Strategy<Value = Event> {
-    let bytes = || prop_oneof![
-        9 => proptest::collection::vec(any::<u8>(), 0..20),
-        1 => (0..200_000usize).prop_map(|n| (0..n).map(|i| i as u8).collect()),
-    ];
+    let bytes = || {
+        prop_oneof![
+            9 => proptest::collection::vec(any::<u8>(), 0..20),
+            1 => (0..200_000usize).prop_map(|n| (0..n).map(|i| i as u8).collect()),
+        ]
+    };
     prop_oneof![
         3 => Just(Event::Accept),
         1 => Just(Event::Refuse),
