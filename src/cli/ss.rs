@@ -4,8 +4,7 @@
 //! records ─► which pod ─► its control socket ─► PodNetwork ─► filter ─► table, or JSON
 //! ```
 
-use std::fmt::Write as _;
-use std::io::{IsTerminal, Write as _};
+use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
@@ -15,7 +14,7 @@ use super::Failure;
 use super::table::{Align, Table};
 use crate::api::client::{self, ClientError};
 use crate::api::socket as control;
-use crate::api::types::{Plane, PodNetwork, Protocol, Socket};
+use crate::api::types::{self, Plane, PodNetwork, Protocol, Socket};
 use crate::paths::Paths;
 use crate::sandbox::record::{self, Record};
 
@@ -87,7 +86,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let network: PodNetwork = network.map_err(|error| about(&pod, &error))?;
     let text = match args.output {
         Some(Format::Json) => serde_json::to_string_pretty(&network)? + "\n",
-        None if args.summary => summary(&network).to_string(),
+        None if args.summary => summary(&network),
         None => sockets(args, &network),
     };
     let mut out = std::io::stdout();
@@ -237,69 +236,71 @@ fn any_peer(local: SocketAddr) -> String {
     if local.is_ipv4() { "0.0.0.0:*" } else { "[::]:*" }.to_owned()
 }
 
-/// The counters of each container and plane; lines of zeros only are left out, where another one is.
+/// The counters of each container and plane. Lines that would say nothing but zero are left out.
 fn summary(network: &PodNetwork) -> String {
     use Align::{Left, Right};
-    let mut tcp = Table::new(&[
-        ("TCP", Left),
-        ("Plane", Left),
-        ("Listen", Right),
-        ("Open", Right),
-        ("Opened", Right),
-        ("Accepted", Right),
-        ("Refused", Right),
-        ("RST in", Right),
-        ("RST out", Right),
-        ("Bytes in", Right),
-        ("Bytes out", Right),
-    ]);
-    let mut udp = Table::new(&[
-        ("UDP", Left),
-        ("Plane", Left),
-        ("Open", Right),
-        ("In", Right),
-        ("Out", Right),
-        ("Dropped", Right),
-        ("Bytes in", Right),
-        ("Bytes out", Right),
-    ]);
-    let mut denied = Table::new(&[("Policy", Left), ("Denied", Right)]);
+    let numbers = |names: &[&'static str]| {
+        let columns = names.iter().map(|name| (*name, Right));
+        [("Container", Left), ("Plane", Left)].into_iter().chain(columns).collect::<Vec<_>>()
+    };
+    let mut tcp = Table::new(&numbers(&[
+        "Listen",
+        "Open",
+        "Opened",
+        "Accepted",
+        "Refused",
+        "RST in",
+        "RST out",
+        "Bytes in",
+        "Bytes out",
+    ]));
+    let mut udp = Table::new(&numbers(&["Open", "Datagrams in", "out", "dropped", "Bytes in", "Bytes out"]));
+    let mut denied = Table::new(&[("Container", Left), ("Denied", Right)]);
     for container in &network.containers {
         for (plane, counters) in [("memory", &container.memory), ("kernel", &container.kernel)] {
+            let row = |numbers: &[Option<u64>]| {
+                let numbers = numbers.iter().map(|n| n.map_or_else(|| "-".to_owned(), |n| n.to_string()));
+                [container.name.clone(), plane.to_owned()].into_iter().chain(numbers).collect::<Vec<_>>()
+            };
+            // What only the kernel could tell of its own plane.
+            let known = |n| (plane == "memory").then_some(n);
             let t = &counters.tcp;
-            let resets_out = if plane == "kernel" { "-".to_owned() } else { t.resets_sent.to_string() };
-            tcp.row([
-                container.name.clone(),
-                plane.to_owned(),
-                t.listening.to_string(),
-                t.open.to_string(),
-                t.opened.to_string(),
-                t.accepted.to_string(),
-                t.refused.to_string(),
-                t.resets_received.to_string(),
-                resets_out,
-                t.bytes_in.to_string(),
-                t.bytes_out.to_string(),
-            ]);
+            if *t != types::Tcp::default() {
+                tcp.row(row(&[
+                    Some(t.listening),
+                    Some(t.open),
+                    Some(t.opened),
+                    Some(t.accepted),
+                    Some(t.refused),
+                    Some(t.resets_received),
+                    known(t.resets_sent),
+                    Some(t.bytes_in),
+                    Some(t.bytes_out),
+                ]));
+            }
             let u = &counters.udp;
-            let dropped = if plane == "kernel" { "-".to_owned() } else { u.dropped.to_string() };
-            udp.row([
-                container.name.clone(),
-                plane.to_owned(),
-                u.open.to_string(),
-                u.datagrams_in.to_string(),
-                u.datagrams_out.to_string(),
-                dropped,
-                u.bytes_in.to_string(),
-                u.bytes_out.to_string(),
-            ]);
+            if *u != types::Udp::default() {
+                udp.row(row(&[
+                    Some(u.open),
+                    Some(u.datagrams_in),
+                    Some(u.datagrams_out),
+                    known(u.dropped),
+                    Some(u.bytes_in),
+                    Some(u.bytes_out),
+                ]));
+            }
         }
-        denied.row([container.name.clone(), container.denied.to_string()]);
+        if container.denied > 0 {
+            denied.row([container.name.clone(), container.denied.to_string()]);
+        }
     }
-    let mut out = String::new();
-    // Writing to a string cannot fail.
-    let _ = write!(out, "{tcp}\n{udp}\n{denied}");
-    out
+    let named = [("TCP", tcp), ("UDP", udp), ("Denied by policy", denied)];
+    let shown: Vec<_> = named
+        .iter()
+        .filter(|(_, table)| !table.is_empty())
+        .map(|(name, table)| format!("{name}\n{table}"))
+        .collect();
+    if shown.is_empty() { "no traffic so far\n".to_owned() } else { shown.join("\n") }
 }
 
 #[cfg(test)]
@@ -423,5 +424,40 @@ tcp    LISTEN       0     128  0.0.0.0:80          0.0.0.0:*          kernel  we
 tcp    ESTAB        0     128  127.0.0.1:80        127.0.0.1:49152    memory  web        client   1    2
 ";
         assert_eq!(sockets(&args(&["-ai"]), &network), expected);
+    }
+
+    #[test]
+    fn totals_leave_out_what_says_nothing() {
+        let busy = types::Container {
+            name: "web".to_owned(),
+            denied: 2,
+            memory: types::Counters::default(),
+            kernel: types::Counters {
+                tcp: types::Tcp { listening: 1, accepted: 3, ..types::Tcp::default() },
+                ..types::Counters::default()
+            },
+        };
+        let idle =
+            types::Container { name: "idle".to_owned(), denied: 0, kernel: busy.memory, ..busy.clone() };
+        let mut network = PodNetwork {
+            api_version: String::new(),
+            kind: String::new(),
+            metadata: Default::default(),
+            sockets: Vec::new(),
+            omitted: 0,
+            containers: vec![idle],
+        };
+        assert_eq!(summary(&network), "no traffic so far\n");
+        network.containers.push(busy);
+        let expected = "\
+TCP
+Container  Plane   Listen  Open  Opened  Accepted  Refused  RST in  RST out  Bytes in  Bytes out
+web        kernel       1     0       0         3        0       0        -         0          0
+
+Denied by policy
+Container  Denied
+web             2
+";
+        assert_eq!(summary(&network), expected);
     }
 }

@@ -9,7 +9,7 @@ pub enum Align {
     Right,
 }
 
-/// Rows of cells; each column is as wide as its widest cell, two spaces from the next.
+/// Rows of cells below their headings; each column is as wide as its widest cell, two spaces from the next.
 pub struct Table {
     aligns: Vec<Align>,
     rows: Vec<Vec<String>>,
@@ -21,6 +21,11 @@ impl Table {
         let headings: Vec<_> = columns.iter().map(|(heading, _)| (*heading).to_owned()).collect();
         let rows = if headings.iter().all(String::is_empty) { Vec::new() } else { vec![headings] };
         Self { aligns: columns.iter().map(|(_, align)| *align).collect(), rows }
+    }
+
+    /// Whether there is no row but the headings.
+    pub fn is_empty(&self) -> bool {
+        self.rows.len() <= 1
     }
 
     /// Adds a row, with as many cells as there are columns.

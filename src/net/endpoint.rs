@@ -110,11 +110,7 @@ impl Shared {
     }
 
     pub(super) fn check(&self, request: Request<'_>) -> Result<()> {
-        let checked = self.stack.check(&self.container, request);
-        if checked.is_err() {
-            self.meter.denied();
-        }
-        checked
+        self.stack.check(&self.container, request).inspect_err(|_| self.meter.denied())
     }
 
     fn advance(&self, phase: Phase) -> Vec<Arc<dyn Member>> {

@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::addr::Family;
 use super::memory::Data;
-use super::observe::SocketState;
+use super::observe::{Look, SocketState};
 use super::options::{Change, Options};
 use super::{Error, Result};
 use crate::sys::socket;
@@ -178,14 +178,18 @@ impl Stream {
         Poll::Ready(Ok(n))
     }
 
-    /// (state, bytes to read, bytes that the peer has not acknowledged).
-    pub(super) fn look(&self) -> (SocketState, u64, u64) {
+    /// What there is to see of it; `None` when it is closed.
+    pub(super) fn look(&self) -> Option<Look> {
         let guard = self.lock();
-        let Some(stream) = &*guard else { return (SocketState::Unconnected, 0, 0) };
-        let state = socket::tcp_info(stream)
-            .map_or(SocketState::Established, |info| SocketState::of_kernel(info.state));
-        let unread = rustix::io::ioctl_fionread(stream).unwrap_or(0);
-        (state, unread, socket::unsent(stream).unwrap_or(0))
+        let stream = guard.as_ref()?;
+        let info = socket::tcp_info(stream).ok()?;
+        Some(Look {
+            state: SocketState::of_kernel(info.state),
+            peer: stream.peer_addr().ok(),
+            peer_container: None,
+            unread: rustix::io::ioctl_fionread(stream).unwrap_or(0),
+            untaken: socket::unsent(stream).unwrap_or(0),
+        })
     }
 
     /// `shutdown(2)`. Errors mean that the connection is gone already.

@@ -19,7 +19,8 @@ use tokio::net::TcpListener;
 
 use super::addr::Family;
 use super::budget::Budget;
-use super::capture::Capture;
+use super::capture::{Capture, Tap};
+use super::endpoint::Shared;
 use super::meter::Meter;
 use super::options::{Change, Options};
 use super::stack::SharedPorts;
@@ -81,10 +82,7 @@ impl Listener {
         kernel: TcpListener,
         backlog: u32,
         options: Options,
-        ports: SharedPorts,
-        budget: Budget,
-        meter: Arc<Meter>,
-        capture: Option<Capture>,
+        endpoint: &Shared,
     ) -> Self {
         let open = Open {
             kernel,
@@ -95,7 +93,14 @@ impl Listener {
             turn: Turn::Memory,
             options,
         };
-        Self { local, ports, budget, meter, capture, state: Mutex::new(State::Open(Box::new(open))) }
+        Self {
+            local,
+            ports: endpoint.stack.ports.clone(),
+            budget: endpoint.stack.budget.clone(),
+            meter: endpoint.meter.clone(),
+            capture: endpoint.stack.capture.clone(),
+            state: Mutex::new(State::Open(Box::new(open))),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -132,16 +137,12 @@ impl Listener {
             State::Open(open) => open.options.clone(),
             State::Closed => Options::default(),
         };
-        let (near, far) = memory::Stream::pair(
-            self.ports.clone(),
-            client,
-            server,
-            options.receive_buffer() + mine.send_buffer(),
-            mine.receive_buffer() + options.send_buffer(),
-            &self.budget,
-            [meter.clone(), self.meter.clone()],
-            self.capture.as_ref(),
-        );
+        let to_client = options.receive_buffer() + mine.send_buffer();
+        let to_server = mine.receive_buffer() + options.send_buffer();
+        let meters = [meter.clone(), self.meter.clone()];
+        let tap = Tap::open(meters, self.capture.as_ref(), [client, server], [to_client, to_server]);
+        let (near, far) =
+            memory::Stream::pair(self.ports.clone(), client, server, to_client, to_server, &self.budget, tap);
         match &mut *state {
             State::Closed => far.refuse(&mut wakes),
             State::Open(open) => open.enqueue(far, &mut wakes),

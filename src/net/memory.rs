@@ -26,9 +26,8 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 
 use super::budget::Budget;
-use super::capture::{Capture, Tap};
-use super::meter::Meter;
-use super::observe::SocketState;
+use super::capture::Tap;
+use super::observe::{Look, SocketState};
 use super::pipe::{Pipe, Readable};
 use super::stack::SharedPorts;
 use super::wakes::{Wakes, remember};
@@ -194,14 +193,13 @@ impl Stream {
         to_client: usize,
         to_server: usize,
         budget: &Budget,
-        meters: [Arc<Meter>; 2],
-        capture: Option<&Capture>,
+        tap: Tap,
     ) -> (Self, Self) {
         let state = State {
             phase: Phase::Waiting(None),
             ends: Default::default(),
             pipes: [Pipe::new(to_client, budget.clone()), Pipe::new(to_server, budget.clone())],
-            tap: Tap::open(meters, capture, [client, server], [to_client, to_server]),
+            tap,
         };
         let connection = Arc::new(Connection { state: Mutex::new(state), client, server, ports });
         (Self { connection: connection.clone(), side: Side::Client }, Self { connection, side: Side::Server })
@@ -394,22 +392,28 @@ impl Stream {
         state.reset(self.side.peer(), wakes);
     }
 
-    /// The container at the other end.
-    pub(super) fn peer_container(&self) -> String {
-        self.connection.lock().tap.container(self.side.peer()).to_owned()
-    }
-
-    /// (state, bytes to read, bytes that the peer has still to read).
-    pub(super) fn look(&self) -> (SocketState, u64, u64) {
+    /// What there is to see of this end.
+    pub(super) fn look(&self) -> Look {
         let mut state = self.connection.lock();
-        let received_fin = state.incoming(self.side).is_finished();
-        let sent_fin = state.outgoing(self.side).is_finished();
         let unread = state.incoming(self.side).len() as u64;
         let untaken = state.outgoing(self.side).len() as u64;
-        if state.end(self.side).reset {
-            return (SocketState::Unconnected, unread, 0);
+        let sent_fin = state.outgoing(self.side).is_finished();
+        let received_fin = state.incoming(self.side).is_finished();
+        let was_reset = state.end(self.side).reset;
+        Look {
+            state: match state.phase {
+                Phase::Waiting(_) => SocketState::SynSent,
+                _ if was_reset => SocketState::Unconnected,
+                _ => SocketState::of_memory(sent_fin, received_fin, untaken > 0),
+            },
+            peer: Some(match self.side {
+                Side::Client => self.connection.server,
+                Side::Server => self.connection.client,
+            }),
+            peer_container: Some(state.tap.container(self.side.peer()).to_owned()),
+            unread,
+            untaken,
         }
-        (SocketState::of_memory(sent_fin, received_fin, untaken > 0), unread, untaken)
     }
 
     /// This end's receive buffer changes from `old` to `new` bytes. A direction holds what the
@@ -430,18 +434,21 @@ impl Stream {
 mod tests {
     use std::sync::Mutex;
 
+    use super::super::meter::Meter;
     use super::super::ports::{EPHEMERAL_PORTS, Ports};
     use super::*;
 
-    fn meters() -> [Arc<Meter>; 2] {
-        ["client", "server"].map(|name| Arc::new(Meter::new(name)))
+    fn tap(client: SocketAddr, server: SocketAddr) -> Tap {
+        let meters = ["client", "server"].map(|name| Arc::new(Meter::new(name)));
+        Tap::open(meters, None, [client, server], [16; 2])
     }
 
     fn connected() -> (Stream, Stream, SharedPorts) {
         let ports: SharedPorts = Arc::new(Mutex::new(Ports::new(EPHEMERAL_PORTS)));
         let server: SocketAddr = "127.0.0.1:80".parse().expect("address");
         let client = ports.lock().expect("lock").connect(server.ip(), None, server).expect("port");
-        let (c, s) = Stream::pair(ports.clone(), client, server, 16, 16, &Budget::default(), meters(), None);
+        let (c, s) =
+            Stream::pair(ports.clone(), client, server, 16, 16, &Budget::default(), tap(client, server));
         s.admit(&mut Wakes::default());
         (c, s, ports)
     }
@@ -544,7 +551,8 @@ mod tests {
         for refuse in [false, true] {
             let (c, s, _) = connected();
             let ports = s.connection.ports.clone();
-            let (c, s) = Stream::pair(ports, c.local(), s.local(), 1, 1, &Budget::default(), meters(), None);
+            let tap = tap(c.local(), s.local());
+            let (c, s) = Stream::pair(ports, c.local(), s.local(), 1, 1, &Budget::default(), tap);
             assert_eq!(c.poll_connect(cx), Poll::Pending);
             let expected = if refuse {
                 s.refuse(&mut Wakes::default());

@@ -98,6 +98,17 @@ impl SocketState {
     }
 }
 
+/// What a connection tells of itself.
+#[derive(Debug)]
+pub(super) struct Look {
+    pub(super) state: SocketState,
+    pub(super) peer: Option<SocketAddr>,
+    pub(super) peer_container: Option<String>,
+    /// Bytes that are still to be read at this end, and at the other.
+    pub(super) unread: u64,
+    pub(super) untaken: u64,
+}
+
 /// One socket of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Socket {
@@ -269,5 +280,102 @@ mod tests {
         });
         use SocketState::*;
         assert_eq!(states, [[Established; 2], [CloseWait; 2], [FinWait1, FinWait2], [Closing, TimeWait]]);
+    }
+
+    use std::future::poll_fn;
+    use std::net::SocketAddr;
+
+    use crate::net::{Acceptor, Endpoint, Error, Family, PlaneConfig, Stack, StackConfig, TcpSocket};
+
+    fn stack(memory: bool) -> Arc<Stack> {
+        let planes = PlaneConfig { memory, ..PlaneConfig::default() };
+        Stack::new(StackConfig { planes, ..StackConfig::default() })
+    }
+
+    fn listen(endpoint: &Endpoint) -> (TcpSocket, Acceptor, SocketAddr) {
+        let socket = endpoint.tcp_socket(Family::V4).unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let acceptor = socket.listen().unwrap();
+        let address = socket.local_address().unwrap();
+        (socket, acceptor, address)
+    }
+
+    async fn connect(endpoint: &Endpoint, address: SocketAddr) -> crate::net::Result<TcpSocket> {
+        let socket = endpoint.tcp_socket(Family::V4)?;
+        socket.start_connect(address)?;
+        poll_fn(|cx| socket.poll_connect(cx)).await?;
+        Ok(socket)
+    }
+
+    /// The states of a container's sockets, and its counters on a plane.
+    fn look(stack: &Stack, container: &str, plane: Plane) -> (Vec<(SocketState, u64, u64)>, Counters) {
+        let mut walk = stack.observe();
+        let sockets = walk.next_page(1000).into_iter().filter(|socket| socket.container == container);
+        let sockets = sockets
+            .inspect(|socket| assert!(socket.plane.is_none_or(|it| it == plane), "{socket:?}"))
+            .map(|socket| (socket.state, socket.recv_queue, socket.send_queue))
+            .collect();
+        let counters = walk.counters().into_iter().find(|counters| counters.container == container);
+        (sockets, counters.unwrap_or_default())
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_seen_from_its_listener_to_its_end_on_both_planes() {
+        for plane in Plane::ALL {
+            let stack = stack(plane == Plane::Memory);
+            let (a, b) = (stack.attach("a"), stack.attach("b"));
+            let (_listening, mut acceptor, address) = listen(&a);
+            let client = connect(&b, address).await.unwrap();
+            assert_eq!(look(&stack, "a", plane).0, [(SocketState::Listen, 1, 128)], "{plane:?}");
+            let server = poll_fn(|cx| acceptor.poll_accept(cx)).await.unwrap();
+            let (sends, receives) = (client.take_send_half().unwrap(), server.take_receive_half().unwrap());
+            let written = poll_fn(|cx| sends.poll_write(cx, b"hello")).await;
+            assert_eq!(written, Ok(5));
+            poll_fn(|cx| receives.poll_ready(cx)).await;
+            let (sockets, counters) = look(&stack, "a", plane);
+            assert_eq!(sockets, [(SocketState::Listen, 0, 128), (SocketState::Established, 5, 0)]);
+            let tcp = counters.planes[plane as usize].tcp;
+            assert_eq!((tcp.open, tcp.accepted, tcp.bytes_in), (1, 1, 0));
+            drop(sends);
+            let mut buffer = [0; 10];
+            assert_eq!(poll_fn(|cx| receives.poll_read(cx, &mut buffer)).await, Ok(5));
+            assert_eq!(poll_fn(|cx| receives.poll_read(cx, &mut buffer)).await, Ok(0));
+            let (sockets, counters) = look(&stack, "b", plane);
+            assert_eq!(sockets, [(SocketState::FinWait2, 0, 0)], "{plane:?}");
+            let tcp = counters.planes[plane as usize].tcp;
+            assert_eq!((tcp.opened, tcp.bytes_out, tcp.bytes_in, tcp.refused), (1, 5, 0, 0));
+            assert_eq!(look(&stack, "a", plane).0[1], (SocketState::CloseWait, 0, 0));
+            // The container ends, and its next run goes on counting.
+            b.close();
+            let again = stack.attach("b");
+            let refused = connect(&again, "127.0.0.1:1".parse().unwrap()).await.map(drop);
+            assert_eq!(refused, Err(Error::ConnectionRefused));
+            let (sockets, counters) = look(&stack, "b", plane);
+            assert!(sockets.is_empty());
+            assert_eq!((counters.planes[plane as usize].tcp.opened, counters.planes[1].tcp.refused), (1, 1));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_end_that_dies_with_unread_data_is_a_reset_on_both_planes() {
+        for plane in Plane::ALL {
+            let stack = stack(plane == Plane::Memory);
+            let (a, b) = (stack.attach("a"), stack.attach("b"));
+            let (_listening, mut acceptor, address) = listen(&a);
+            let client = connect(&b, address).await.unwrap();
+            let server = poll_fn(|cx| acceptor.poll_accept(cx)).await.unwrap();
+            let (sends, receives) = (client.take_send_half().unwrap(), client.take_receive_half().unwrap());
+            assert_eq!(poll_fn(|cx| sends.poll_write(cx, b"unread")).await, Ok(6));
+            server.close();
+            let mut buffer = [0; 10];
+            let read = poll_fn(|cx| receives.poll_read(cx, &mut buffer)).await;
+            assert_eq!(read, Err(Error::ConnectionReset));
+            let (sockets, counters) = look(&stack, "b", plane);
+            assert_eq!(sockets, [(SocketState::Unconnected, 0, 0)], "{plane:?}");
+            let tcp = counters.planes[plane as usize].tcp;
+            assert_eq!((tcp.resets_received, tcp.resets_sent, tcp.open), (1, 0, 0), "{plane:?}");
+            let sent = look(&stack, "a", plane).1.planes[plane as usize].tcp.resets_sent;
+            assert_eq!(sent, u64::from(plane == Plane::Memory));
+        }
     }
 }

@@ -222,8 +222,11 @@ spec:
     ss(&["solid"]).expect_code(125);
 }
 
-/// The streams of a capture, by (source, destination); panics at what tcpdump would complain about.
-fn streams(file: &Path) -> (BTreeMap<(SocketAddr, SocketAddr), Vec<u8>>, Vec<String>) {
+/// What was said, by (source, destination).
+type Streams = BTreeMap<(SocketAddr, SocketAddr), Vec<u8>>;
+
+/// The streams of a capture, and the flags of its segments; panics at what tcpdump would complain about.
+fn streams(file: &Path) -> (Streams, Vec<String>) {
     let bytes = std::fs::read(file).unwrap();
     let number = |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
     assert_eq!((number(0), number(20)), (0xa1b2_3c4d, 101), "nanoseconds, raw IP");

@@ -1,8 +1,9 @@
 //! What there is to see of a TCP socket.
 
+use std::net::SocketAddr;
+
 use super::super::meter::Plane;
-use super::super::observe::{Socket, SocketState, Transport};
-use super::super::stream::Stream;
+use super::super::observe::{Look, Socket, SocketState, Transport};
 use super::Inner;
 use super::state::{Connecting, State};
 
@@ -39,14 +40,7 @@ impl Inner {
             }
             State::Connecting(Connecting::Memory { stream, .. }) => {
                 let stream = stream.as_ref()?;
-                Socket {
-                    plane: Some(Plane::Memory),
-                    state: SocketState::SynSent,
-                    local: stream.local(),
-                    peer: Some(stream.remote()),
-                    peer_container: Some(stream.peer_container()),
-                    ..bare
-                }
+                connection(bare, Plane::Memory, stream.local(), stream.look())
             }
             State::Connecting(Connecting::Kernel { remote, .. }) => Socket {
                 plane: Some(Plane::Kernel),
@@ -56,25 +50,22 @@ impl Inner {
             },
             State::Connected(connected) => {
                 let stream = &connected.stream;
-                let (state, recv_queue, send_queue) = match stream {
-                    Stream::Memory(stream) => stream.look(),
-                    Stream::Kernel(stream) => stream.look(),
-                };
-                let peer_container = match stream {
-                    Stream::Memory(stream) => Some(stream.peer_container()),
-                    Stream::Kernel(_) => None,
-                };
-                Socket {
-                    plane: Some(stream.plane()),
-                    state,
-                    local: stream.local(),
-                    peer: Some(stream.remote()),
-                    peer_container,
-                    recv_queue,
-                    send_queue,
-                    ..bare
-                }
+                connection(bare, stream.plane(), stream.local(), stream.look()?)
             }
         })
+    }
+}
+
+fn connection(bare: Socket, plane: Plane, local: SocketAddr, look: Look) -> Socket {
+    let Look { state, peer, peer_container, unread, untaken } = look;
+    Socket {
+        plane: Some(plane),
+        state,
+        local,
+        peer,
+        peer_container,
+        recv_queue: unread,
+        send_queue: untaken,
+        ..bare
     }
 }

@@ -167,18 +167,9 @@ impl TcpSocket {
         let Bound { socket, local, claim } = bound;
         let kernel = kernel::listener(socket, core.backlog)?;
         let ports = self.inner.ports();
-        let budget = self.inner.endpoint.stack.budget.clone();
         let options = core.options.clone();
-        let listener = Arc::new(Listener::new(
-            local,
-            kernel,
-            core.backlog,
-            options,
-            ports.clone(),
-            budget,
-            self.inner.endpoint.meter.clone(),
-            self.inner.endpoint.stack.capture.clone(),
-        ));
+        let listener = Listener::new(local, kernel, core.backlog, options, &self.inner.endpoint);
+        let listener = Arc::new(listener);
         ports.lock().unwrap_or_else(PoisonError::into_inner).listen(local, listener.clone())?;
         core.state = State::Listening(Listening { listener: listener.clone(), _claim: claim });
         Ok(Acceptor { socket: self.inner.clone(), listener, pending: None })
