@@ -341,7 +341,11 @@ mod tests {
             assert_eq!(poll_fn(|cx| receives.poll_read(cx, &mut buffer)).await, Ok(5));
             assert_eq!(poll_fn(|cx| receives.poll_read(cx, &mut buffer)).await, Ok(0));
             let (sockets, counters) = look(&stack, "b", plane);
-            assert_eq!(sockets, [(SocketState::FinWait2, 0, 0)], "{plane:?}");
+            match plane {
+                Plane::Memory => assert_eq!(sockets, [(SocketState::FinWait2, 0, 0)]),
+                // The kernel takes its time to acknowledge a FIN.
+                Plane::Kernel => assert!(sockets[0].0.as_str().starts_with("FIN-WAIT"), "{sockets:?}"),
+            }
             let tcp = counters.planes[plane as usize].tcp;
             assert_eq!((tcp.opened, tcp.bytes_out, tcp.bytes_in, tcp.refused), (1, 5, 0, 0));
             assert_eq!(look(&stack, "a", plane).0[1], (SocketState::CloseWait, 0, 0));
