@@ -96,7 +96,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         written => written.context("cannot write to standard output")?,
     }
     if network.omitted > 0 && args.output.is_none() && std::io::stderr().is_terminal() {
-        eprintln!("peapod: {} more sockets are not shown", network.omitted);
+        let _ = writeln!(std::io::stderr(), "peapod: {} more sockets are not shown", network.omitted);
     }
     Ok(ExitCode::SUCCESS)
 }

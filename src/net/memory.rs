@@ -26,7 +26,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 
 use super::budget::Budget;
-use super::capture::Tap;
+use super::capture::{Kept, Tap};
 use super::observe::{Look, SocketState};
 use super::pipe::{Pipe, Readable};
 use super::stack::SharedPorts;
@@ -280,8 +280,9 @@ impl Stream {
         let mut wakes = Wakes::default();
         let mut state = self.connection.lock();
         if !state.route(self.side)? {
-            let copy = state.tap.copy(&data, usize::MAX);
-            state.tap.lost(self.side, copy);
+            if state.tap.is_recording() {
+                state.tap.lost(self.side, Kept::of(&data).first(usize::MAX));
+            }
             state.reset(self.side, &mut wakes);
             return Poll::Ready(Ok(data.lose()));
         }
@@ -289,14 +290,16 @@ impl Stream {
         if pipe.poll_writable(cx).is_pending() {
             return Poll::Pending;
         }
-        let free = pipe.free();
-        let copy = state.tap.copy(&data, free);
+        let kept = state.tap.is_recording().then(|| Kept::of(&data));
         let pipe = state.outgoing(self.side);
         let n = match data {
             Data::Bytes(bytes) => pipe.write(bytes, &mut wakes),
             Data::Slice(slice) => pipe.write_slice(slice, &mut wakes),
         };
-        state.tap.wrote(self.side, copy, n, free.saturating_sub(n));
+        if let Some(kept) = kept {
+            let room = state.outgoing(self.side).free();
+            state.tap.wrote(self.side, kept.first(n), room);
+        }
         Poll::Ready(Ok(n))
     }
 

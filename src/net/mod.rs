@@ -22,6 +22,9 @@
 //!   the kernel's judgement, between containers as well as with native processes. A listener
 //!   accepts from both planes. The planes' ephemeral ports come from disjoint ranges.
 //!
+//! * **To be seen.** Every container has a `meter`; `observe` walks over the sockets that there are;
+//!   `capture` writes down what the memory plane carries as the packets that it would have been.
+//!
 //! Sockets are polled: `poll_*` functions take a [`std::task::Context`] and keep its waker when they
 //! return `Pending`. As with tokio's sockets, each direction of a socket remembers one waker, the
 //! last. Everything is `Send + Sync`; a lock is never held across an await, and wakers are called

@@ -11,7 +11,7 @@
 //!   the supervisor's Request, or EOF ─┘
 //! ```
 //!
-//! What the supervisor asks ([`Request::Ask`]) is answered in small parts between these, by [`Answers`].
+//! What the supervisor asks ([`Request::Ask`]) is answered in small parts between these.
 //!
 //! The runner tasks live in a `JoinSet`, which ends them all when the worker is dropped. The worker ends
 //! with `Action::Finish`; the supervisor's end of file makes it a kill.

@@ -37,7 +37,7 @@ use bytes::Bytes;
 
 use self::encode::{Body, Packet};
 use self::queue::Queue;
-pub(super) use self::tap::Tap;
+pub(super) use self::tap::{Kept, Tap};
 
 /// How long the end of a pod waits for whoever reads the capture, such as Wireshark behind a pipe.
 const LAST_PACKETS: Duration = Duration::from_secs(5);

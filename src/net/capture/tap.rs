@@ -11,6 +11,31 @@ use super::Capture;
 use super::encode::Body;
 use super::flow::{Flow, Segment};
 
+/// What is about to be written, kept until it is known how much of it was.
+pub(in crate::net) enum Kept<'a> {
+    Bytes(Bytes),
+    Slice(&'a [u8]),
+}
+
+impl<'a> Kept<'a> {
+    pub(in crate::net) fn of(data: &Data<'a>) -> Self {
+        match data {
+            Data::Bytes(bytes) => Self::Bytes((**bytes).clone()),
+            Data::Slice(slice) => Self::Slice(slice),
+        }
+    }
+
+    /// The first `n` bytes.
+    pub(in crate::net) fn first(self, n: usize) -> Bytes {
+        match self {
+            Self::Bytes(bytes) if bytes.len() <= n => bytes,
+            // A part of it must not keep the memory of the whole.
+            Self::Bytes(bytes) => Bytes::copy_from_slice(&bytes[..n]),
+            Self::Slice(slice) => Bytes::copy_from_slice(&slice[..slice.len().min(n)]),
+        }
+    }
+}
+
 /// Both ends of one connection, as seen from outside.
 #[derive(Debug)]
 pub(in crate::net) struct Tap {
@@ -76,28 +101,21 @@ impl Tap {
         }
     }
 
-    /// What of `data` is to be recorded, when at most `room` bytes of it are written next. Nothing without a capture.
-    pub(in crate::net) fn copy(&self, data: &Data<'_>, room: usize) -> Option<Bytes> {
-        self.recorder.as_ref()?;
-        Some(match data {
-            Data::Bytes(bytes) if bytes.len() <= room => (*bytes).clone(),
-            // A part of it must not keep the memory of the whole.
-            Data::Bytes(bytes) => Bytes::copy_from_slice(&bytes[..room]),
-            Data::Slice(slice) => Bytes::copy_from_slice(&slice[..slice.len().min(room)]),
-        })
+    /// Whether anybody wants [`Self::wrote`] and [`Self::lost`].
+    pub(in crate::net) fn is_recording(&self) -> bool {
+        self.recorder.is_some()
     }
 
-    /// `side` wrote `n` bytes of what [`Self::copy`] gave; the other end can take `room` more.
-    pub(in crate::net) fn wrote(&mut self, side: Side, copy: Option<Bytes>, n: usize, room: usize) {
-        if let (Some(recorder), Some(mut data)) = (&mut self.recorder, copy) {
-            data.truncate(n);
+    /// `side` wrote `data`; the other end can take `room` bytes more.
+    pub(in crate::net) fn wrote(&mut self, side: Side, data: Bytes, room: usize) {
+        if let Some(recorder) = &mut self.recorder {
             recorder.record(|flow, mut emit| flow.data(side, data, room, &mut emit));
         }
     }
 
     /// `side` wrote what the other end does not take; [`Self::reset`] follows.
-    pub(in crate::net) fn lost(&mut self, side: Side, copy: Option<Bytes>) {
-        if let (Some(recorder), Some(data)) = (&mut self.recorder, copy) {
+    pub(in crate::net) fn lost(&mut self, side: Side, data: Bytes) {
+        if let Some(recorder) = &mut self.recorder {
             recorder.record(|flow, mut emit| flow.lost(side, data, &mut emit));
         }
     }
