@@ -134,7 +134,7 @@ spec:
         (&0.into(), &0.into(), &0.into())
     );
     assert_eq!(counters(&counted, "udp", "kernel")["udp"]["open"], 1);
-    ss(&["seen", "-s"]).expect_code(0).expect_stdout("client  memory");
+    ss(&["seen", "-s"]).expect_code(0).expect_stdout("client     memory");
 }
 
 #[test]
