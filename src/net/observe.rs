@@ -194,27 +194,20 @@ impl Walk {
         Self { members: members.into_iter(), meters, seen }
     }
 
-    /// The next sockets; fewer than `max` at the end only.
-    pub fn next_page(&mut self, max: usize) -> Vec<Socket> {
-        let mut page = Vec::with_capacity(max.min(self.members.len()));
-        while page.len() < max {
-            let Some(member) = self.members.next() else { break };
-            let Some(socket) = member.upgrade().and_then(|member| member.describe()) else { continue };
-            self.tally(&socket);
-            page.push(socket);
+    /// Looks at the next `max` sockets, and returns those of them that are bound; `None` at the end.
+    pub fn next_page(&mut self, max: usize) -> Option<Vec<Socket>> {
+        if self.members.as_slice().is_empty() {
+            return None;
         }
-        page
+        let look = |member: Weak<dyn Member>| member.upgrade()?.describe();
+        let page: Vec<_> = self.members.by_ref().take(max).filter_map(look).collect();
+        page.iter().for_each(|socket| self.tally(socket));
+        Some(page)
     }
 
     /// Looks at the sockets that are left without showing them, and returns how many those were.
     pub fn skip_rest(&mut self) -> usize {
-        let mut skipped = 0;
-        loop {
-            match self.next_page(usize::MAX).len() {
-                0 => return skipped,
-                n => skipped += n,
-            }
-        }
+        self.next_page(usize::MAX).map_or(0, |page| page.len())
     }
 
     fn tally(&mut self, socket: &Socket) {
@@ -310,7 +303,8 @@ mod tests {
     /// The states of a container's sockets, and its counters on a plane.
     fn look(stack: &Stack, container: &str, plane: Plane) -> (Vec<(SocketState, u64, u64)>, Counters) {
         let mut walk = stack.observe();
-        let sockets = walk.next_page(1000).into_iter().filter(|socket| socket.container == container);
+        let sockets =
+            walk.next_page(1000).into_iter().flatten().filter(|socket| socket.container == container);
         let sockets = sockets
             .inspect(|socket| assert!(socket.plane.is_none_or(|it| it == plane), "{socket:?}"))
             .map(|socket| (socket.state, socket.recv_queue, socket.send_queue))

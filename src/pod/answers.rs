@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use super::control::{Part, Question, Report};
 use crate::net::{Stack, Walk};
 
-/// Sockets in a part: some 20 KiB, made in some 50 µs.
+/// Sockets that are looked at for a part: at most some 20 KiB of text.
 const PAGE: usize = 64;
 
 /// The most sockets in an answer: the supervisor and the client hold all of them, at most 500 bytes each.
@@ -48,8 +48,9 @@ impl Answers {
     pub(super) fn next(&mut self) -> Option<Report> {
         let answer = self.waiting.front_mut()?;
         let id = answer.id;
-        let page = answer.walk.next_page(PAGE.min(MAX_SOCKETS - answer.told));
-        if !page.is_empty() {
+        if answer.told < MAX_SOCKETS
+            && let Some(page) = answer.walk.next_page(PAGE.min(MAX_SOCKETS - answer.told))
+        {
             answer.told += page.len();
             let sockets = page.into_iter().map(Into::into).collect();
             return Some(Report::Answer { id, part: Part::Sockets(sockets) });
