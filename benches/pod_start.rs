@@ -164,6 +164,7 @@ impl Zygote {
             engine: self.engine.clone(),
             console: Some(Console::new(File::from(OwnedFd::from(pod_output)), File::open("/dev/null")?)),
             log_dir: None,
+            pcap: None,
             backoff: BackoffPolicy::default(),
         };
         let config = sandbox::Config {

@@ -23,6 +23,7 @@
 //! | [`sandbox`] | the pod's place in the kernel: made with roll-back, removed, swept up after a crash |
 //! | [`sys`] | the system calls that this takes |
 //! | [`pod`] | the pod's life: a pure state machine, the task that acts on it, the control protocol; its firewall |
+//! | [`api`] | how a running pod is asked: HTTP and JSON on a unix socket, as Kubernetes has it |
 //! | [`container`] | one container: its run, its state, its log |
 //! | [`volume`] | volumes to directory handles |
 //! | [`net`] | the pod's network: two planes, one port space, names, one policy; knows nothing of wasmtime |
@@ -41,7 +42,7 @@
 //!
 //! 1. `unsafe` and raw syscalls live in [`sys`] only; elsewhere `libc` is for constants. The one exception
 //!    is the mapping of compiled code in [`engine::code`], whose SAFETY comment says why it can be trusted.
-//! 2. serde appears in [`manifest`], [`image`], the control protocol, the state record and
+//! 2. serde appears in [`manifest`], [`image`], the [`api`], the control protocol, the state record and
 //!    [`sandbox::cni`] only. Wire
 //!    types never reach the pod's state machine.
 //! 3. Only [`engine`], [`image`], [`wasi`] and [`container::runner`] name wasmtime.
@@ -53,6 +54,7 @@
 
 #![warn(missing_docs)]
 
+pub mod api;
 pub mod cli;
 pub mod container;
 pub mod engine;

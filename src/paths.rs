@@ -2,7 +2,7 @@
 //!
 //! | directory | root | otherwise | holds |
 //! |---|---|---|---|
-//! | run | `/run/peapod` | `$XDG_RUNTIME_DIR/peapod`, else `/tmp/peapod-$UID` | record, lock and `/etc` files of each live pod, address leases; gone after a reboot |
+//! | run | `/run/peapod` | `$XDG_RUNTIME_DIR/peapod`, else `/tmp/peapod-$UID` | record, lock, control socket and `/etc` files of each live pod, address leases; gone after a reboot |
 //! | state | `/var/lib/peapod` | `$XDG_STATE_HOME/peapod`, else `~/.local/state/peapod` | emptyDir volumes and container logs of live pods |
 //! | cache | `/var/cache/peapod` | `$XDG_CACHE_HOME/peapod`, else `~/.cache/peapod` | compiled code |
 //!
@@ -50,6 +50,11 @@ impl Paths {
             state: state.unwrap_or_else(|| fallback.join("state")),
             cache: cache.unwrap_or_else(|| fallback.join("cache")),
         }
+    }
+
+    /// The run directory of one live pod: `<run>/pods/<uid>`.
+    pub fn pod_run(&self, uid: &str) -> PathBuf {
+        self.run.join("pods").join(uid)
     }
 
     /// The state directory of one pod: `<state>/pods/<uid>`.

@@ -5,8 +5,11 @@
 //! └──────── single-threaded: this process is the zygote ───────┘
 //! ```
 
+use std::fs::File;
+use std::io::IsTerminal;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::PathBuf;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,7 +23,7 @@ use nix::sys::signal::{SigSet, Signal};
 use super::display::Display;
 use super::images::Images;
 use super::supervise::{End, PATIENCE, Watch};
-use super::{EXIT_HOST, Failure, counted, load, output};
+use super::{EXIT_BAD_MANIFEST, EXIT_HOST, Failure, counted, load, output};
 use crate::container::log::Console;
 use crate::container::state::KILLED_EXIT_CODE;
 use crate::engine::Engine;
@@ -37,6 +40,9 @@ use crate::sandbox::record::Identity;
 use crate::sandbox::{self, Sandbox};
 use crate::spec::convert::Converted;
 use crate::spec::{NetworkMode, Pod, Protocol};
+
+/// The name of standard output.
+const STDOUT: &str = "-";
 
 /// Size of a pod's /dev/shm, bytes: what container runtimes give.
 const SHM_BYTES: u64 = 64 << 20;
@@ -98,6 +104,10 @@ pub struct Args {
     /// Keep the containers' logs, in CRI format, under DIR/<namespace>_<pod>_<uid>/<container>/.
     #[arg(long, value_name = "DIR")]
     log_dir: Option<PathBuf>,
+    /// Record the traffic between the pod's containers, which the kernel never sees, in a file for tcpdump
+    /// and Wireshark; - is standard output: `| wireshark -k -i -`.
+    #[arg(long, value_name = "FILE")]
+    pcap: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -120,8 +130,25 @@ impl From<Network> for NetworkMode {
     }
 }
 
+impl Args {
+    fn pcap_is_stdout(&self) -> bool {
+        self.pcap.as_deref() == Some(Path::new(STDOUT))
+    }
+
+    /// What no option alone shows to be wrong.
+    fn check(&self) -> anyhow::Result<()> {
+        if self.pcap_is_stdout() {
+            anyhow::ensure!(self.output.is_none(), "--pcap - and -o both want standard output");
+            let is_terminal = std::io::stdout().is_terminal();
+            anyhow::ensure!(!is_terminal, "--pcap -: standard output is a terminal; use a file or a pipe");
+        }
+        Ok(())
+    }
+}
+
 /// Runs the pod; see the module's header.
 pub fn run(args: Args, verbose: u8) -> Result<ExitCode, Failure> {
+    args.check().map_err(|error| Failure::new(EXIT_BAD_MANIFEST, error))?;
     let display = Display::new(verbose);
     let paths = Paths::from_env();
 
@@ -163,6 +190,8 @@ pub fn run(args: Args, verbose: u8) -> Result<ExitCode, Failure> {
         kill: &|| {
             let _ = sandbox.kill();
         },
+        pod: &wire,
+        directory: &paths.pod_run(&spec.uid),
     };
     let end = watch.run(control, || signals.restore())?;
     let (status, code) = settle(end, &mut sandbox, &display)?;
@@ -186,10 +215,8 @@ fn prepare(args: &Args, paths: &Paths, pod: Pod, display: &Display) -> Result<Pl
     let programs = images.programs(&pod)?;
     display.step("images", images.summary(), clock.elapsed());
 
-    let console = match args.output {
-        Some(_) => Console::stderr(),
-        None => Console::stdio(),
-    };
+    let takes_stdout = args.output.is_some() || args.pcap_is_stdout();
+    let console = if takes_stdout { Console::stderr() } else { Console::stdio() };
     let log_dir = args.log_dir.as_ref().map(|dir| {
         // The pod process does not share the current directory's meaning.
         let dir = std::path::absolute(dir)?;
@@ -202,6 +229,7 @@ fn prepare(args: &Args, paths: &Paths, pod: Pod, display: &Display) -> Result<Pl
         programs,
         engine,
         console: Some(console.context("cannot use standard output")?),
+        pcap: args.pcap.as_deref().map(open_pcap).transpose()?,
         log_dir: log_dir.transpose().context("--log-dir: cannot make the pod's directory there")?,
         backoff: BackoffPolicy::default(),
     })
@@ -216,6 +244,15 @@ fn load_chain(args: &Args) -> Result<Option<Chain>, CniError> {
         (directories, _) => directories.to_vec(),
     };
     Chain::load(directory, plugins).map(Some)
+}
+
+/// The file of `--pcap`.
+fn open_pcap(path: &Path) -> anyhow::Result<File> {
+    if path != Path::new(STDOUT) {
+        return File::create(path).with_context(|| format!("--pcap: cannot write {}", path.display()));
+    }
+    let stdout = std::io::stdout().as_fd().try_clone_to_owned();
+    Ok(stdout.context("--pcap: cannot use standard output")?.into())
 }
 
 fn sandbox_config<'a>(

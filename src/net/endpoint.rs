@@ -13,7 +13,9 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::listener::Unaccepted;
+use super::meter::Meter;
 use super::names::{Lookups, MAX_LOOKUPS};
+use super::observe::Socket;
 use super::policy::{Guard, Request};
 use super::stack::Stack;
 use super::udp::Queued;
@@ -37,6 +39,8 @@ pub(super) fn socket_limit(files: u64) -> usize {
 pub(super) trait Member: Send + Sync {
     fn stop_listening(&self) {}
     fn close(&self);
+    /// What there is to see of it; `None` when it is not bound.
+    fn describe(&self) -> Option<Socket>;
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,6 +63,7 @@ pub(super) struct Shared {
     pub(super) stack: Arc<Stack>,
     container: String,
     pub(super) guard: Guard,
+    pub(super) meter: Arc<Meter>,
     registry: Mutex<Registry>,
     /// What its UDP sockets have not received yet.
     pub(super) queued: Queued,
@@ -118,7 +123,7 @@ impl Shared {
     }
 
     pub(super) fn check(&self, request: Request<'_>) -> Result<()> {
-        self.guard.check(request)
+        self.guard.check(request).inspect_err(|_| self.meter.denied())
     }
 
     fn advance(&self, phase: Phase) -> Vec<Arc<dyn Member>> {
@@ -128,6 +133,14 @@ impl Shared {
         }
         registry.phase = phase;
         registry.members.values().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Its sockets now, in the order in which they were made.
+    pub(super) fn members(&self) -> Vec<Weak<dyn Member>> {
+        let mut members: Vec<_> =
+            self.lock().members.iter().map(|(id, member)| (*id, member.clone())).collect();
+        members.sort_unstable_by_key(|(id, _)| *id);
+        members.into_iter().map(|(_, member)| member).collect()
     }
 
     fn close(&self) {
@@ -158,17 +171,21 @@ pub struct Endpoint {
 
 impl Endpoint {
     pub(super) fn new(stack: Arc<Stack>, container: String) -> Self {
+        let meter = stack.roll.meter(&container);
         let registry = Registry { phase: Phase::Open, next_id: 0, members: HashMap::new() };
         let shared = Shared {
             guard: stack.guard(&container),
             stack,
             container,
+            meter,
             registry: Mutex::new(registry),
             unaccepted: Unaccepted::default(),
             lookups: Lookups::new(MAX_LOOKUPS),
             queued: Queued::default(),
         };
-        Self { shared: Arc::new(CloseOnDrop(Arc::new(shared))) }
+        let shared = Arc::new(shared);
+        shared.stack.roll.enter(&shared.container, &shared);
+        Self { shared: Arc::new(CloseOnDrop(shared)) }
     }
 
     /// The container's name.

@@ -21,8 +21,10 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::addr::Family;
 use super::memory::Data;
+use super::observe::{Look, SocketState};
 use super::options::{Change, Options};
 use super::{Error, Result};
+use crate::sys::socket;
 
 /// A new kernel socket with the options set.
 pub(super) fn socket(family: Family, options: &Options) -> Result<OwnedFd> {
@@ -227,6 +229,20 @@ impl Stream {
             bytes.advance(n);
         }
         Poll::Ready(Ok(n))
+    }
+
+    /// What there is to see of it; `None` when it is closed.
+    pub(super) fn look(&self) -> Option<Look> {
+        let guard = self.lock();
+        let stream = guard.as_ref()?;
+        let info = socket::tcp_info(stream).ok()?;
+        Some(Look {
+            state: SocketState::of_kernel(info.state),
+            peer: stream.peer_addr().ok(),
+            peer_container: None,
+            unread: rustix::io::ioctl_fionread(stream).unwrap_or(0),
+            untaken: socket::unsent(stream).unwrap_or(0),
+        })
     }
 
     /// `shutdown(2)`. Errors mean that the connection is gone already.

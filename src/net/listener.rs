@@ -23,13 +23,16 @@ use std::task::{Context, Poll, Waker};
 use tokio::net::TcpListener;
 
 use super::addr::Family;
+use super::capture::Tap;
 use super::endpoint::Shared;
+use super::meter::Meter;
 use super::options::{Change, Options};
 use super::policy::Request;
 use super::stack::Stack;
 use super::stream::Stream;
 use super::wakes::{Wakes, remember};
 use super::{Error, Result, kernel, memory};
+use crate::sys::socket;
 
 /// Largest backlog, in connections: Linux's `net.core.somaxconn`.
 const MAX_BACKLOG: u32 = 4096;
@@ -98,6 +101,7 @@ enum State {
 pub(super) struct Listener {
     local: SocketAddr,
     stack: Arc<Stack>,
+    meter: Arc<Meter>,
     state: Mutex<State>,
 }
 
@@ -126,7 +130,7 @@ impl Listener {
         options: Options,
         endpoint: Arc<Shared>,
     ) -> Self {
-        let stack = endpoint.stack.clone();
+        let (stack, meter) = (endpoint.stack.clone(), endpoint.meter.clone());
         let open = Open {
             kernel,
             backlog: VecDeque::new(),
@@ -139,7 +143,7 @@ impl Listener {
             turn: Turn::Memory,
             options,
         };
-        Self { local, stack, state: Mutex::new(State::Open(Box::new(open))) }
+        Self { local, stack, meter, state: Mutex::new(State::Open(Box::new(open))) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -150,6 +154,17 @@ impl Listener {
         self.local
     }
 
+    /// Connections that wait to be accepted, on both planes, and how many may on each.
+    pub(super) fn backlog(&self) -> (u64, u64) {
+        match &*self.lock() {
+            State::Open(open) => {
+                let kernel = socket::tcp_info(&open.kernel).map_or(0, |info| info.unacked.into());
+                (open.backlog.len() as u64 + kernel, open.limit as u64)
+            }
+            State::Closed => (0, 0),
+        }
+    }
+
     /// A client of the memory plane, whose end it returns; with a ticket if it must wait. A direction
     /// holds what the sender's and the receiver's buffer hold together; the accepted socket has the
     /// listener's options.
@@ -158,6 +173,7 @@ impl Listener {
         client: SocketAddr,
         server: SocketAddr,
         options: &Options,
+        meter: &Arc<Meter>,
     ) -> (memory::Stream, Option<Ticket>) {
         let mut wakes = Wakes::default();
         let mut state = self.lock();
@@ -165,13 +181,18 @@ impl Listener {
             State::Open(open) => (open.options.receive_buffer(), open.options.send_buffer()),
             State::Closed => (0, 0),
         };
+        let to_client = options.receive_buffer() + send;
+        let to_server = receive + options.send_buffer();
+        let meters = [meter.clone(), self.meter.clone()];
+        let tap = Tap::open(meters, self.stack.capture.as_ref(), [client, server], [to_client, to_server]);
         let (near, far) = memory::Stream::pair(
             self.stack.ports.clone(),
             client,
             server,
-            options.receive_buffer() + send,
-            receive + options.send_buffer(),
+            to_client,
+            to_server,
             &self.stack.budget,
+            tap,
         );
         let ticket = match &mut *state {
             State::Closed => {

@@ -26,6 +26,8 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 
 use super::budget::Budget;
+use super::capture::{Kept, Tap};
+use super::observe::{Look, SocketState};
 use super::pipe::{Pipe, Readable};
 use super::stack::SharedPorts;
 use super::wakes::{Wakes, remember};
@@ -39,7 +41,7 @@ pub(super) enum Side {
 }
 
 impl Side {
-    fn peer(self) -> Self {
+    pub(super) fn peer(self) -> Self {
         match self {
             Self::Client => Self::Server,
             Self::Server => Self::Client,
@@ -76,6 +78,7 @@ struct State {
     pipes: [Pipe; 2],
     /// Whether the 4-tuple is in the port table.
     entered: bool,
+    tap: Tap,
 }
 
 impl State {
@@ -97,6 +100,7 @@ impl State {
     fn reset(&mut self, side: Side, wakes: &mut Wakes) {
         let received_fin = self.incoming(side).is_finished();
         let sent_fin = self.outgoing(side).is_finished();
+        self.tap.reset(side);
         let end = self.end(side);
         if end.closed || end.reset {
             return;
@@ -215,12 +219,14 @@ impl Stream {
         to_client: usize,
         to_server: usize,
         budget: &Budget,
+        tap: Tap,
     ) -> (Self, Self) {
         let state = State {
             phase: Phase::Waiting(None),
             ends: Default::default(),
             pipes: [Pipe::new(to_client, budget.clone()), Pipe::new(to_server, budget.clone())],
             entered: true,
+            tap,
         };
         let connection = Arc::new(Connection { state: Mutex::new(state), client, server, ports });
         (Self { connection: connection.clone(), side: Side::Client }, Self { connection, side: Side::Server })
@@ -254,6 +260,10 @@ impl Stream {
         let mut state = self.connection.lock();
         if let Phase::Waiting(connector) = &mut state.phase {
             wakes.add(connector.take());
+            match phase {
+                Phase::Refused => state.tap.refused(),
+                _ => state.tap.admitted(),
+            }
             state.phase = phase;
         }
     }
@@ -292,6 +302,9 @@ impl Stream {
         let mut wakes = Wakes::default();
         let mut state = self.connection.lock();
         if !state.route(self.side)? {
+            if state.tap.is_recording() {
+                state.tap.lost(self.side, Kept::of(&data).first(usize::MAX));
+            }
             state.reset(self.side, &mut wakes);
             self.connection.settle(&mut state);
             return Poll::Ready(Ok(data.lose()));
@@ -300,10 +313,17 @@ impl Stream {
         if pipe.poll_writable(cx).is_pending() {
             return Poll::Pending;
         }
-        Poll::Ready(Ok(match data {
+        let kept = state.tap.is_recording().then(|| Kept::of(&data));
+        let pipe = state.outgoing(self.side);
+        let n = match data {
             Data::Bytes(bytes) => pipe.write(bytes, &mut wakes),
             Data::Slice(slice) => pipe.write_slice(slice, &mut wakes),
-        }))
+        };
+        if let Some(kept) = kept {
+            let room = state.outgoing(self.side).free();
+            state.tap.wrote(self.side, kept.first(n), room);
+        }
+        Poll::Ready(Ok(n))
     }
 
     pub(super) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
@@ -359,6 +379,7 @@ impl Stream {
         let mut state = self.connection.lock();
         if !state.end(self.side).reset {
             state.outgoing(self.side).finish(&mut wakes);
+            state.tap.finished(self.side);
             self.connection.settle(&mut state);
         }
     }
@@ -384,6 +405,7 @@ impl Stream {
             state.reset(self.side.peer(), &mut wakes);
         } else if !was_reset {
             state.outgoing(self.side).finish(&mut wakes);
+            state.tap.finished(self.side);
         }
         // A writer that waits for room learns that there is no reader.
         state.outgoing(self.side).wake(&mut wakes);
@@ -397,6 +419,30 @@ impl Stream {
         state.incoming(self.side).shut(wakes);
         state.reset(self.side.peer(), wakes);
         self.connection.settle(&mut state);
+    }
+
+    /// What there is to see of this end.
+    pub(super) fn look(&self) -> Look {
+        let mut state = self.connection.lock();
+        let unread = state.incoming(self.side).len() as u64;
+        let untaken = state.outgoing(self.side).len() as u64;
+        let sent_fin = state.outgoing(self.side).is_finished();
+        let received_fin = state.incoming(self.side).is_finished();
+        let was_reset = state.end(self.side).reset;
+        Look {
+            state: match state.phase {
+                Phase::Waiting(_) => SocketState::SynSent,
+                _ if was_reset => SocketState::Unconnected,
+                _ => SocketState::of_memory(sent_fin, received_fin, untaken > 0),
+            },
+            peer: Some(match self.side {
+                Side::Client => self.connection.server,
+                Side::Server => self.connection.client,
+            }),
+            peer_container: Some(state.tap.container(self.side.peer()).to_owned()),
+            unread,
+            untaken,
+        }
     }
 
     /// This end's receive buffer changes from `old` to `new` bytes. A direction holds what the
@@ -417,14 +463,21 @@ impl Stream {
 mod tests {
     use std::sync::Mutex;
 
+    use super::super::meter::Meter;
     use super::super::ports::{EPHEMERAL_PORTS, Ports};
     use super::*;
+
+    fn tap(client: SocketAddr, server: SocketAddr) -> Tap {
+        let meters = ["client", "server"].map(|name| Arc::new(Meter::new(name)));
+        Tap::open(meters, None, [client, server], [16; 2])
+    }
 
     fn connected() -> (Stream, Stream, SharedPorts) {
         let ports: SharedPorts = Arc::new(Mutex::new(Ports::new(EPHEMERAL_PORTS)));
         let server: SocketAddr = "127.0.0.1:80".parse().expect("address");
         let client = ports.lock().expect("lock").connect(server.ip(), None, server).expect("port");
-        let (c, s) = Stream::pair(ports.clone(), client, server, 16, 16, &Budget::default());
+        let (c, s) =
+            Stream::pair(ports.clone(), client, server, 16, 16, &Budget::default(), tap(client, server));
         s.admit(&mut Wakes::default());
         (c, s, ports)
     }
@@ -533,8 +586,9 @@ mod tests {
         let cx = &mut Context::from_waker(Waker::noop());
         for refuse in [false, true] {
             let (c, s, _) = connected();
-            let (c, s) =
-                Stream::pair(s.connection.ports.clone(), c.local(), s.local(), 1, 1, &Budget::default());
+            let ports = s.connection.ports.clone();
+            let tap = tap(c.local(), s.local());
+            let (c, s) = Stream::pair(ports, c.local(), s.local(), 1, 1, &Budget::default(), tap);
             assert_eq!(c.poll_connect(cx), Poll::Pending);
             let expected = if refuse {
                 s.refuse(&mut Wakes::default());

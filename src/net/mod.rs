@@ -24,6 +24,8 @@
 //!   the kernel's judgement, between containers as well as with native processes. A listener
 //!   accepts, and a UDP socket receives, from both planes. The planes' ephemeral ports come from disjoint ranges.
 //! * **Names.** [`names`] answers what the pod and this machine know, and asks nameservers for the rest.
+//! * **To be seen.** Every container has a `meter`; `observe` walks over the sockets that there are;
+//!   `capture` writes down what the memory plane carries as the packets that it would have been.
 //!
 //! Sockets are polled: `poll_*` functions take a [`std::task::Context`] and keep its waker when they
 //! return `Pending`. As with tokio's sockets, each direction of a socket remembers one waker, the
@@ -33,12 +35,15 @@
 
 mod addr;
 mod budget;
+mod capture;
 mod endpoint;
 mod error;
 mod kernel;
 mod listener;
 mod memory;
+mod meter;
 pub mod names;
+mod observe;
 mod options;
 mod pipe;
 pub mod policy;
@@ -53,9 +58,12 @@ mod wakes;
 mod tests;
 
 pub use addr::Family;
+pub use capture::{Capture, Recording, Summary};
 pub use endpoint::{Endpoint, MAX_SOCKETS};
 pub use error::{Error, Result};
+pub use meter::{Counters, Plane, PlaneCounters, TcpCounters, UdpCounters};
 pub use names::NamesConfig;
+pub use observe::{Socket, SocketState, Transport, Walk};
 pub use options::DEFAULT_BUFFER;
 pub use policy::Policy;
 pub use stack::{PlaneConfig, Stack, StackConfig};

@@ -93,6 +93,11 @@ impl Pipe {
         self.budget.capacity(self.capacity).saturating_sub(self.len)
     }
 
+    /// Bytes that wait for the reader.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
     pub(super) fn is_finished(&self) -> bool {
         self.finished
     }

@@ -8,9 +8,11 @@ use nix::sys::resource::{Resource, getrlimit};
 
 use super::Result;
 use super::budget::Budget;
+use super::capture::Capture;
 use super::endpoint::{Endpoint, socket_limit};
 use super::listener::Listener;
 use super::names::{Lookups, Names, NamesConfig};
+use super::observe::{Roll, Walk};
 use super::policy::{Denied, Guard, Policy, Request};
 use super::ports::{EPHEMERAL_PORTS, Ports, beside};
 use super::{addr, udp};
@@ -30,6 +32,8 @@ pub struct StackConfig {
     pub policy: Policy,
     /// How connections are divided between the planes.
     pub planes: PlaneConfig,
+    /// What the memory plane's traffic is recorded with.
+    pub capture: Option<Capture>,
 }
 
 /// How connections are divided between memory and kernel.
@@ -59,6 +63,8 @@ pub struct Stack {
     pub(super) ports: SharedPorts,
     udp: Mutex<udp::Table>,
     pub(super) budget: Budget,
+    pub(super) roll: Roll,
+    pub(super) capture: Option<Capture>,
     /// Of each container.
     pub(super) socket_limit: usize,
 }
@@ -99,7 +105,7 @@ pub(super) fn source_of(own: IpAddr) -> IpAddr {
 impl Stack {
     /// The network of a pod whose namespaces this process is in.
     pub fn new(config: StackConfig) -> Arc<Self> {
-        let StackConfig { addresses, names, policy, planes } = config;
+        let StackConfig { addresses, names, policy, planes, capture } = config;
         Arc::new(Self {
             names: Names::new(names),
             addresses,
@@ -107,6 +113,8 @@ impl Stack {
             memory: planes.memory,
             udp: Mutex::default(),
             budget: Budget::default(),
+            roll: Roll::default(),
+            capture,
             socket_limit: socket_limit(open_files()),
             ports: Arc::new(Mutex::new(Ports::new(beside(planes.ephemeral_ports, kernel_ports())))),
         })
@@ -115,6 +123,11 @@ impl Stack {
     /// A new container's handle.
     pub fn attach(self: &Arc<Self>, container: &str) -> Endpoint {
         Endpoint::new(self.clone(), container.to_owned())
+    }
+
+    /// Begins a look at the sockets of all containers.
+    pub fn observe(&self) -> Walk {
+        self.roll.walk()
     }
 
     /// Whether no port is bound, no listener listens and no memory-plane connection exists.

@@ -7,6 +7,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use crate::container::log::{Console, LogConfig, LogEvent, Logger};
 use crate::container::runner::Program;
 use crate::engine::{Engine, EpochTicker};
 use crate::net::names::{Cluster, Tell};
-use crate::net::{NamesConfig, Stack, StackConfig};
+use crate::net::{NamesConfig, Recording, Stack, StackConfig};
 use crate::sandbox::{self, Entered, Inside, NotBegun, Sandbox, SandboxError, record};
 use crate::spec::qos::QosClass;
 use crate::spec::{NetworkMode, Pod};
@@ -55,6 +56,8 @@ pub struct Plan {
     pub console: Option<Console>,
     /// Where the log files are, when not in the pod's own directory, which goes with it.
     pub log_dir: Option<PathBuf>,
+    /// Where the memory plane's traffic is recorded.
+    pub pcap: Option<File>,
     /// How restarts are delayed.
     pub backoff: BackoffPolicy,
 }
@@ -118,6 +121,7 @@ struct Prepared {
     logger: Logger,
     tell: mpsc::Sender<control::Event>,
     troubles: mpsc::Receiver<control::Event>,
+    recording: Option<Recording>,
     ticker: EpochTicker,
     runtime: Runtime,
     backoff: BackoffPolicy,
@@ -127,7 +131,7 @@ struct Prepared {
 impl Prepared {
     fn new(plan: Plan, outside: Outside, pod_dir: &Path) -> Result<Self, BeginError> {
         let Outside { others, surroundings, run_dir } = outside;
-        let Plan { spec, programs, engine, console, log_dir, backoff } = plan;
+        let Plan { spec, programs, engine, console, log_dir, pcap, backoff } = plan;
         crate::sys::heap::share_between_threads();
         let start = |what| move |error| BeginError::Start { what, error };
         let mut volumes = Volumes::prepare(&spec, pod_dir)?;
@@ -150,6 +154,7 @@ impl Prepared {
             }),
         })
         .map_err(start("logger"))?;
+        let recording = pcap.map(Recording::start).transpose().map_err(start("capture"))?;
         let ticker = EpochTicker::start(&engine).map_err(start("ticker"))?;
         let runtime = Builder::new_current_thread()
             .enable_all()
@@ -167,6 +172,7 @@ impl Prepared {
             logger,
             tell,
             troubles,
+            recording,
             ticker,
             runtime,
             backoff,
@@ -184,6 +190,7 @@ impl Prepared {
             logger,
             tell,
             troubles,
+            recording,
             ticker,
             runtime,
             backoff,
@@ -204,6 +211,7 @@ impl Prepared {
                 }),
                 ..etc.finish(&spec, &addresses)
             },
+            capture: recording.as_ref().map(Recording::capture),
             ..StackConfig::default()
         });
         let image_id = |(name, program): (&String, &Program)| (name.clone(), program.digest().to_owned());
@@ -214,7 +222,8 @@ impl Prepared {
             image_ids: programs.iter().map(image_id).collect(),
         };
         let epochs = ticker.handle();
-        let parts = Parts { spec, programs, volumes, stack, logger, epochs, facts, backoff, troubles };
+        let parts =
+            Parts { spec, programs, volumes, stack, logger, epochs, facts, backoff, troubles, recording };
         let code = runtime.block_on(async {
             tokio::select! {
                 biased;

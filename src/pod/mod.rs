@@ -15,6 +15,7 @@
 //! in force and keep them up to date.
 
 pub mod actions;
+pub mod answers;
 pub mod backoff;
 pub mod control;
 pub mod death;

@@ -12,6 +12,7 @@
 //! | [`namespace`] | what a process does to the namespaces it has just entered |
 //! | [`mount`] | the mounts of a pod |
 //! | [`netlink`] | a small synchronous netlink socket: one send per batch, acknowledgements read once |
+//! | [`socket`] | what the kernel says about a socket |
 //! | [`nftables`] | nf_tables messages, for [`netlink`] |
 
 pub mod clone;
@@ -25,3 +26,4 @@ pub mod netlink;
 pub mod nftables;
 pub mod pidfd;
 pub mod process;
+pub mod socket;

@@ -11,6 +11,7 @@ mod images;
 mod lifecycle;
 mod names;
 mod network;
+mod observe;
 mod policy;
 mod rootless;
 mod volumes;

@@ -5,6 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use super::super::Result;
 use super::super::listener::Listener;
+use super::super::meter::Count;
 use super::state::{Connected, Holds, State};
 use super::{Inner, TcpSocket};
 
@@ -31,6 +32,7 @@ impl Acceptor {
         let endpoint = &self.socket.endpoint;
         endpoint.check_room()?;
         let stream = ready!(self.listener.poll_accept(cx))?;
+        endpoint.meter.count(stream.plane(), Count::TcpAccepted);
         let options = self.socket.lock().options.clone();
         let state = State::Connected(Connected::new(stream, Holds::Nothing));
         Poll::Ready(TcpSocket::with(endpoint.clone(), self.socket.family, state, options))

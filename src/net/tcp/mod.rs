@@ -15,6 +15,7 @@
 
 mod acceptor;
 mod half;
+mod look;
 mod socket_options;
 mod state;
 
@@ -34,6 +35,8 @@ use self::state::{Bound, Claim, Connecting, Core, Listening, State, Waiting};
 use super::addr::{self, Family};
 use super::endpoint::{Member, Shared};
 use super::listener::{DEFAULT_BACKLOG, Listener};
+use super::meter::Traffic;
+use super::observe::Socket;
 use super::options::Options;
 use super::policy::Request;
 use super::stack::{SharedPorts, source_of};
@@ -43,6 +46,7 @@ pub(in crate::net) struct Inner {
     endpoint: Arc<Shared>,
     id: u64,
     family: Family,
+    traffic: Traffic,
     core: Mutex<Core>,
 }
 
@@ -72,6 +76,10 @@ impl Member for Inner {
         // Dropped after the lock is released.
         let _old = std::mem::replace(&mut self.lock().state, State::Closed(Error::ConnectionAborted));
     }
+
+    fn describe(&self) -> Option<Socket> {
+        self.look()
+    }
 }
 
 impl Drop for Inner {
@@ -99,7 +107,8 @@ impl TcpSocket {
 
     fn with(endpoint: Arc<Shared>, family: Family, state: State, options: Options) -> Result<Self> {
         let core = Mutex::new(Core { state, options, backlog: DEFAULT_BACKLOG });
-        let inner = endpoint.clone().register(|id| Inner { endpoint, id, family, core })?;
+        let traffic = Traffic::new(endpoint.meter.clone());
+        let inner = endpoint.clone().register(|id| Inner { endpoint, id, family, traffic, core })?;
         Ok(Self { inner })
     }
 
@@ -228,7 +237,8 @@ impl TcpSocket {
             route = stack.connect(local(&bound), remote);
         }
         if let Some((listener, local)) = route? {
-            let (stream, ticket) = listener.connect(local, remote, options);
+            let meter = &self.inner.endpoint.meter;
+            let (stream, ticket) = listener.connect(local, remote, options, meter);
             return Ok(Connecting::Memory { stream: Some(stream), waiting: ticket.map(Waiting::new), bound });
         }
         let (socket, claim) = match bound {
@@ -241,7 +251,7 @@ impl TcpSocket {
             Error::AddressNotBindable if claim.is_none() => Error::AddressInUse,
             error => error,
         })?;
-        Ok(Connecting::Kernel { attempt, claim })
+        Ok(Connecting::Kernel { attempt, remote, claim })
     }
 
     /// Waits for the connection.
@@ -250,7 +260,7 @@ impl TcpSocket {
     /// [`Error::ConnectionRefused`], [`Error::RemoteUnreachable`], [`Error::Timeout`] and the like;
     /// the same again on every later call. [`Error::InvalidState`] if nothing was started.
     pub fn poll_connect(&self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        self.inner.lock().poll_connect(cx)
+        self.inner.lock().poll_connect(cx, &self.inner.endpoint.meter)
     }
 
     /// The local address.
@@ -289,7 +299,7 @@ impl TcpSocket {
         match &mut self.inner.lock().state {
             State::Connected(c) if !c.receive_taken => {
                 c.receive_taken = true;
-                Ok(ReceiveHalf { stream: c.stream.clone(), _socket: self.inner.clone() })
+                Ok(ReceiveHalf { stream: c.stream.clone(), socket: self.inner.clone() })
             }
             State::Closed(error) => Err(*error),
             _ => Err(Error::InvalidState),
@@ -304,7 +314,7 @@ impl TcpSocket {
         match &mut self.inner.lock().state {
             State::Connected(c) if !c.send_taken => {
                 c.send_taken = true;
-                Ok(SendHalf { stream: c.stream.clone(), _socket: self.inner.clone() })
+                Ok(SendHalf { stream: c.stream.clone(), socket: self.inner.clone() })
             }
             State::Closed(error) => Err(*error),
             _ => Err(Error::InvalidState),

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::Sleep;
 
 use super::super::listener::{Listener, Ticket};
+use super::super::meter::{Count, Meter, Plane};
 use super::super::options::Options;
 use super::super::stack::SharedPorts;
 use super::super::stream::Stream;
@@ -82,6 +83,7 @@ pub(super) enum Connecting {
     },
     Kernel {
         attempt: kernel::Connecting,
+        remote: SocketAddr,
         /// Present if the socket was bound.
         claim: Option<Claim>,
     },
@@ -171,6 +173,17 @@ pub(super) enum State {
     Closed(Error),
 }
 
+impl State {
+    /// Which way its connection goes, or will go.
+    fn plane(&self) -> Plane {
+        match self {
+            Self::Connecting(Connecting::Memory { .. }) => Plane::Memory,
+            Self::Connected(connected) => connected.stream.plane(),
+            _ => Plane::Kernel,
+        }
+    }
+}
+
 pub(super) struct Core {
     pub(super) state: State,
     pub(super) options: Options,
@@ -179,7 +192,8 @@ pub(super) struct Core {
 }
 
 impl Core {
-    pub(super) fn poll_connect(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+    pub(super) fn poll_connect(&mut self, cx: &mut Context<'_>, meter: &Meter) -> Poll<Result<()>> {
+        let plane = self.state.plane();
         let outcome = match &mut self.state {
             State::Connecting(Connecting::Memory { stream, waiting, bound }) => {
                 let attempt = stream.as_ref().ok_or(Error::InvalidState)?;
@@ -196,7 +210,7 @@ impl Core {
                     Connected::new(Stream::Memory(stream), holds)
                 })
             }
-            State::Connecting(Connecting::Kernel { attempt, claim }) => {
+            State::Connecting(Connecting::Kernel { attempt, claim, .. }) => {
                 let connected = ready!(attempt.poll(cx));
                 connected.map(|stream| {
                     let holds = claim.take().map_or(Holds::Nothing, |claim| Holds::Claim { _claim: claim });
@@ -208,8 +222,16 @@ impl Core {
             _ => return Poll::Ready(Err(Error::InvalidState)),
         };
         let (state, result) = match outcome {
-            Ok(connected) => (State::Connected(connected), Ok(())),
-            Err(error) => (State::Closed(error), Err(error)),
+            Ok(connected) => {
+                meter.count(plane, Count::TcpOpened);
+                (State::Connected(connected), Ok(()))
+            }
+            Err(error) => {
+                if error == Error::ConnectionRefused {
+                    meter.count(plane, Count::TcpRefused);
+                }
+                (State::Closed(error), Err(error))
+            }
         };
         self.state = state;
         Poll::Ready(result)

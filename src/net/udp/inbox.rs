@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use crate::net::budget::Budget;
+use crate::net::meter::{Count, Meter, Plane};
 use crate::net::options::DEFAULT_BUFFER;
 use crate::net::wakes::remember;
 
@@ -89,10 +90,11 @@ pub(super) struct Inbox {
     queue: Mutex<Queue>,
     budget: Budget,
     container: Queued,
+    meter: Arc<Meter>,
 }
 
 impl Inbox {
-    pub(super) fn new(budget: Budget, container: Queued) -> Self {
+    pub(super) fn new(budget: Budget, container: Queued, meter: Arc<Meter>) -> Self {
         let queue = Queue {
             datagrams: VecDeque::new(),
             bytes: 0,
@@ -101,7 +103,7 @@ impl Inbox {
             reader: None,
             closed: false,
         };
-        Self { queue: Mutex::new(queue), budget, container }
+        Self { queue: Mutex::new(queue), budget, container, meter }
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -112,8 +114,7 @@ impl Inbox {
         self.lock().capacity = bytes;
     }
 
-    /// Delivers a datagram in memory. Every datagram of the memory plane passes here, once: the place to count
-    /// and to capture. The caller wakes, outside of its locks.
+    /// Delivers a datagram in memory. The caller wakes, outside of its locks.
     pub(super) fn deliver(&self, datagram: Datagram) -> Delivery {
         let mut queue = self.lock();
         if queue.closed {
@@ -122,6 +123,7 @@ impl Inbox {
         let cost = datagram.cost();
         if !self.has_room(&queue, cost) {
             queue.dropped += 1;
+            self.meter.count(Plane::Memory, Count::UdpDropped);
             return Delivery::Dropped;
         }
         self.container.0.fetch_add(cost, Ordering::Relaxed);
@@ -166,6 +168,11 @@ impl Inbox {
         Poll::Pending
     }
 
+    /// What is queued, bytes of memory.
+    pub(super) fn bytes(&self) -> u64 {
+        self.lock().bytes as u64
+    }
+
     /// Who waits, to be woken for another reason.
     pub(super) fn take_reader(&self) -> Option<Waker> {
         self.lock().reader.take()
@@ -199,7 +206,7 @@ impl Inbox {
 #[cfg(test)]
 impl Default for Inbox {
     fn default() -> Self {
-        Self::new(Budget::default(), Queued::default())
+        Self::new(Budget::default(), Queued::default(), Arc::new(Meter::new("test")))
     }
 }
 
@@ -209,6 +216,10 @@ mod tests {
     use std::task::Wake;
 
     use super::*;
+
+    fn inbox_of(budget: Budget, container: Queued) -> Inbox {
+        Inbox::new(budget, container, Arc::new(Meter::new("test")))
+    }
 
     fn datagram(len: usize) -> Datagram {
         Datagram { data: vec![7; len], from: "127.0.0.1:1".parse().expect("address") }
@@ -248,14 +259,14 @@ mod tests {
     #[test]
     fn a_container_that_hoards_has_a_limit_and_leaves_others_alone() {
         let (budget, hoarder) = (Budget::default(), Queued::default());
-        let sockets: Vec<_> = (0..5000).map(|_| Inbox::new(budget.clone(), hoarder.clone())).collect();
+        let sockets: Vec<_> = (0..5000).map(|_| inbox_of(budget.clone(), hoarder.clone())).collect();
         for socket in &sockets {
             while fits(socket, 9000) {}
         }
         let held = hoarder.bytes();
         assert!((CONTAINER_PRESSURE..=CONTAINER_LIMIT).contains(&held), "{held}");
         assert_eq!(budget.held(), held);
-        let other = Inbox::new(budget.clone(), Queued::default());
+        let other = inbox_of(budget.clone(), Queued::default());
         assert!((0..10).all(|_| fits(&other, 9000)));
         sockets.iter().for_each(|socket| drop(socket.close()));
         assert_eq!(hoarder.bytes(), 0);
@@ -264,12 +275,12 @@ mod tests {
     #[test]
     fn under_the_pressure_of_one_socket_its_siblings_still_talk() {
         let container = Queued::default();
-        let full = Inbox::new(Budget::default(), container.clone());
+        let full = inbox_of(Budget::default(), container.clone());
         full.set_capacity(CONTAINER_PRESSURE);
         while fits(&full, 60_000) {}
-        let fills_the_rest = Inbox::new(Budget::default(), container.clone());
+        let fills_the_rest = inbox_of(Budget::default(), container.clone());
         while fits(&fills_the_rest, 1000) {}
-        let sibling = Inbox::new(Budget::default(), container);
+        let sibling = inbox_of(Budget::default(), container);
         assert_eq!((0..10).filter(|_| fits(&sibling, 1000)).count(), TIGHT_CAPACITY / (1000 + OVERHEAD));
     }
 

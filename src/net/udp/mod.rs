@@ -66,7 +66,8 @@ impl std::fmt::Debug for UdpSocket {
 impl UdpSocket {
     pub(super) fn new(endpoint: Arc<Shared>, family: Family) -> Result<Self> {
         let open = Open::new(Kernel::new(family)?);
-        let inbox = Inbox::new(endpoint.stack.budget.clone(), endpoint.queued.clone());
+        let inbox =
+            Inbox::new(endpoint.stack.budget.clone(), endpoint.queued.clone(), endpoint.meter.clone());
         let inner = endpoint.clone().register(|id| Inner::new(endpoint, id, family, inbox, open))?;
         Ok(Self { inner })
     }
@@ -165,9 +166,9 @@ impl UdpSocket {
     /// an earlier datagram.
     pub fn poll_receive(&self, cx: &mut Context<'_>) -> Poll<Result<(Vec<u8>, SocketAddr)>> {
         match &mut *self.inner.lock() {
-            State::Open(open) => open
-                .poll_receive(cx, &self.inner.inbox, &self.inner.endpoint)
-                .map_ok(|datagram| (datagram.data, datagram.from)),
+            State::Open(open) => {
+                self.inner.poll_receive(open, cx).map_ok(|datagram| (datagram.data, datagram.from))
+            }
             State::Closed => Poll::Ready(Err(Error::InvalidState)),
         }
     }

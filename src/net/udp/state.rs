@@ -5,16 +5,21 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
+use bytes::Bytes;
+
 use super::MAX_DATAGRAM;
 use super::inbox::{Datagram, Delivery, Inbox};
 use super::kernel::Kernel;
 use super::table::Place;
 use crate::net::addr::{self, Family};
 use crate::net::endpoint::{Member, Shared};
+use crate::net::meter::{Plane, Traffic};
+use crate::net::observe::{Socket, SocketState, Transport};
 use crate::net::options::Options;
 use crate::net::policy::{Exchanges, Request};
 use crate::net::stack::source_of;
 use crate::net::{Error, Result};
+use crate::sys::socket::queue_memory;
 
 /// Largest payload, in bytes: what the length field of the IP header leaves after the headers that it counts.
 /// IPv4's counts its own header of 20 bytes, IPv6's does not; both count UDP's of 8.
@@ -23,13 +28,6 @@ pub(super) const fn max_payload(family: Family) -> usize {
         Family::V4 => MAX_DATAGRAM - 20 - 8,
         Family::V6 => MAX_DATAGRAM - 8,
     }
-}
-
-/// Whose turn it is when both planes have a datagram.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Plane {
-    Memory,
-    Kernel,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +44,7 @@ pub(super) struct Open {
     pub(super) kernel: Kernel,
     pub(super) binding: Option<Binding>,
     pub(super) options: Options,
+    /// Whose turn it is when both planes have a datagram.
     turn: Plane,
     /// The kernel has carried a datagram to the connected peer and may have an error to report, which the next
     /// call has to, whatever its plane.
@@ -66,13 +65,15 @@ pub(super) struct Inner {
     pub(super) id: u64,
     pub(super) family: Family,
     pub(super) inbox: Arc<Inbox>,
+    traffic: Traffic,
     state: Mutex<State>,
 }
 
 impl Inner {
     pub(super) fn new(endpoint: Arc<Shared>, id: u64, family: Family, inbox: Inbox, open: Open) -> Self {
         let state = Mutex::new(State::Open(Box::new(open)));
-        Self { endpoint, id, family, inbox: Arc::new(inbox), state }
+        let traffic = Traffic::new(endpoint.meter.clone());
+        Self { endpoint, id, family, inbox: Arc::new(inbox), traffic, state }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -174,14 +175,22 @@ impl Inner {
             if mem::take(&mut open.asked_kernel) {
                 open.kernel.take_error()?;
             }
-            match inbox.deliver(Datagram { data: mem::take(data), from }) {
-                Delivery::Queued(reader) => {
-                    *woken = reader;
-                    return Poll::Ready(Ok(()));
-                }
-                Delivery::Dropped => return Poll::Ready(Ok(())),
+            let bytes = data.len();
+            let captured = self.endpoint.stack.capture.as_ref();
+            let captured = captured.map(|capture| (capture, Bytes::copy_from_slice(data)));
+            let delivered = inbox.deliver(Datagram { data: mem::take(data), from });
+            if let Delivery::Closed(datagram) = delivered {
                 // Gone since it was looked up.
-                Delivery::Closed(datagram) => *data = datagram.data,
+                *data = datagram.data;
+            } else {
+                if let Some((capture, payload)) = captured {
+                    capture.datagram(from, destination, payload);
+                }
+                self.traffic.datagram_sent(Plane::Memory, bytes);
+                if let Delivery::Queued(reader) = delivered {
+                    *woken = reader;
+                }
+                return Poll::Ready(Ok(()));
             }
         }
         let connected = binding.remote.is_some();
@@ -190,7 +199,30 @@ impl Inner {
         if open.kernel.take_registered_anew() {
             *woken = self.inbox.take_reader();
         }
+        if let Poll::Ready(Ok(())) = sent {
+            self.traffic.datagram_sent(Plane::Kernel, data.len());
+        }
         sent
+    }
+
+    /// A datagram that the socket may have: only the peer's when connected.
+    pub(super) fn poll_receive(&self, open: &mut Open, cx: &mut Context<'_>) -> Poll<Result<Datagram>> {
+        if open.binding.is_none() {
+            return Poll::Ready(Err(Error::InvalidState));
+        }
+        loop {
+            let Some((plane, received)) = open.take(&self.inbox) else {
+                ready!(open.poll_ready(cx, &self.inbox))?;
+                continue;
+            };
+            let datagram = received?;
+            // Linux filters when a datagram arrives: what came before connect is still there.
+            let is_peer = open.remote().is_none_or(|remote| is_from(remote, datagram.from));
+            if is_peer && open.may_receive(&self.endpoint, datagram.from) {
+                self.traffic.datagram_received(plane, datagram.data.len());
+                return Poll::Ready(Ok(datagram));
+            }
+        }
     }
 
     fn check_send(&self, open: &mut Open, remote: SocketAddr) -> Result<()> {
@@ -229,6 +261,28 @@ impl Inner {
 impl Member for Inner {
     fn close(&self) {
         self.close();
+    }
+
+    fn describe(&self) -> Option<Socket> {
+        let state = self.lock();
+        let State::Open(open) = &*state else { return None };
+        let binding = open.binding?;
+        let (bytes_in, bytes_out) = self.traffic.bytes();
+        let (recv_queue, send_queue) = queue_memory(&open.kernel).unwrap_or_default();
+        Some(Socket {
+            container: self.traffic.meter().container().to_owned(),
+            transport: Transport::Udp,
+            // It receives from both.
+            plane: None,
+            state: binding.remote.map_or(SocketState::Unconnected, |_| SocketState::Established),
+            local: binding.place.local,
+            peer: binding.remote,
+            peer_container: None,
+            recv_queue: recv_queue + self.inbox.bytes(),
+            send_queue,
+            bytes_in,
+            bytes_out,
+        })
     }
 }
 
@@ -277,49 +331,22 @@ impl Open {
     }
 
     /// A datagram of either plane, in turns when both have one.
-    fn take(&mut self, inbox: &Inbox) -> Option<Result<Datagram>> {
+    fn take(&mut self, inbox: &Inbox) -> Option<(Plane, Result<Datagram>)> {
         // The inbox of a widened socket gets nothing any more: what it has is older than the kernel's.
-        if self.turn == Plane::Memory || self.binding.is_some_and(|binding| binding.place.widened) {
-            self.take_memory(inbox).or_else(|| self.kernel.try_receive())
-        } else {
-            self.take_kernel().or_else(|| inbox.take().map(Ok))
-        }
-    }
-
-    fn take_memory(&mut self, inbox: &Inbox) -> Option<Result<Datagram>> {
-        let datagram = inbox.take()?;
-        self.turn = Plane::Kernel;
-        Some(Ok(datagram))
-    }
-
-    fn take_kernel(&mut self) -> Option<Result<Datagram>> {
-        let datagram = self.kernel.try_receive()?;
-        self.turn = Plane::Memory;
-        Some(datagram)
-    }
-
-    /// A datagram that the socket may have: only the peer's when connected.
-    pub(super) fn poll_receive(
-        &mut self,
-        cx: &mut Context<'_>,
-        inbox: &Inbox,
-        endpoint: &Shared,
-    ) -> Poll<Result<Datagram>> {
-        if self.binding.is_none() {
-            return Poll::Ready(Err(Error::InvalidState));
-        }
-        loop {
-            let Some(received) = self.take(inbox) else {
-                ready!(self.poll_ready(cx, inbox))?;
-                continue;
+        let memory_first = self.turn == Plane::Memory || self.binding.is_some_and(|b| b.place.widened);
+        let order =
+            if memory_first { [Plane::Memory, Plane::Kernel] } else { [Plane::Kernel, Plane::Memory] };
+        for (plane, other) in order.into_iter().zip(order.into_iter().rev()) {
+            let received = match plane {
+                Plane::Memory => inbox.take().map(Ok),
+                Plane::Kernel => self.kernel.try_receive(),
             };
-            let datagram = received?;
-            // Linux filters when a datagram arrives: what came before connect is still there.
-            let is_peer = self.remote().is_none_or(|remote| is_from(remote, datagram.from));
-            if is_peer && self.may_receive(endpoint, datagram.from) {
-                return Poll::Ready(Ok(datagram));
+            if let Some(received) = received {
+                self.turn = other;
+                return Some((plane, received));
             }
         }
+        None
     }
 
     /// Whether the policy lets a datagram in.
