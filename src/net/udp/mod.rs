@@ -106,7 +106,9 @@ impl UdpSocket {
         self.inner.with(|open| {
             addr::check_udp_remote(self.inner.family, remote)?;
             self.inner.connect(open, remote)
-        })
+        })?;
+        self.wake_receiver();
+        Ok(())
     }
 
     /// Undoes [`Self::connect`]. The socket stays bound.
@@ -117,7 +119,14 @@ impl UdpSocket {
         self.inner.with(|open| match open.binding {
             Some(binding) if binding.remote.is_some() => self.inner.disconnect(open, binding).map(drop),
             _ => Err(Error::InvalidState),
-        })
+        })?;
+        self.wake_receiver();
+        Ok(())
+    }
+
+    /// Who waits to receive may wait on a kernel socket that was replaced.
+    fn wake_receiver(&self) {
+        self.inner.inbox.take_reader().into_iter().for_each(Waker::wake);
     }
 
     /// Sends one datagram, to the connected peer when `remote` is absent. `data` is left empty when it was
