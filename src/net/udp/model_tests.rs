@@ -7,7 +7,8 @@
 //!
 //! Not covered, as it cannot be known without the kernel's socket table: a *native* socket that is bound to the
 //! wildcard, connected, disconnected and connected again may end up on an address that a container bound
-//! meanwhile. Native sockets connect once here.
+//! meanwhile. Native sockets connect once here. Nor is the order between one sender's multicast datagrams, which
+//! are the kernel's, and its others.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -418,6 +419,9 @@ impl World {
             }
             _ => None,
         };
+        if !matches!(op, Op::Bind(..)) && target.is_some_and(|to| to.ip().is_multicast()) {
+            return None;
+        }
         let native = OWNERS[slot].is_none();
         let mut socket = self.sockets[slot].take()?;
         let before = socket.local();
