@@ -11,8 +11,9 @@
 //!                        native processes, the world ─► kernel socket ────┘
 //! ```
 //!
-//! * Every socket is one kernel socket from creation to close (an IPv6 one gets another with disconnect). It holds the port, is connected when the socket
-//!   is, and so makes the errors of bind and connect the kernel's own, and lets native processes reach it.
+//! * Every socket is one kernel socket from creation to close (an IPv6 one gets another with disconnect). It
+//!   holds the port, is connected when the socket is, and so makes the errors of bind and connect the kernel's
+//!   own, and lets native processes reach it.
 //! * A datagram to one of the pod's own addresses, to a port that a container's socket is bound to, is put into
 //!   that socket's [`inbox`] and never enters the kernel. When the [`table`] has nobody, the kernel carries it:
 //!   to native processes, to the world, or to nobody, of which a connected sender hears
