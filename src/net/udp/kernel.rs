@@ -16,6 +16,7 @@ use tokio::net::UdpSocket;
 use super::MAX_DATAGRAM;
 use super::inbox::Datagram;
 use crate::net::addr::Family;
+use crate::net::options::Options;
 use crate::net::{Error, Result};
 
 /// A wait for something to receive, or for an error.
@@ -32,18 +33,7 @@ pub(super) struct Kernel {
 
 impl Kernel {
     pub(super) fn new(family: Family) -> Result<Self> {
-        let domain = match family {
-            Family::V4 => AddressFamily::INET,
-            Family::V6 => AddressFamily::INET6,
-        };
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let fd = rustix::net::socket_with(domain, SocketType::DGRAM, flags, None)?;
-        if family == Family::V6 {
-            // WIT: "On IPv6 sockets, IPV6_V6ONLY is enabled by default and can't be configured otherwise."
-            sockopt::set_ipv6_v6only(&fd, true)?;
-        }
-        let socket = Arc::new(UdpSocket::from_std(fd.into())?);
-        Ok(Self { socket, may_fail: false, waiting: None, registered_anew: false })
+        Ok(Self { socket: Arc::new(socket(family)?), may_fail: false, waiting: None, registered_anew: false })
     }
 
     /// Binds, and returns the address with the real port.
@@ -66,9 +56,36 @@ impl Kernel {
     pub(super) fn disconnect(&self, bound: SocketAddr) -> Result<SocketAddr> {
         rustix::net::connect_unspec(&self.socket)?;
         let local = self.socket.local_addr()?;
-        if local.port() != 0 {
-            return Ok(local);
+        if local.port() != 0 { Ok(local) } else { self.bind_again(bound) }
+    }
+
+    /// As [`Self::disconnect`], with another socket: an IPv6 socket that was connected once hears from its
+    /// former peer's address only, as `__udp_disconnect` leaves `sk_v6_daddr` as it was. What the old socket
+    /// had received goes to `keep`.
+    pub(super) fn replace(
+        &mut self,
+        bound: SocketAddr,
+        options: &Options,
+        mut keep: impl FnMut(Datagram),
+    ) -> Result<SocketAddr> {
+        let new = socket(Family::V6)?;
+        options.apply(&new, Family::V6)?;
+        loop {
+            match receive(&self.socket) {
+                Ok(datagram) => keep(datagram),
+                Err(Errno::WOULDBLOCK) => break,
+                // An error that waited: what follows it is still there.
+                Err(_) => {}
+            }
         }
+        self.waiting = None;
+        self.may_fail = false;
+        // Closes the old one, which has the port.
+        self.socket = Arc::new(new);
+        self.bind_again(bound)
+    }
+
+    fn bind_again(&self, bound: SocketAddr) -> Result<SocketAddr> {
         self.bind(bound).or_else(|_| self.bind(SocketAddr::new(bound.ip(), 0)))
     }
 
@@ -133,14 +150,7 @@ impl Kernel {
 
     /// A datagram or an error, if tokio knows of one. Costs no system call otherwise.
     pub(super) fn try_receive(&self) -> Option<Result<Datagram>> {
-        let receive = || {
-            let mut data = Vec::with_capacity(MAX_DATAGRAM);
-            let (_, _, from) =
-                rustix::net::recvfrom(&self.socket, spare_capacity(&mut data), RecvFlags::empty())?;
-            let from = from.and_then(|from| SocketAddr::try_from(from).ok()).ok_or(Errno::AFNOSUPPORT)?;
-            data.shrink_to_fit();
-            Ok(Datagram { data, from })
-        };
+        let receive = || Ok(receive(&self.socket)?);
         // One after the other: tokio's try_io knows no interest in both.
         let interests = [Interest::READABLE, Interest::ERROR];
         interests[..if self.may_fail { 2 } else { 1 }].iter().find_map(|interest| {
@@ -168,6 +178,28 @@ impl Kernel {
         self.waiting = None;
         Poll::Ready(result.map_err(Error::from))
     }
+}
+
+fn socket(family: Family) -> Result<UdpSocket> {
+    let domain = match family {
+        Family::V4 => AddressFamily::INET,
+        Family::V6 => AddressFamily::INET6,
+    };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let fd = rustix::net::socket_with(domain, SocketType::DGRAM, flags, None)?;
+    if family == Family::V6 {
+        // WIT: "On IPv6 sockets, IPV6_V6ONLY is enabled by default and can't be configured otherwise."
+        sockopt::set_ipv6_v6only(&fd, true)?;
+    }
+    Ok(UdpSocket::from_std(fd.into())?)
+}
+
+fn receive(socket: &UdpSocket) -> rustix::io::Result<Datagram> {
+    let mut data = Vec::with_capacity(MAX_DATAGRAM);
+    let (_, _, from) = rustix::net::recvfrom(socket, spare_capacity(&mut data), RecvFlags::empty())?;
+    let from = from.and_then(|from| SocketAddr::try_from(from).ok()).ok_or(Errno::AFNOSUPPORT)?;
+    data.shrink_to_fit();
+    Ok(Datagram { data, from })
 }
 
 impl AsFd for Kernel {

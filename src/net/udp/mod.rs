@@ -11,8 +11,9 @@
 //!                        native processes, the world ─► kernel socket ────┘
 //! ```
 //!
-//! * Every socket is one kernel socket from creation to close. It holds the port, is connected when the socket
-//!   is, and so makes the errors of bind and connect the kernel's own, and lets native processes reach it.
+//! * Every socket is one kernel socket from creation to close (an IPv6 one gets another with disconnect). It
+//!   holds the port, is connected when the socket is, and so makes the errors of bind and connect the kernel's
+//!   own, and lets native processes reach it.
 //! * A datagram to one of the pod's own addresses, to a port that a container's socket is bound to, is put into
 //!   that socket's [`inbox`] and never enters the kernel. When the [`table`] has nobody, the kernel carries it:
 //!   to native processes, to the world, or to nobody, of which a connected sender hears
@@ -107,7 +108,9 @@ impl UdpSocket {
         self.inner.with(|open| {
             addr::check_udp_remote(self.inner.family, remote)?;
             self.inner.connect(open, remote)
-        })
+        })?;
+        self.wake_receiver();
+        Ok(())
     }
 
     /// Undoes [`Self::connect`]. The socket stays bound.
@@ -118,7 +121,14 @@ impl UdpSocket {
         self.inner.with(|open| match open.binding {
             Some(binding) if binding.remote.is_some() => self.inner.disconnect(open, binding).map(drop),
             _ => Err(Error::InvalidState),
-        })
+        })?;
+        self.wake_receiver();
+        Ok(())
+    }
+
+    /// Who waits to receive may wait on a kernel socket that was replaced.
+    fn wake_receiver(&self) {
+        self.inner.inbox.take_reader().into_iter().for_each(Waker::wake);
     }
 
     /// Sends one datagram, to the connected peer when `remote` is absent. `data` is left empty when it was

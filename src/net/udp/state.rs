@@ -119,7 +119,12 @@ impl Inner {
 
     /// Dissolves the association of a connected socket.
     pub(super) fn disconnect(&self, open: &mut Open, binding: Binding) -> Result<Binding> {
-        let local = match open.kernel.disconnect(binding.bound) {
+        let keep = |datagram| drop(self.inbox.deliver(datagram));
+        let disconnected = match self.family {
+            Family::V4 => open.kernel.disconnect(binding.bound),
+            Family::V6 => open.kernel.replace(binding.bound, &open.options, keep),
+        };
+        let local = match disconnected {
             Ok(local) => local,
             Err(error) => {
                 self.rebind(open, None);
@@ -129,7 +134,9 @@ impl Inner {
         let place = Place {
             local,
             remote: None,
-            widened: binding.place.widened || local.ip() != binding.place.local.ip(),
+            // A new socket was bound anew: its address is its own.
+            widened: self.family == Family::V4
+                && (binding.place.widened || local.ip() != binding.place.local.ip()),
         };
         // The port may be another than before.
         let bound = SocketAddr::new(binding.bound.ip(), local.port());
