@@ -317,10 +317,7 @@ impl<L> Ports<L> {
 
     /// Whether nothing is bound, listening or connected.
     pub fn is_empty(&self) -> bool {
-        self.claims.is_empty()
-            && self.listeners.is_empty()
-            && self.lanes.is_empty()
-            && self.bound.is_empty()
+        self.claims.is_empty() && self.listeners.is_empty() && self.lanes.is_empty() && self.bound.is_empty()
     }
 }
 

@@ -144,7 +144,8 @@ impl Stack {
         let mut ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(listener) = ports.lookup(remote).cloned() else { return Ok(None) };
         // Linux sends from neither the wildcard nor a broadcast address.
-        let ip = bound.map(|b| b.ip()).filter(|ip| !ip.is_unspecified() && ip.is_loopback() == is_loopback(*ip));
+        let ip =
+            bound.map(|b| b.ip()).filter(|ip| !ip.is_unspecified() && ip.is_loopback() == is_loopback(*ip));
         let ip = ip.unwrap_or_else(|| source_of(remote.ip()));
         let port = bound.map(|b| b.port());
         if port == Some(remote.port()) && ip == remote.ip() {

@@ -110,7 +110,12 @@ async fn a_reader_that_never_reads() {
             let client = connect(&victim, local);
             assert!(connected(&client).is_ready());
             let server = accept(&mut acceptor).expect("accept");
-            (client.take_send_half().expect("half"), server.take_receive_half().expect("half"), client, server)
+            (
+                client.take_send_half().expect("half"),
+                server.take_receive_half().expect("half"),
+                client,
+                server,
+            )
         })
         .collect();
     let data = vec![7; 1 << 20];
@@ -267,11 +272,8 @@ async fn without_ports_of_its_own_the_memory_plane_takes_the_kernels() {
         }
         let held = clients[1].local_address().expect("address");
         let taken = |addr: SocketAddr| {
-            let native = rustix::net::socket(
-                rustix::net::AddressFamily::INET,
-                rustix::net::SocketType::STREAM,
-                None,
-            );
+            let native =
+                rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::STREAM, None);
             rustix::net::bind(native.expect("socket"), &addr)
         };
         assert_eq!(taken(held), Err(rustix::io::Errno::ADDRINUSE));

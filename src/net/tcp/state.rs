@@ -107,7 +107,9 @@ impl Waiting {
 impl Connecting {
     pub(super) fn local(&self) -> Result<SocketAddr> {
         match self {
-            Self::Memory { stream, .. } => stream.as_ref().map(memory::Stream::local).ok_or(Error::InvalidState),
+            Self::Memory { stream, .. } => {
+                stream.as_ref().map(memory::Stream::local).ok_or(Error::InvalidState)
+            }
             Self::Kernel { attempt, .. } => Ok(attempt.local()),
         }
     }
