@@ -373,15 +373,16 @@ impl<'a> World<'a> {
                     self.clients.iter().any(|c| c.remote.port() == a.port() || c.local.port() == a.port())
                 })
             }
-            // A native and a container with one bound local port and one destination.
+            // A native between the two addresses of a container's connection, or the other way round.
             Op::Connect(slot, ip, port) => {
-                let local = self.slots[slot].as_ref().and_then(|s| s.local().ok());
+                let mine = self.slots[slot].as_ref().and_then(|s| s.local().ok());
                 let remote = self.address(slot, ip, port);
                 let native = OWNERS[slot].is_none();
                 self.clients.iter().any(|c| {
-                    c.native != native
-                        && Some(c.remote) == remote
-                        && Some(c.local.port()) == local.map(|l| l.port())
+                    let same = |local: SocketAddr, to| {
+                        Some(to) == remote && Some(local.port()) == mine.map(|l| l.port())
+                    };
+                    c.native != native && (same(c.local, c.remote) || same(c.remote, c.local))
                 })
             }
             _ => false,
@@ -458,16 +459,9 @@ impl<'a> World<'a> {
             self.endpoints[container] = stack.attach("again");
         }
         self.accepted.retain(|(owner, _)| *owner != Some(container));
-        for slot in 0..OWNERS.len() {
-            if OWNERS[slot] == Some(container) {
-                self.close(slot);
-            }
-        }
-        for slot in 0..OWNERS.len() {
-            if OWNERS[slot] == Some(container) {
-                self.open(slot, self.families[slot]);
-            }
-        }
+        let own = || OWNERS.iter().enumerate().filter(|(_, o)| **o == Some(container)).map(|(slot, _)| slot);
+        own().for_each(|slot| self.close(slot));
+        own().for_each(|slot| self.open(slot, self.families[slot]));
         String::new()
     }
 
@@ -729,6 +723,8 @@ fn replay() {
             vec![Bind(0, 0, Fixed(0)), Connect(0, 0, Fixed(0)), Connect(3, 0, Fixed(0))],
             // The same, though another listens there.
             vec![Bind(3, 2, Fixed(0)), Bind(5, 2, Fixed(0)), Listen(5), Connect(3, 2, Fixed(0)), Accept(5)],
+            // A connection's addresses, from the side of its server.
+            vec![Bind(2, 3, Fixed(0)), Serve(1, V4, 3, Fixed(0)), Dial(5, 0, 1), Connect(2, 3, Of(5))],
             vec![Open(0, V6), Bind(0, 3, Zero), Listen(0), Open(3, V6), Connect(3, 2, Of(0)), Accept(0)],
         ];
         for ops in calls {
