@@ -31,9 +31,9 @@ impl Budget {
     /// another connection.
     pub(super) fn capacity(&self, capacity: usize) -> usize {
         match self.0.load(Ordering::Relaxed) {
+            SEVERE.. => capacity.min(MINIMAL_CAPACITY),
+            PRESSURE..SEVERE => capacity.min(TIGHT_CAPACITY),
             ..PRESSURE => capacity,
-            ..SEVERE => capacity.min(TIGHT_CAPACITY),
-            _ => capacity.min(MINIMAL_CAPACITY),
         }
     }
 

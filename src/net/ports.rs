@@ -18,14 +18,14 @@
 //! Exact: every conflict between sockets that were bound, whoever bound them; a container's bind
 //! against the ephemeral port of a memory-plane connection (which, like Linux's, does not let itself be
 //! shared: SO_REUSEADDR is set by binding only); a memory-plane connection against bound ports of
-//! containers; 4-tuples within a plane.
+//! containers; connections between the same two addresses, as long as both are the containers'.
 //!
 //! Not seen, because it would cost every connection system calls and an open file, and harms nobody
 //! (connections are told apart by what they are, never by their numbers): a *native* process that binds
 //! explicitly to a port of the memory plane's ephemeral range; a native that binds, without
-//! SO_REUSEADDR, to a port where accepted connections of the memory plane outlive their listener; and
-//! two clients that share one bound local port, of which one reaches a listener through memory and
-//! the other through the kernel.
+//! SO_REUSEADDR, to a port where connections of the memory plane outlive their listener; and a bound port
+//! that a native and a container share by SO_REUSEADDR, where one makes a connection between two addresses
+//! that the other has on the other plane.
 //!
 //! Every operation of a connection takes the same time with 10 and with 60,000 connections: a hash
 //! look-up or two, and a search in a bit map.
@@ -256,6 +256,17 @@ impl<L> Ports<L> {
         self.listeners.get(&key(addr)).or_else(|| self.listeners.get(&(wildcard, addr.port())))
     }
 
+    /// Whether a memory-plane connection has these two addresses, whichever of them is the client's.
+    pub fn is_connected(&self, one: SocketAddr, other: SocketAddr) -> bool {
+        let from = |client: SocketAddr, server: SocketAddr| {
+            let lane = self.lanes.get(&(client.ip(), key(server)));
+            let ephemeral = self.offset(client.port()).zip(lane);
+            ephemeral.is_some_and(|(offset, lane)| lane.contains(offset))
+                || self.bound.contains(&(key(client), key(server)))
+        };
+        from(one, other) || from(other, one)
+    }
+
     /// Enters a memory-plane connection to `remote` and returns its local address: on `ip`, with the
     /// port the socket is bound to or else a free ephemeral one.
     ///
@@ -264,13 +275,12 @@ impl<L> Ports<L> {
     /// Linux says), [`Error::AddressInUse`] when no ephemeral port is left.
     pub fn connect(&mut self, ip: IpAddr, bound: Option<u16>, remote: SocketAddr) -> Result<SocketAddr> {
         if let Some(port) = bound {
-            let ephemeral = self.offset(port).is_some_and(|offset| {
-                self.lanes.get(&(ip, key(remote))).is_some_and(|lane| lane.contains(offset))
-            });
-            if ephemeral || !self.bound.insert(((ip, port), key(remote))) {
+            let local = SocketAddr::new(ip, port);
+            if self.is_connected(local, remote) {
                 return Err(Error::AddressNotBindable);
             }
-            return Ok(SocketAddr::new(ip, port));
+            self.bound.insert((key(local), key(remote)));
+            return Ok(local);
         }
         if self.ephemeral.is_empty() {
             return Err(Error::AddressInUse);
@@ -400,6 +410,8 @@ mod tests {
         assert_eq!(local, addr("127.0.0.1:5000"));
         assert_eq!(t.connect(remote.ip(), Some(5000), remote), Err(Error::AddressNotBindable));
         t.connect(remote.ip(), Some(5000), addr("127.0.0.1:81")).expect("another remote");
+        // Nor is it to be had from the other side.
+        assert_eq!(t.connect(local.ip(), Some(80), local), Err(Error::AddressNotBindable));
         t.disconnect(local, remote);
         t.connect(remote.ip(), Some(5000), remote).expect("free again");
     }

@@ -153,7 +153,8 @@ impl Stack {
     /// was entered for it into the port table; `None` is the kernel plane.
     ///
     /// # Errors
-    /// As [`Ports::connect`].
+    /// As [`Ports::connect`], whose [`Error::AddressNotBindable`] (EADDRNOTAVAIL) a bound socket meets on both
+    /// planes.
     pub(super) fn connect(
         &self,
         bound: Option<SocketAddr>,
@@ -162,18 +163,23 @@ impl Stack {
         if !self.memory || !self.is_own(remote.ip()) {
             return Ok(None);
         }
-        let mut ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(listener) = ports.lookup(remote).cloned() else { return Ok(None) };
         // Linux sends from neither the wildcard nor a broadcast address.
         let ip =
             bound.map(|b| b.ip()).filter(|ip| !ip.is_unspecified() && ip.is_loopback() == is_loopback(*ip));
         let ip = ip.unwrap_or_else(|| source_of(remote.ip()));
-        let port = bound.map(|b| b.port());
-        if port == Some(remote.port()) && ip == remote.ip() {
-            // From an address to itself: Linux connects the socket with itself, whoever listens there.
-            return Ok(None);
+        let mut ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bound) = bound {
+            let local = SocketAddr::new(ip, bound.port());
+            if ports.is_connected(local, remote) {
+                return Err(Error::AddressNotBindable);
+            }
+            if local == remote {
+                // Linux connects the socket with itself, whoever listens there.
+                return Ok(None);
+            }
         }
-        let local = ports.connect(ip, port, remote)?;
+        let Some(listener) = ports.lookup(remote).cloned() else { return Ok(None) };
+        let local = ports.connect(ip, bound.map(|b| b.port()), remote)?;
         Ok(Some((listener, local)))
     }
 

@@ -50,8 +50,11 @@ const IPS: [[&str; 7]; 2] = [
 const PORTS: [u16; 3] = [5000, 5001, 5002];
 
 /// Containers 0 to 2, and a native process.
-const OWNERS: [Option<usize>; 9] =
-    [Some(0), Some(0), Some(0), Some(1), Some(1), Some(1), Some(2), None, None];
+const OWNERS: [Option<usize>; 10] =
+    [Some(0), Some(0), Some(0), Some(1), Some(1), Some(1), Some(2), None, None, None];
+
+/// The native one that binds without SO_REUSEADDR.
+const CARELESS: usize = 9;
 
 /// Accepted sockets that are kept; the others are closed at once.
 const KEPT: usize = 6;
@@ -124,12 +127,14 @@ struct Plain {
     family: Family,
     state: State,
     remote: Option<SocketAddr>,
+    /// Whether binding sets SO_REUSEADDR.
+    reuse: bool,
 }
 
 impl Plain {
-    fn new(family: Family) -> Self {
+    fn new(family: Family, reuse: bool) -> Self {
         let fd = kernel::socket(family, &Options::default()).expect("socket");
-        Self { fd: Some(fd), family, state: State::Unbound, remote: None }
+        Self { fd: Some(fd), family, state: State::Unbound, remote: None, reuse }
     }
 
     fn fd(&self) -> Result<&OwnedFd> {
@@ -142,19 +147,19 @@ impl Plain {
         }
         addr::check_tcp_bind(self.family, local)?;
         let fd = self.fd()?;
-        sockopt::set_socket_reuseaddr(fd, true)?;
+        sockopt::set_socket_reuseaddr(fd, self.reuse)?;
         rustix::net::bind(fd, &local)?;
         self.state = State::Bound;
         Ok(())
     }
 
-    fn listen(&mut self) -> Result<()> {
+    fn listen(&mut self, backlog: u32) -> Result<()> {
         match self.state {
             State::Unbound => self.bind(self.family.unspecified())?,
             State::Bound => {}
             _ => return Err(Error::InvalidState),
         }
-        rustix::net::listen(self.fd()?, 128)?;
+        rustix::net::listen(self.fd()?, backlog as i32)?;
         self.state = State::Listening;
         Ok(())
     }
@@ -200,8 +205,8 @@ impl Plain {
         match rustix::net::acceptfrom(self.fd()?) {
             Ok((fd, remote)) => {
                 let remote = SocketAddr::try_from(remote.expect("address")).expect("address");
-                let (family, state) = (self.family, State::Connected);
-                Ok(Some((Self { fd: Some(fd), family, state, remote: Some(remote) }, remote)))
+                let (family, state, reuse) = (self.family, State::Connected, self.reuse);
+                Ok(Some((Self { fd: Some(fd), family, state, remote: Some(remote), reuse }, remote)))
             }
             Err(Errno::WOULDBLOCK) => Ok(None),
             Err(errno) => Err(errno.into()),
@@ -268,10 +273,11 @@ struct World<'a> {
     coincidence: bool,
     barrier: &'a Barrier,
     in_memory: u32,
+    backlog: u32,
 }
 
 impl<'a> World<'a> {
-    fn new(stack: Option<Arc<Stack>>, barrier: &'a Barrier) -> Self {
+    fn new(stack: Option<Arc<Stack>>, barrier: &'a Barrier, backlog: u32) -> Self {
         let endpoints = stack.iter().flat_map(|s| ["a", "b", "c"].map(|name| s.attach(name))).collect();
         let slots = OWNERS.iter().map(|_| None).collect();
         let (families, accepted) = (vec![Family::V4; OWNERS.len()], Vec::new());
@@ -287,6 +293,7 @@ impl<'a> World<'a> {
             coincidence: false,
             barrier,
             in_memory: 0,
+            backlog,
         };
         for slot in 0..OWNERS.len() {
             world.open(slot, Family::V4);
@@ -299,7 +306,7 @@ impl<'a> World<'a> {
         self.families[slot] = family;
         self.slots[slot] = Some(match OWNERS[slot].and_then(|owner| self.endpoints.get(owner)) {
             Some(endpoint) => Any::Stack(endpoint.tcp_socket(family).expect("socket"), None),
-            None => Any::Plain(Plain::new(family)),
+            None => Any::Plain(Plain::new(family, slot != CARELESS)),
         });
     }
 
@@ -354,21 +361,28 @@ impl<'a> World<'a> {
     fn unseen(&self, op: Op) -> bool {
         match op {
             // A native that binds to a port of the memory plane.
-            Op::Bind(slot, _, Port::Of(other)) => {
+            Op::Bind(slot, _, Port::Of(other)) if slot != CARELESS => {
                 let port = self.slots[other].as_ref().and_then(|s| s.local().ok());
                 OWNERS[slot].is_none()
                     && OWNERS[other].is_some()
                     && port.is_some_and(|p| !PORTS.contains(&p.port()))
             }
-            // A native and a container with one bound local port and one destination.
+            // A native that binds without SO_REUSEADDR where a container's connections may live on.
+            Op::Bind(CARELESS, ip, port @ (Port::Fixed(_) | Port::Of(_))) => {
+                self.address(CARELESS, ip, port).is_some_and(|a| {
+                    self.clients.iter().any(|c| c.remote.port() == a.port() || c.local.port() == a.port())
+                })
+            }
+            // A native between the two addresses of a container's connection, or the other way round.
             Op::Connect(slot, ip, port) => {
-                let local = self.slots[slot].as_ref().and_then(|s| s.local().ok());
+                let mine = self.slots[slot].as_ref().and_then(|s| s.local().ok());
                 let remote = self.address(slot, ip, port);
                 let native = OWNERS[slot].is_none();
                 self.clients.iter().any(|c| {
-                    c.native != native
-                        && Some(c.remote) == remote
-                        && Some(c.local.port()) == local.map(|l| l.port())
+                    let same = |local: SocketAddr, to| {
+                        Some(to) == remote && Some(local.port()) == mine.map(|l| l.port())
+                    };
+                    c.native != native && (same(c.local, c.remote) || same(c.remote, c.local))
                 })
             }
             _ => false,
@@ -445,16 +459,9 @@ impl<'a> World<'a> {
             self.endpoints[container] = stack.attach("again");
         }
         self.accepted.retain(|(owner, _)| *owner != Some(container));
-        for slot in 0..OWNERS.len() {
-            if OWNERS[slot] == Some(container) {
-                self.close(slot);
-            }
-        }
-        for slot in 0..OWNERS.len() {
-            if OWNERS[slot] == Some(container) {
-                self.open(slot, self.families[slot]);
-            }
-        }
+        let own = || OWNERS.iter().enumerate().filter(|(_, o)| **o == Some(container)).map(|(slot, _)| slot);
+        own().for_each(|slot| self.close(slot));
+        own().for_each(|slot| self.open(slot, self.families[slot]));
         String::new()
     }
 
@@ -475,8 +482,11 @@ impl<'a> World<'a> {
     fn listen(&mut self, slot: usize) -> String {
         let was_bound = self.slots[slot].as_ref().is_some_and(|s| s.local().is_ok());
         let result = match &mut self.slots[slot] {
-            Some(Any::Stack(socket, acceptor)) => socket.listen().map(|a| *acceptor = Some(a)),
-            Some(Any::Plain(plain)) => plain.listen(),
+            Some(Any::Stack(socket, acceptor)) => {
+                let _ = socket.set_backlog(self.backlog.into());
+                socket.listen().map(|a| *acceptor = Some(a))
+            }
+            Some(Any::Plain(plain)) => plain.listen(self.backlog),
             None => return String::new(),
         };
         if result.is_ok() && !was_bound {
@@ -647,11 +657,11 @@ fn stack() -> Arc<Stack> {
 }
 
 /// Both runs; how many connections were in memory.
-async fn compare(ops: &[Op], barrier: &Barrier) -> std::result::Result<u32, TestCaseError> {
+async fn compare(ops: &[Op], barrier: &Barrier, backlog: u32) -> std::result::Result<u32, TestCaseError> {
     let mut outcomes = Vec::new();
     let mut in_memory = 0;
     for stack in [Some(stack()), None] {
-        let mut world = World::new(stack.clone(), barrier);
+        let mut world = World::new(stack.clone(), barrier, backlog);
         let mut seen = Vec::new();
         for op in ops {
             seen.push(world.run(*op).await);
@@ -682,7 +692,7 @@ fn random_calls_end_as_on_the_kernel() {
         let cases = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(300);
         let config = Config { cases, failure_persistence: None, ..Config::default() };
         let result = TestRunner::new(config).run(&proptest::collection::vec(any_op(), 1..100), |ops| {
-            in_memory.set(in_memory.get() + runtime.block_on(compare(&ops, &barrier))?);
+            in_memory.set(in_memory.get() + runtime.block_on(compare(&ops, &barrier, 128))?);
             Ok(())
         });
         if let Err(error) = result {
@@ -715,10 +725,30 @@ fn replay() {
             vec![Bind(0, 0, Fixed(0)), Connect(0, 0, Fixed(0)), Connect(3, 0, Fixed(0))],
             // The same, though another listens there.
             vec![Bind(3, 2, Fixed(0)), Bind(5, 2, Fixed(0)), Listen(5), Connect(3, 2, Fixed(0)), Accept(5)],
+            // A connection's addresses, from the side of its server.
+            vec![Bind(2, 3, Fixed(0)), Serve(1, V4, 3, Fixed(0)), Dial(5, 0, 1), Connect(2, 3, Of(5))],
             vec![Open(0, V6), Bind(0, 3, Zero), Listen(0), Open(3, V6), Connect(3, 2, Of(0)), Accept(0)],
         ];
         for ops in calls {
-            runtime.block_on(compare(&ops, &barrier)).expect("the same");
+            runtime.block_on(compare(&ops, &barrier, 128)).expect("the same");
+        }
+    });
+}
+
+/// A backlog of one takes two, the others wait and may give up.
+#[test]
+fn a_full_backlog() {
+    use Op::*;
+    in_a_network(|runtime| {
+        let barrier = Barrier::new();
+        let serve = Serve(0, Family::V4, 0, Port::Fixed(0));
+        let dial = |slot| Dial(slot, 0, 0);
+        for ops in [
+            vec![serve, dial(3), dial(4), dial(5), dial(6), Close(5), Close(6), Accept(0)],
+            vec![serve, dial(3), dial(4), dial(5), Close(0)],
+            vec![serve, dial(3), Close(3), dial(3), Close(3), dial(3), End(1), Accept(0), dial(3), Accept(0)],
+        ] {
+            runtime.block_on(compare(&ops, &barrier, 1)).expect("the same");
         }
     });
 }
