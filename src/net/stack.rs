@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::sys::resource::{Resource, getrlimit};
 
-use super::Result;
 use super::budget::Budget;
 use super::capture::Capture;
 use super::endpoint::{Endpoint, socket_limit};
@@ -15,6 +14,7 @@ use super::names::{Lookups, Names, NamesConfig};
 use super::observe::{Roll, Walk};
 use super::policy::{Denied, Guard, Policy, Request};
 use super::ports::{EPHEMERAL_PORTS, Ports, beside};
+use super::{Error, Result};
 use super::{addr, udp};
 use crate::sys::namespace::network_parameter;
 
