@@ -12,9 +12,11 @@
 //! | [`namespace`] | what a process does to the namespaces it has just entered |
 //! | [`mount`] | the mounts of a pod |
 //! | [`netlink`] | a small synchronous netlink socket: one send per batch, acknowledgements read once |
+//! | [`conntrack`] | connections that the kernel tracks, for [`netlink`] |
 //! | [`nftables`] | nf_tables messages, for [`netlink`] |
 
 pub mod clone;
+pub mod conntrack;
 pub mod fork;
 pub mod guard;
 pub mod heap;
