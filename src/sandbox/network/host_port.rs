@@ -40,6 +40,8 @@ use crate::sys::nftables::{
 };
 
 const CHAIN: &str = "host-ports";
+/// Length of a register, bytes.
+const REGISTER: u32 = 4;
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
 /// The names of a family's map and set.
@@ -208,16 +210,21 @@ fn add_rules(transaction: &mut Transaction) {
 fn add_rules_of(transaction: &mut Transaction, family: Family) {
     let (map, set) = names(family);
     // An address takes this many registers.
-    let (length, any, loopback): (u32, &[u8], &[u8]) = match family {
-        Family::V4 => (1, &[0; 4], &[127]),
-        Family::V6 => (4, &[0; 16], &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]),
+    let (length, loopback): (u32, &[u8]) = match family {
+        Family::V4 => (1, &[127]),
+        Family::V6 => (4, &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]),
     };
     let [first, second, third] = [0, length, length + 1].map(Register);
 
     // First what is for this address, then what is for all.
-    for address in [Expression::load(Field::Destination(family), first), Expression::load_value(first, any)] {
-        let rule = Expression::is_of(family).into_iter().chain([
-            address,
+    for every_address in [false, true] {
+        let mut rule: Vec<_> = Expression::is_of(family).into();
+        rule.push(Expression::load(Field::Destination(family), first));
+        if every_address {
+            // To the unspecified one; written so, nft(8) can show it.
+            rule.push(Expression::clear(first, length * REGISTER));
+        }
+        rule.extend([
             Expression::load_protocol(second),
             Expression::load(Field::DestinationPort, third),
             Expression::look_up(map, first, Some(first)),
