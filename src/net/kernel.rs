@@ -38,6 +38,10 @@ pub(super) fn socket(family: Family, options: &Options) -> Result<OwnedFd> {
         // WIT: "On IPv6 sockets, IPV6_V6ONLY is enabled by default and can't be configured otherwise."
         sockopt::set_ipv6_v6only(&socket, true)?;
     }
+    // wasi:sockets has no such option, and wasi-libc sends the parts of a writev one by one: with Nagle's algorithm
+    // (RFC 1122, section 4.2.3.4) an HTTP server on a kept connection waits 40 ms for each delayed ACK. Accepted
+    // sockets inherit it.
+    sockopt::set_tcp_nodelay(&socket, true)?;
     options.apply(&socket, family)?;
     Ok(socket)
 }

@@ -146,7 +146,7 @@ fn build(
             // They are part of the way out, which the last pod may have taken along before this one had a route.
             network::masquerade(lan.has_ipv6);
             holdings.has_forwarding = true;
-            network::forward(config.host_ports, &go.addresses, &link, index)?;
+            network::forward(config.host_ports, &go.addresses, &link, index, &lan.host)?;
             clock.lap(Step::HostPorts);
         }
         config.passed(Step::HostPorts)?;

@@ -4,11 +4,14 @@
 //! ```text
 //! supervisor (single-threaded)                        pod process
 //!  own <run>/pods/<uid>, record
+//!  ports of the host, held
 //!  cgroup + limits
 //!  clone3 ───────────────────────────────────────────► enters its cgroup, makes its network namespace
 //!  address lease, masquerade
-//!  veth pair, host route       ◄──────────"entered"──  mounts, hostname, child(Entered): prepares itself
-//!  "go": the addresses ──────────────────────────────► address, default route, waits for its end of the link
+//!  veth pair, host routes      ◄──────────"entered"──  mounts, hostname, child(Entered): prepares itself
+//!  (or CNI plugins)
+//!  ports of the host, forwarded
+//!  "go": the addresses ──────────────────────────────► addresses, default routes, waits for its end of the link
 //!  waits for the host's end
 //!  "up" ─────────────────────────────────────────────►
 //!  Sandbox ◄────────────────────────────────"ready"──  begins

@@ -208,7 +208,7 @@ impl Holdings {
         // An address may be given to the next pod only when nothing leads to this one any more.
         let mut gone = Ok(());
         if self.has_forwarding {
-            gone = network::lock_host().and_then(|_held| network::stop_forwarding(&link));
+            gone = network::lock_host().and_then(|_held| network::stop_forwarding(&link, &self.addresses));
         }
         gone = network::wait_gone(&link).and(gone);
         let leases = Leases::of(&self.paths);

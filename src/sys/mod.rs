@@ -13,9 +13,11 @@
 //! | [`mount`] | the mounts of a pod |
 //! | [`netlink`] | a small synchronous netlink socket: one send per batch, acknowledgements read once |
 //! | [`socket`] | what the kernel says about a socket |
+//! | [`conntrack`] | connections that the kernel tracks, for [`netlink`] |
 //! | [`nftables`] | nf_tables messages, for [`netlink`] |
 
 pub mod clone;
+pub mod conntrack;
 pub mod fork;
 pub mod guard;
 pub mod heap;

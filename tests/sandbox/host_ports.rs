@@ -162,6 +162,26 @@ pub(super) fn host_ports_of_many_pods_are_their_own(world: &World) {
     }
 }
 
+pub(super) fn datagrams_follow_the_port_to_the_next_pod(world: &World) {
+    // Keeps connections tracked throughout.
+    let keeper = server_pod(world);
+    let client = UdpSocket::bind("0.0.0.0:0").unwrap();
+    client.set_read_timeout(Some(TEST_TIMEOUT / 4)).unwrap();
+    client.connect((HOST, 18080)).unwrap();
+    let ask = || {
+        client.send(b"who am I?").unwrap();
+        client.recv(&mut [0; 64])
+    };
+    assert_eq!(ask().unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused, "nobody there");
+    for _ in 0..2 {
+        let sandbox = pod_with(world, &[mapping(None, 18080, Protocol::Udp)]);
+        ask().expect("an answer at once");
+        remove(sandbox);
+        assert_eq!(ask().unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused, "nobody there again");
+    }
+    remove(keeper);
+}
+
 /// What a killed supervisor of another set of directories left behind is not swept by this one.
 pub(super) fn stale_host_ports_are_in_nobodys_way(world: &World) {
     let other = World::new(world.root.join("other"));

@@ -86,6 +86,7 @@ const TESTS: &[Test] = &[
     ("a_host_ip_is_exact", a_host_ip_is_exact),
     ("a_host_port_is_had_once", a_host_port_is_had_once),
     ("host_ports_of_many_pods_are_their_own", host_ports_of_many_pods_are_their_own),
+    ("datagrams_follow_the_port_to_the_next_pod", datagrams_follow_the_port_to_the_next_pod),
     ("stale_host_ports_are_in_nobodys_way", stale_host_ports_are_in_nobodys_way),
     ("a_cni_chain_replaces_the_pods_network", a_cni_chain_replaces_the_pods_network),
     ("a_killed_supervisor_leaves_a_cni_network", a_killed_supervisor_leaves_a_cni_network),

@@ -73,10 +73,10 @@ pub(super) fn server_pod(world: &World) -> Sandbox {
 pub(super) fn server_pod_of(config: &Config<'_>) -> Sandbox {
     let sandbox = create(config, |inside| {
         let listeners = [TcpListener::bind("0.0.0.0:8080").unwrap(), only_v6(8080)];
-        say(&inside.control, "listening");
-        let servers = listeners.map(|listener| std::thread::spawn(move || tell_addresses(listener)));
         // Both families.
         let datagrams = UdpSocket::bind("[::]:8080").unwrap();
+        say(&inside.control, "listening");
+        let servers = listeners.map(|listener| std::thread::spawn(move || tell_addresses(listener)));
         std::thread::spawn(move || tell_addresses_by_datagram(datagrams));
         loop {
             // Each line is a server to ask; an empty one is the end.

@@ -101,9 +101,11 @@ pub(super) fn supervise(world: &World) {
         for listener in listeners {
             std::thread::spawn(move || tell_addresses(listener));
         }
+        say(&inside.control, "listening");
         until_told(&inside)
     });
     let sandbox = sandbox.unwrap();
+    assert_eq!(hear(&sandbox.control), "listening");
     println!("{} {uid} {}", sandbox.pid(), address(&sandbox));
     let _ = std::io::stdin().read_line(&mut String::new());
     remove(sandbox);

@@ -28,9 +28,10 @@ use nix::errno::Errno;
 
 use super::masquerade::{POSTROUTING, TABLE};
 use super::messages::{LOCAL_TABLE, route};
-use super::{LINK_PREFIX, NetworkError};
+use super::{HostNetwork, LINK_PREFIX, NetworkError};
 use crate::sandbox::host_port::PortMapping;
 use crate::spec::Protocol;
+use crate::sys::conntrack::{Flow, forget};
 use crate::sys::namespace::set_network_parameter;
 use crate::sys::netlink::{Batch, CREATE, Socket};
 use crate::sys::nftables::{
@@ -39,6 +40,8 @@ use crate::sys::nftables::{
 };
 
 const CHAIN: &str = "host-ports";
+/// Length of a register, bytes.
+const REGISTER: u32 = 4;
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
 /// The names of a family's map and set.
@@ -60,6 +63,7 @@ pub(crate) fn forward(
     addresses: &[IpAddr],
     link: &str,
     index: u32,
+    host: &HostNetwork,
 ) -> Result<(), NetworkError> {
     if mappings.is_empty() {
         return Ok(());
@@ -85,22 +89,39 @@ pub(crate) fn forward(
             remove_elements(&mut socket, |element| {
                 wanted.iter().any(|(_, ours)| ours.iter().any(|our| our.key == element.key))
             })?;
-            Ok(add(&mut socket)?)
+            add(&mut socket)?;
         }
-        result => Ok(result?),
+        result => result?,
     }
+    // Clients that sent while nobody was there would go on missing the pod.
+    let udp: Vec<_> = mappings.iter().filter(|mapping| mapping.protocol == Protocol::Udp).collect();
+    if !udp.is_empty() {
+        let is_own =
+            |address: &IpAddr| address.is_loopback() || host.own.iter().any(|(own, _)| own == address);
+        let is_mapped = |flow: &Flow| udp.iter().any(|mapping| mapping.host.port == flow.port);
+        let is_stale = |flow: &Flow| !addresses.contains(&flow.answered_by);
+        forget(&mut socket, |flow| {
+            is_udp(flow) && is_mapped(flow) && is_own(&flow.destination) && is_stale(flow)
+        })?;
+    }
+    Ok(())
 }
 
-/// Removes what [`forward`] made for the pod with this link. To be called with the host locked.
-pub(crate) fn stop_forwarding(link: &str) -> Result<(), NetworkError> {
-    match Socket::netfilter() {
+/// Removes what [`forward`] made for the pod with this link and these addresses. To be called with the host locked.
+pub(crate) fn stop_forwarding(link: &str, addresses: &[IpAddr]) -> Result<(), NetworkError> {
+    let mut socket = match Socket::netfilter() {
         // Without netfilter in the kernel there was nothing to make.
-        Err(error) if error.errno() == Some(Errno::EPROTONOSUPPORT) => Ok(()),
-        socket => remove_elements(&mut socket?, |element| element.comment == link),
+        Err(error) if error.errno() == Some(Errno::EPROTONOSUPPORT) => return Ok(()),
+        socket => socket?,
+    };
+    if remove_elements(&mut socket, |element| element.comment == link)? {
+        forget(&mut socket, |flow| is_udp(flow) && addresses.contains(&flow.answered_by))?;
     }
+    Ok(())
 }
 
-fn remove_elements(socket: &mut Socket, is_meant: impl Fn(&Element) -> bool) -> Result<(), NetworkError> {
+/// Whether there were any.
+fn remove_elements(socket: &mut Socket, is_meant: impl Fn(&Element) -> bool) -> Result<bool, NetworkError> {
     let mut transaction = Transaction::new();
     let mut found = false;
     for set in FAMILIES.map(names).into_iter().flat_map(|(map, set)| [map, set]) {
@@ -109,7 +130,14 @@ fn remove_elements(socket: &mut Socket, is_meant: impl Fn(&Element) -> bool) -> 
         found |= !meant.is_empty();
         transaction.delete_elements(TABLE, set, &meant);
     }
-    if found { Ok(transaction.commit(socket)?) } else { Ok(()) }
+    if found {
+        transaction.commit(socket)?;
+    }
+    Ok(found)
+}
+
+fn is_udp(flow: &Flow) -> bool {
+    i32::from(flow.protocol) == libc::IPPROTO_UDP
 }
 
 /// What goes into which set.
@@ -182,16 +210,21 @@ fn add_rules(transaction: &mut Transaction) {
 fn add_rules_of(transaction: &mut Transaction, family: Family) {
     let (map, set) = names(family);
     // An address takes this many registers.
-    let (length, any, loopback): (u32, &[u8], &[u8]) = match family {
-        Family::V4 => (1, &[0; 4], &[127]),
-        Family::V6 => (4, &[0; 16], &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]),
+    let (length, loopback): (u32, &[u8]) = match family {
+        Family::V4 => (1, &[127]),
+        Family::V6 => (4, &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]),
     };
     let [first, second, third] = [0, length, length + 1].map(Register);
 
     // First what is for this address, then what is for all.
-    for address in [Expression::load(Field::Destination(family), first), Expression::load_value(first, any)] {
-        let rule = Expression::is_of(family).into_iter().chain([
-            address,
+    for every_address in [false, true] {
+        let mut rule: Vec<_> = Expression::is_of(family).into();
+        rule.push(Expression::load(Field::Destination(family), first));
+        if every_address {
+            // To the unspecified one; written so, nft(8) can show it.
+            rule.push(Expression::clear(first, length * REGISTER));
+        }
+        rule.extend([
             Expression::load_protocol(second),
             Expression::load(Field::DestinationPort, third),
             Expression::look_up(map, first, Some(first)),

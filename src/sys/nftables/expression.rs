@@ -130,9 +130,17 @@ impl Expression {
         Self::meta(META_PROTOCOL, register)
     }
 
-    /// Loads this value.
-    pub fn load_value(register: Register, value: &[u8]) -> Self {
-        Self::new("immediate", &[register.attribute(1), nested(2, &[attribute(1, value)])])
+    /// Makes zeros of this many bytes: of an address, the unspecified one.
+    pub fn clear(register: Register, length: u32) -> Self {
+        let zeros = [attribute(1, &vec![0; length as usize])];
+        let data = [
+            register.attribute(1),
+            register.attribute(2),
+            attribute(3, &length.to_be_bytes()),
+            nested(4, &zeros),
+            nested(5, &zeros),
+        ];
+        Self::new("bitwise", &data)
     }
 
     /// What begins at a register is (or is not) this.
