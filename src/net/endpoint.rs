@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use super::files::Files;
 use super::listener::Unaccepted;
 use super::meter::Meter;
 use super::names::{Lookups, MAX_LOOKUPS};
@@ -21,19 +22,10 @@ use super::stack::Stack;
 use super::udp::Queued;
 use super::{Error, Family, Result, TcpSocket, UdpSocket};
 
-/// Most sockets one container may have, on both planes and in every state. A bound against a guest
-/// that opens sockets without end; above what any server in a pod is known to need. Less where the process
-/// may have few open files: see `SHARE_OF_FILES`.
-pub const MAX_SOCKETS: usize = 32_768;
-
-/// A container's sockets take no more than one in so many of the files that the pod process may open: the
-/// other containers' sockets, volumes and logs need theirs.
-const SHARE_OF_FILES: usize = 4;
-
-/// The most sockets of one container in a process that may open `files` files.
-pub(super) fn socket_limit(files: u64) -> usize {
-    usize::try_from(files).unwrap_or(usize::MAX).div_ceil(SHARE_OF_FILES).min(MAX_SOCKETS)
-}
+/// Most sockets one container may have, on both planes and in every state. A bound against a guest that opens
+/// sockets without end; above what any server in a pod is known to need, and less than 30 MiB of the runtime's
+/// memory. Kernel sockets may be fewer: see [`super::files`].
+pub const MAX_SOCKETS: usize = 16_384;
 
 /// What an endpoint can do to its sockets.
 pub(super) trait Member: Send + Sync {
@@ -64,6 +56,7 @@ pub(super) struct Shared {
     container: String,
     pub(super) guard: Guard,
     pub(super) meter: Arc<Meter>,
+    pub(super) files: Files,
     registry: Mutex<Registry>,
     /// What its UDP sockets have not received yet.
     pub(super) queued: Queued,
@@ -92,7 +85,7 @@ impl Shared {
         if registry.phase == Phase::Closed {
             return Err(Error::InvalidState);
         }
-        if registry.members.len() >= self.stack.socket_limit {
+        if registry.members.len() >= MAX_SOCKETS {
             return Err(Error::TooManySockets);
         }
         let id = registry.next_id;
@@ -108,7 +101,7 @@ impl Shared {
     /// # Errors
     /// [`Error::TooManySockets`].
     pub(super) fn check_room(&self) -> Result<()> {
-        if self.lock().members.len() < self.stack.socket_limit { Ok(()) } else { Err(Error::TooManySockets) }
+        if self.lock().members.len() < MAX_SOCKETS { Ok(()) } else { Err(Error::TooManySockets) }
     }
 
     pub(super) fn forget(&self, id: u64) {
@@ -175,6 +168,7 @@ impl Endpoint {
         let registry = Registry { phase: Phase::Open, next_id: 0, members: HashMap::new() };
         let shared = Shared {
             guard: stack.guard(&container),
+            files: Files::new(stack.file_limit),
             stack,
             container,
             meter,
@@ -261,13 +255,6 @@ mod tests {
 
     use super::*;
     use crate::net::StackConfig;
-
-    #[test]
-    fn a_container_leaves_files_to_the_others() {
-        assert_eq!(socket_limit(1024), 256);
-        assert_eq!(socket_limit(1 << 20), MAX_SOCKETS);
-        assert_eq!(socket_limit(u64::MAX), MAX_SOCKETS);
-    }
 
     #[tokio::test]
     async fn a_container_that_looks_up_without_end_waits_for_itself() {

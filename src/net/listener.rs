@@ -333,6 +333,9 @@ impl Open {
     }
 
     fn poll_accept_kernel(&mut self, cx: &mut Context<'_>) -> Poll<Result<Stream>> {
+        if !self.endpoint.files.has_room() {
+            return Poll::Ready(Err(Error::TooManySockets));
+        }
         loop {
             match std::task::ready!(self.kernel.poll_accept(cx)) {
                 Ok((stream, remote)) => {

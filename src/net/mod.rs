@@ -38,6 +38,7 @@ mod budget;
 mod capture;
 mod endpoint;
 mod error;
+mod files;
 mod kernel;
 mod listener;
 mod memory;

@@ -8,7 +8,8 @@ use nix::sys::resource::{Resource, getrlimit};
 
 use super::budget::Budget;
 use super::capture::Capture;
-use super::endpoint::{Endpoint, socket_limit};
+use super::endpoint::Endpoint;
+use super::files;
 use super::listener::Listener;
 use super::names::{Lookups, Names, NamesConfig};
 use super::observe::{Roll, Walk};
@@ -65,8 +66,8 @@ pub struct Stack {
     pub(super) budget: Budget,
     pub(super) roll: Roll,
     pub(super) capture: Option<Capture>,
-    /// Of each container.
-    pub(super) socket_limit: usize,
+    /// Kernel sockets of each container.
+    pub(super) file_limit: usize,
 }
 
 /// How many files this process may have open (getrlimit(2)).
@@ -115,7 +116,7 @@ impl Stack {
             budget: Budget::default(),
             roll: Roll::default(),
             capture,
-            socket_limit: socket_limit(open_files()),
+            file_limit: files::limit(open_files()),
             ports: Arc::new(Mutex::new(Ports::new(beside(planes.ephemeral_ports, kernel_ports())))),
         })
     }

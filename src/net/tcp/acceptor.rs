@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use super::super::Result;
-use super::super::listener::Listener;
+use super::super::listener::{DEFAULT_BACKLOG, Listener};
 use super::super::meter::Count;
-use super::state::{Connected, Holds, State};
+use super::super::stream::Stream;
+use super::state::{Connected, Core, Holds, State};
 use super::{Inner, TcpSocket};
 
 /// Where a listening socket's connections come out. Keeps the socket open.
@@ -34,7 +35,12 @@ impl Acceptor {
         let stream = ready!(self.listener.poll_accept(cx))?;
         endpoint.meter.count(stream.plane(), Count::TcpAccepted);
         let options = self.socket.lock().options.clone();
+        let file = match &stream {
+            Stream::Memory(_) => None,
+            Stream::Kernel(_) => Some(endpoint.files.take()?),
+        };
         let state = State::Connected(Connected::new(stream, Holds::Nothing));
-        Poll::Ready(TcpSocket::with(endpoint.clone(), self.socket.family, state, options))
+        let core = Core { state, options, backlog: DEFAULT_BACKLOG, file };
+        Poll::Ready(TcpSocket::with(endpoint.clone(), self.socket.family, core))
     }
 }

@@ -34,6 +34,7 @@ pub use half::{ReceiveHalf, SendHalf};
 use self::state::{Bound, Claim, Connecting, Core, Listening, State, Waiting};
 use super::addr::{self, Family};
 use super::endpoint::{Member, Shared};
+use super::files::File;
 use super::listener::{DEFAULT_BACKLOG, Listener};
 use super::meter::Traffic;
 use super::observe::Socket;
@@ -74,7 +75,10 @@ impl Member for Inner {
 
     fn close(&self) {
         // Dropped after the lock is released.
-        let _old = std::mem::replace(&mut self.lock().state, State::Closed(Error::ConnectionAborted));
+        let mut core = self.lock();
+        let _old =
+            (std::mem::replace(&mut core.state, State::Closed(Error::ConnectionAborted)), core.file.take());
+        drop(core);
     }
 
     fn describe(&self) -> Option<Socket> {
@@ -102,11 +106,13 @@ impl std::fmt::Debug for TcpSocket {
 
 impl TcpSocket {
     pub(in crate::net) fn new(endpoint: Arc<Shared>, family: Family) -> Result<Self> {
-        Self::with(endpoint, family, State::Unbound, Options::default())
+        let core =
+            Core { state: State::Unbound, options: Options::default(), backlog: DEFAULT_BACKLOG, file: None };
+        Self::with(endpoint, family, core)
     }
 
-    fn with(endpoint: Arc<Shared>, family: Family, state: State, options: Options) -> Result<Self> {
-        let core = Mutex::new(Core { state, options, backlog: DEFAULT_BACKLOG });
+    fn with(endpoint: Arc<Shared>, family: Family, core: Core) -> Result<Self> {
+        let core = Mutex::new(core);
         let traffic = Traffic::new(endpoint.meter.clone());
         let inner = endpoint.clone().register(|id| Inner { endpoint, id, family, traffic, core })?;
         Ok(Self { inner })
@@ -125,20 +131,22 @@ impl TcpSocket {
     /// [`Error::AddressNotBindable`], [`Error::AccessDenied`].
     pub fn bind(&self, local: SocketAddr) -> Result<()> {
         let mut core = self.inner.lock();
+        let core = &mut *core;
         if !matches!(core.state, State::Unbound) {
             return Err(Error::InvalidState);
         }
         addr::check_tcp_bind(self.inner.family, local)?;
         self.inner.endpoint.check(Request::TcpBind(local))?;
-        core.state = State::Bound(self.bind_kernel(&core.options, local)?);
+        core.state = State::Bound(self.bind_kernel(&mut core.file, &core.options, local)?);
         Ok(())
     }
 
     /// Holds a port with a kernel socket.
-    fn bind_kernel(&self, options: &Options, local: SocketAddr) -> Result<Bound> {
+    fn bind_kernel(&self, file: &mut Option<File>, options: &Options, local: SocketAddr) -> Result<Bound> {
         let ports = self.inner.ports();
         // A port that the kernel will choose is none of the memory plane's.
         let claim = if local.port() == 0 { None } else { Some(Claim::of_free(ports, local)?) };
+        self.inner.endpoint.files.ensure(file)?;
         let socket = kernel::socket(self.inner.family, options)?;
         let local = kernel::bind(&socket, local)?;
         Ok(Bound { socket, local, claim: claim.unwrap_or_else(|| Claim::new(ports, local.port())) })
@@ -166,7 +174,7 @@ impl TcpSocket {
         if let State::Unbound = core.state {
             let any = self.inner.family.unspecified();
             self.inner.endpoint.check(Request::TcpBind(any))?;
-            core.state = State::Bound(self.bind_kernel(&core.options, any)?);
+            core.state = State::Bound(self.bind_kernel(&mut core.file, &core.options, any)?);
         }
         let State::Bound(bound) = &core.state else { return Err(Error::InvalidState) };
         self.inner.endpoint.check(Request::TcpListen(bound.local))?;
@@ -214,7 +222,7 @@ impl TcpSocket {
             State::Bound(bound) => Some(bound),
             _ => None,
         };
-        core.state = match self.connecting(&core.options, bound, remote) {
+        core.state = match self.connecting(&mut core.file, &core.options, bound, remote) {
             Ok(connecting) => State::Connecting(connecting),
             Err(error) => State::Closed(error),
         };
@@ -223,6 +231,7 @@ impl TcpSocket {
 
     fn connecting(
         &self,
+        file: &mut Option<File>,
         options: &Options,
         mut bound: Option<Bound>,
         remote: SocketAddr,
@@ -233,7 +242,7 @@ impl TcpSocket {
         if matches!(route, Err(Error::AddressInUse)) && bound.is_none() {
             // The memory plane has no port left (or none at all, beside the kernel's): one of the kernel's.
             let source = SocketAddr::new(source_of(remote.ip()), 0);
-            bound = Some(self.bind_kernel(options, source)?);
+            bound = Some(self.bind_kernel(file, options, source)?);
             route = stack.connect(local(&bound), remote);
         }
         if let Some((listener, local)) = route? {
@@ -243,7 +252,10 @@ impl TcpSocket {
         }
         let (socket, claim) = match bound {
             Some(bound) => (bound.socket, Some(bound.claim)),
-            None => (kernel::socket(self.inner.family, options)?, None),
+            None => {
+                self.inner.endpoint.files.ensure(file)?;
+                (kernel::socket(self.inner.family, options)?, None)
+            }
         };
         let attempt = kernel::connect(socket, remote).map_err(|error| match error {
             // WIT: "address-in-use: Tried to perform an implicit bind, but there were no ephemeral ports

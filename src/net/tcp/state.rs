@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Sleep;
 
+use super::super::files::File;
 use super::super::listener::{Listener, Ticket};
 use super::super::meter::{Count, Meter, Plane};
 use super::super::options::Options;
@@ -189,6 +190,8 @@ pub(super) struct Core {
     pub(super) options: Options,
     /// For `listen`, in connections.
     pub(super) backlog: u32,
+    /// Present from when it has a kernel socket.
+    pub(super) file: Option<File>,
 }
 
 impl Core {

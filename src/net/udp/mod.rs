@@ -66,7 +66,8 @@ impl std::fmt::Debug for UdpSocket {
 
 impl UdpSocket {
     pub(super) fn new(endpoint: Arc<Shared>, family: Family) -> Result<Self> {
-        let open = Open::new(Kernel::new(family)?);
+        let file = endpoint.files.take()?;
+        let open = Open::new(Kernel::new(family)?, file);
         let inbox =
             Inbox::new(endpoint.stack.budget.clone(), endpoint.queued.clone(), endpoint.meter.clone());
         let inner = endpoint.clone().register(|id| Inner::new(endpoint, id, family, inbox, open))?;

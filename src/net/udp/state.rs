@@ -13,6 +13,7 @@ use super::kernel::Kernel;
 use super::table::Place;
 use crate::net::addr::{self, Family};
 use crate::net::endpoint::{Member, Shared};
+use crate::net::files::File;
 use crate::net::meter::{Plane, Traffic};
 use crate::net::observe::{Socket, SocketState, Transport};
 use crate::net::options::Options;
@@ -42,6 +43,7 @@ pub(super) struct Binding {
 
 pub(super) struct Open {
     pub(super) kernel: Kernel,
+    _file: File,
     pub(super) binding: Option<Binding>,
     pub(super) options: Options,
     /// Whose turn it is when both planes have a datagram.
@@ -312,10 +314,18 @@ pub(super) fn is_from(remote: SocketAddr, from: SocketAddr) -> bool {
 }
 
 impl Open {
-    pub(super) fn new(kernel: Kernel) -> Self {
+    pub(super) fn new(kernel: Kernel, file: File) -> Self {
         let options = Options::default();
         let exchanges = Exchanges::default();
-        Self { kernel, binding: None, options, turn: Plane::Memory, asked_kernel: false, exchanges }
+        Self {
+            kernel,
+            _file: file,
+            binding: None,
+            options,
+            turn: Plane::Memory,
+            asked_kernel: false,
+            exchanges,
+        }
     }
 
     pub(super) fn remote(&self) -> Option<SocketAddr> {
