@@ -74,6 +74,9 @@ fn build(
     let Host { privileged, ref hierarchy } = *config.host;
     let linked = privileged && config.network == NetworkMode::Pod;
     warnings.extend(missing(config, privileged, hierarchy.is_some()));
+    if config.network == NetworkMode::None && !config.host_ports.is_empty() {
+        warnings.push("hostPort leads nowhere: the pod has no network".into());
+    }
 
     // The record names things before they exist.
     holdings.cgroups = hierarchy.as_ref().map(|hierarchy| hierarchy.paths(config.uid)).unwrap_or_default();

@@ -311,6 +311,13 @@ pub(super) fn no_network_is_loopback_only(world: &World) {
     );
     remove(sandbox);
     let own = nix::net::if_::if_nameindex().unwrap().iter().count();
+    let host = peapod::spec::HostPort { port: 18080, ip: None };
+    let protocol = peapod::spec::Protocol::Tcp;
+    let host_ports = [peapod::sandbox::host_port::PortMapping { host, protocol, pod_port: 80 }];
+    let config = Config { host_ports: &host_ports, ..config };
+    let sandbox = create(&config, |inside| until_told(&inside)).unwrap();
+    assert_eq!(sandbox.warnings, ["hostPort leads nowhere: the pod has no network"]);
+    remove(sandbox);
     assert_eq!(links, own.to_string(), "a fresh network namespace has as many links as the test's");
 }
 
