@@ -4,6 +4,7 @@
 
 pub mod guests;
 
+use std::cell::RefCell;
 use std::io::{BufRead, BufReader, Read};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -124,6 +125,8 @@ impl Finished {
 pub struct Running {
     child: Child,
     lines: Receiver<String>,
+    /// Lines that nobody has waited for yet.
+    passed: RefCell<Vec<String>>,
     seen: Arc<Mutex<String>>,
     _directory: tempfile::TempDir,
 }
@@ -149,7 +152,7 @@ impl Running {
                 }
             });
         }
-        Self { child, lines, seen, _directory: directory }
+        Self { child, lines, passed: RefCell::default(), seen, _directory: directory }
     }
 
     /// The supervisor's process id.
@@ -165,14 +168,19 @@ impl Running {
         children.split_whitespace().next().unwrap_or_else(|| panic!("no pod process")).parse().unwrap()
     }
 
-    /// Waits for a line of output that has `text`, and returns it.
+    /// Waits for a line of output that has `text` and was not returned before. The two outputs of the command come in
+    /// no order.
     #[track_caller]
     pub fn wait_for(&self, text: &str) -> String {
         let end = Instant::now() + PATIENCE;
+        let mut passed = self.passed.borrow_mut();
+        if let Some(at) = passed.iter().position(|line| line.contains(text)) {
+            return passed.remove(at);
+        }
         loop {
             match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(line) if line.contains(text) => return line,
-                Ok(_) => {}
+                Ok(line) => passed.push(line),
                 Err(RecvTimeoutError::Timeout) => panic!("no {text:?} in time, only\n{}", self.output()),
                 Err(RecvTimeoutError::Disconnected) => panic!("ended without {text:?}:\n{}", self.output()),
             }

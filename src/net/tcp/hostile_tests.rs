@@ -196,8 +196,7 @@ async fn a_server_with_too_many_sockets_loses_no_connection() {
     let pod = pod();
     let (a, b) = (pod.attach("a"), pod.attach("b"));
     let (mut acceptor, local) = listen(&a, 16);
-    let mut others: Vec<_> =
-        (1..MAX_SOCKETS).map(|_| a.tcp_socket(Family::V4).expect("socket")).collect();
+    let mut others: Vec<_> = (1..MAX_SOCKETS).map(|_| a.tcp_socket(Family::V4).expect("socket")).collect();
     assert!(acceptor.poll_ready(&mut now()).is_pending(), "no connection, so nothing to be told");
     let client = connect(&b, local);
     let native = tokio::net::TcpStream::connect(local).await.expect("connect");
