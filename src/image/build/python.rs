@@ -41,7 +41,8 @@ pub fn build(directory: &Path, tools: &Path, progress: Progress<'_>) -> Result<B
         write("peapod_main.py", MAIN)?;
         write("program.wit", WIT)?;
         let mut componentize = installed.program("componentize-py", directory);
-        componentize.env("PYTHONDONTWRITEBYTECODE", "1");
+        // Its own backtrace says nothing about the guest.
+        componentize.env("PYTHONDONTWRITEBYTECODE", "1").env("RUST_BACKTRACE", "0");
         componentize.arg("--wit-path").arg(work.join("program.wit")).args(["--world", "program", "--quiet"]);
         componentize.args(["componentize", "peapod_main", "--python-path"]).arg(directory);
         componentize.arg("--python-path").arg(work).arg("--output").arg(file);
