@@ -11,4 +11,5 @@ mod images;
 mod lifecycle;
 mod network;
 mod rootless;
+mod sockets;
 mod volumes;

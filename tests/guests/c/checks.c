@@ -306,6 +306,7 @@ static void udp(int family) {
     OK(recvfrom(one, data, sizeof data, 0, NULL, NULL) == 0);
     /* What does not fit into the buffer is gone. */
     OK(recvfrom(one, data, 5, 0, NULL, NULL) == 5 && memcmp(data, "third", 5) == 0);
+    OK(wait_for(one, POLLIN, 0) == 0);
     set_nonblocking(one, true);
     FAILS(recv(one, data, sizeof data, 0), EAGAIN);
     OK(wait_for(one, POLLIN, 0) == 0);
@@ -358,7 +359,9 @@ static void names(void) {
     if (found != NULL) {
         freeaddrinfo(found);
     }
-    OK(getaddrinfo("no-such-host.invalid", NULL, &hints, &found) == EAI_NONAME);
+    /* Where no name server answers, nobody knows. */
+    int error = getaddrinfo("no-such-host.invalid", NULL, &hints, &found);
+    OK(error == EAI_NONAME || error == EAI_AGAIN);
     OK(getaddrinfo("192.0.2.7", NULL, &hints, &found) == 0);
     freeaddrinfo(found);
 }

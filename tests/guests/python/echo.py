@@ -1,5 +1,6 @@
 """An echo server and a conversation with one, like the guest in C's."""
 
+import contextlib
 import selectors
 import socket
 import time
@@ -16,6 +17,8 @@ def serve(port: int) -> int:
     listener = socket.create_server(("0.0.0.0", port), backlog=128)
     datagrams = socket.socket(type=socket.SOCK_DGRAM)
     datagrams.bind(("0.0.0.0", port))
+    # wasi-libc calls a datagram socket readable that never received anything.
+    datagrams.setblocking(False)
     selector.register(listener, selectors.EVENT_READ)
     selector.register(datagrams, selectors.EVENT_READ)
     print(f"listening on {port}", flush=True)
@@ -29,8 +32,9 @@ def serve(port: int) -> int:
                     return 0
                 selector.register(connection, selectors.EVENT_READ)
             elif key.fileobj is datagrams:
-                data, sender = datagrams.recvfrom(CHUNK)
-                datagrams.sendto(data, sender)
+                with contextlib.suppress(BlockingIOError):
+                    data, sender = datagrams.recvfrom(CHUNK)
+                    datagrams.sendto(data, sender)
             elif not echo(key.fileobj):
                 selector.unregister(key.fileobj)
                 key.fileobj.close()
