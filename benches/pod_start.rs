@@ -164,6 +164,7 @@ impl Zygote {
             engine: self.engine.clone(),
             console: Some(Console::new(File::from(OwnedFd::from(pod_output)), File::open("/dev/null")?)),
             log_dir: None,
+            pcap: None,
             backoff: BackoffPolicy::default(),
         };
         let config = sandbox::Config {
@@ -172,7 +173,9 @@ impl Zygote {
             uid: &self.spec.uid,
             identity: Identity::of(&self.spec),
             network: self.spec.network,
-            pod_cidr: "10.201.0.0/16".parse()?,
+            pod_networks: sandbox::network::PodNetworks::default(),
+            host_ports: &[],
+            cni: None,
             limits: Limits::for_pod(&self.spec),
             shm_bytes: 64 << 20,
             fail_at: None,

@@ -22,10 +22,11 @@
 //! | [`engine`] | wasmtime's policy: pool, limits, epochs, what a component is |
 //! | [`sandbox`] | the pod's place in the kernel: made with roll-back, removed, swept up after a crash |
 //! | [`sys`] | the system calls that this takes |
-//! | [`pod`] | the pod's life: a pure state machine, the task that acts on it, the control protocol |
+//! | [`pod`] | the pod's life: a pure state machine, the task that acts on it, the control protocol; its firewall |
+//! | [`api`] | how a running pod is asked: HTTP and JSON on a unix socket, as Kubernetes has it |
 //! | [`container`] | one container: its run, its state, its log |
 //! | [`volume`] | volumes to directory handles |
-//! | [`net`] | the pod's network: two planes, one port space; knows nothing of wasmtime |
+//! | [`net`] | the pod's network: two planes, one port space, names, one policy; knows nothing of wasmtime |
 //! | [`wasi`] | WASI 0.2 and 0.3 hosts over `net` and the log; everything else of WASI is upstream's |
 //! | [`paths`] | where things are on the host |
 //!
@@ -41,7 +42,8 @@
 //!
 //! 1. `unsafe` and raw syscalls live in [`sys`] only; elsewhere `libc` is for constants. The one exception
 //!    is the mapping of compiled code in [`engine::code`], whose SAFETY comment says why it can be trusted.
-//! 2. serde appears in [`manifest`], [`image`], the control protocol and the state record only. Wire
+//! 2. serde appears in [`manifest`], [`image`], the [`api`], the control protocol, the state record and
+//!    [`sandbox::cni`] only. Wire
 //!    types never reach the pod's state machine.
 //! 3. Only [`engine`], [`image`], [`wasi`] and [`container::runner`] name wasmtime.
 //! 4. [`pod::state`], [`pod::actions`], [`pod::status`], [`pod::backoff`], [`net::ports`] and [`spec`] are
@@ -52,6 +54,7 @@
 
 #![warn(missing_docs)]
 
+pub mod api;
 pub mod cli;
 pub mod container;
 pub mod engine;

@@ -2,7 +2,7 @@
 //!
 //! | directory | root | otherwise | holds |
 //! |---|---|---|---|
-//! | run | `/run/peapod` | `$XDG_RUNTIME_DIR/peapod`, else `/tmp/peapod-$UID` | one record and lock per live pod, address leases; gone after a reboot |
+//! | run | `/run/peapod` | `$XDG_RUNTIME_DIR/peapod`, else `/tmp/peapod-$UID` | record, lock, control socket and `/etc` files of each live pod, address leases; gone after a reboot |
 //! | state | `/var/lib/peapod` | `$XDG_STATE_HOME/peapod`, else `~/.local/state/peapod` | emptyDir volumes and container logs of live pods |
 //! | cache | `/var/cache/peapod` | `$XDG_CACHE_HOME/peapod`, else `~/.cache/peapod` | compiled code; tools that `--build` fetched |
 //!
@@ -13,7 +13,7 @@ use std::path::PathBuf;
 /// peapod's three directories on the host. See the module's table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Paths {
-    /// Records, locks and address leases of live pods.
+    /// Records, locks, `/etc` files and address leases of live pods.
     pub run: PathBuf,
     /// Volumes and logs of live pods.
     pub state: PathBuf,
@@ -55,6 +55,11 @@ impl Paths {
     /// Tools that `--build` fetches: `<cache>/tools`.
     pub fn tools(&self) -> PathBuf {
         self.cache.join("tools")
+    }
+
+    /// The run directory of one live pod: `<run>/pods/<uid>`.
+    pub fn pod_run(&self, uid: &str) -> PathBuf {
+        self.run.join("pods").join(uid)
     }
 
     /// The state directory of one pod: `<state>/pods/<uid>`.

@@ -11,6 +11,7 @@
 //! | 127 | an image is not there |
 //! | 129, 130, 143 | stopped by the terminal's end (SIGHUP), by Ctrl-C (SIGINT), by SIGTERM |
 
+mod answer;
 mod check;
 mod completions;
 mod display;
@@ -19,7 +20,9 @@ mod load;
 mod output;
 mod progress;
 mod run;
+mod ss;
 mod supervise;
+mod table;
 mod version;
 
 use std::io::Write;
@@ -50,6 +53,7 @@ Examples:
   peapod run pod.yaml -o yaml > result.yaml               the final Pod with its status
   cat pod.yaml | peapod run -                             a manifest from standard input
   peapod check pod.yaml                                   report every mistake, run nothing
+  peapod ss web -a                                        the sockets of a running pod's containers
 
 Directories:                                     without root:
   /run/peapod        live pods, their addresses  $XDG_RUNTIME_DIR/peapod
@@ -68,6 +72,7 @@ struct Cli {
 enum Command {
     Run(run::Args),
     Check(check::Args),
+    Ss(ss::Args),
     Version(version::Args),
     Completions(completions::Args),
 }
@@ -79,6 +84,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => run::run(args, cli.verbose),
         Command::Check(args) => check::run(&args),
+        Command::Ss(args) => ss::run(&args),
         Command::Version(args) => version::run(&args),
         Command::Completions(args) => completions::run(&args),
     };

@@ -5,14 +5,17 @@
 //! └──────── single-threaded: this process is the zygote ───────┘
 //! ```
 
-use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::IsTerminal;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use k8s_openapi::api::core::v1::PodStatus;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
@@ -20,7 +23,7 @@ use nix::sys::signal::{SigSet, Signal};
 use super::display::Display;
 use super::images::Images;
 use super::supervise::{End, PATIENCE, Watch};
-use super::{EXIT_HOST, Failure, counted, load, output};
+use super::{EXIT_BAD_MANIFEST, EXIT_HOST, Failure, counted, load, output};
 use crate::container::log::Console;
 use crate::container::state::KILLED_EXIT_CODE;
 use crate::engine::Engine;
@@ -30,10 +33,16 @@ use crate::pod::backoff::BackoffPolicy;
 use crate::pod::death::status_after_death;
 use crate::pod::launch::{Plan, launch};
 use crate::sandbox::cgroup::Limits;
+use crate::sandbox::cni::{Chain, CniError, PLUGIN_DIRECTORIES};
+use crate::sandbox::host_port::PortMapping;
+use crate::sandbox::network::{PREFIX_V6_MAX, PodNetworks};
 use crate::sandbox::record::Identity;
 use crate::sandbox::{self, Sandbox};
 use crate::spec::convert::Converted;
 use crate::spec::{NetworkMode, Pod, Protocol};
+
+/// The name of standard output.
+const STDOUT: &str = "-";
 
 /// Size of a pod's /dev/shm, bytes: what container runtimes give.
 const SHM_BYTES: u64 = 64 << 20;
@@ -43,6 +52,10 @@ const SHM_BYTES: u64 = 64 << 20;
 /// The pod gets Linux namespaces and a cgroup of its own. Ctrl-C ends it gracefully within its
 /// terminationGracePeriodSeconds, a second Ctrl-C at once; either way nothing of it is left behind.
 /// The containers' standard output and error appear on this command's.
+///
+/// NetworkPolicy documents beside the Pod that select it are enforced. The annotation
+/// peapod.dev/network.<container> narrows one container further, inside the pod too: "connect:
+/// logs.example.com:443/tcp, localhost:9000; bind: 8080; resolve: none", or none for no network.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Exit code:
@@ -68,9 +81,19 @@ pub struct Args {
     /// The pod's network [default: the manifest's: pod, or host with hostNetwork].
     #[arg(long, value_name = "MODE")]
     network: Option<Network>,
-    /// Where pods' addresses come from; moved aside when the host already routes it.
-    #[arg(long, value_name = "CIDR", default_value = "10.201.0.0/16", value_parser = parse_cidr)]
+    /// Where pods' IPv4 addresses come from; moved aside when the host already routes it.
+    #[arg(long, value_name = "CIDR", default_value_t = PodNetworks::default().v4, value_parser = parse_cidr)]
     pod_cidr: Ipv4Net,
+    /// Where pods' IPv6 addresses come from, each the IPv4 address behind this prefix of at most 96 bits;
+    /// moved aside when the host already routes it.
+    #[arg(long, value_name = "CIDR", default_value_t = PodNetworks::default().v6, value_parser = parse_cidr_v6)]
+    pod_cidr_v6: Ipv6Net,
+    /// Let CNI plugins see to the pod's network: the first *.conflist, *.conf or *.json of DIR by name.
+    #[arg(long, value_name = "DIR")]
+    cni_conf_dir: Option<PathBuf>,
+    /// Where CNI plugins are; may be given more than once [default: $CNI_PATH, or /opt/cni/bin and /usr/lib/cni].
+    #[arg(long, value_name = "DIR", requires = "cni_conf_dir")]
+    cni_bin_dir: Vec<PathBuf>,
     /// Stop the pod after this long: 90, 90s, 5m, 1h30m. Exit code 124.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     timeout: Option<Duration>,
@@ -81,6 +104,10 @@ pub struct Args {
     /// Keep the containers' logs, in CRI format, under DIR/<namespace>_<pod>_<uid>/<container>/.
     #[arg(long, value_name = "DIR")]
     log_dir: Option<PathBuf>,
+    /// Record the traffic between the pod's containers, which the kernel never sees, in a file for tcpdump
+    /// and Wireshark; - is standard output: `| wireshark -k -i -`.
+    #[arg(long, value_name = "FILE")]
+    pcap: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -103,8 +130,25 @@ impl From<Network> for NetworkMode {
     }
 }
 
+impl Args {
+    fn pcap_is_stdout(&self) -> bool {
+        self.pcap.as_deref() == Some(Path::new(STDOUT))
+    }
+
+    /// What no option alone shows to be wrong.
+    fn check(&self) -> anyhow::Result<()> {
+        if self.pcap_is_stdout() {
+            anyhow::ensure!(self.output.is_none(), "--pcap - and -o both want standard output");
+            let is_terminal = std::io::stdout().is_terminal();
+            anyhow::ensure!(!is_terminal, "--pcap -: standard output is a terminal; use a file or a pipe");
+        }
+        Ok(())
+    }
+}
+
 /// Runs the pod; see the module's header.
 pub fn run(args: Args, verbose: u8) -> Result<ExitCode, Failure> {
+    args.check().map_err(|error| Failure::new(EXIT_BAD_MANIFEST, error))?;
     let display = Display::new(verbose);
     let paths = Paths::from_env();
 
@@ -125,13 +169,16 @@ pub fn run(args: Args, verbose: u8) -> Result<ExitCode, Failure> {
             display.warning(format!("not removed: {error}; the next run tries again"));
         }
     }
+    let chain = load_chain(&args).context("--cni-conf-dir")?;
     let plan = prepare(&args, &paths, pod, &display)?;
     let spec = Arc::clone(&plan.spec);
     raise_open_files();
     let signals = block_signals()?;
     let clock = Instant::now();
     let host = sandbox::Host::look();
-    let mut sandbox = launch(plan, &sandbox_config(&host, &paths, &args, &spec))?;
+    let host_ports = PortMapping::of(&spec);
+    let config = sandbox_config(&host, &paths, &args, &spec, &host_ports, chain.as_ref());
+    let mut sandbox = launch(plan, &config)?;
     show_sandbox(&sandbox, &spec, clock.elapsed(), &display);
 
     let control = sandbox.control.try_clone().context("cannot duplicate the control socket")?;
@@ -143,6 +190,8 @@ pub fn run(args: Args, verbose: u8) -> Result<ExitCode, Failure> {
         kill: &|| {
             let _ = sandbox.kill();
         },
+        pod: &wire,
+        directory: &paths.pod_run(&spec.uid),
     };
     let end = watch.run(control, || signals.restore())?;
     let (status, code) = settle(end, &mut sandbox, &display)?;
@@ -166,10 +215,8 @@ fn prepare(args: &Args, paths: &Paths, pod: Pod, display: &Display) -> Result<Pl
     let programs = images.programs(&pod)?;
     display.step("images", images.summary(), clock.elapsed());
 
-    let console = match args.output {
-        Some(_) => Console::stderr(),
-        None => Console::stdio(),
-    };
+    let takes_stdout = args.output.is_some() || args.pcap_is_stdout();
+    let console = if takes_stdout { Console::stderr() } else { Console::stdio() };
     let log_dir = args.log_dir.as_ref().map(|dir| {
         // The pod process does not share the current directory's meaning.
         let dir = std::path::absolute(dir)?;
@@ -182,9 +229,30 @@ fn prepare(args: &Args, paths: &Paths, pod: Pod, display: &Display) -> Result<Pl
         programs,
         engine,
         console: Some(console.context("cannot use standard output")?),
+        pcap: args.pcap.as_deref().map(open_pcap).transpose()?,
         log_dir: log_dir.transpose().context("--log-dir: cannot make the pod's directory there")?,
         backoff: BackoffPolicy::default(),
     })
+}
+
+/// The CNI plugins that the command line names.
+fn load_chain(args: &Args) -> Result<Option<Chain>, CniError> {
+    let Some(directory) = &args.cni_conf_dir else { return Ok(None) };
+    let plugins = match (&args.cni_bin_dir[..], std::env::var_os("CNI_PATH")) {
+        ([], Some(path)) => std::env::split_paths(&path).collect(),
+        ([], None) => PLUGIN_DIRECTORIES.map(PathBuf::from).to_vec(),
+        (directories, _) => directories.to_vec(),
+    };
+    Chain::load(directory, plugins).map(Some)
+}
+
+/// The file of `--pcap`.
+fn open_pcap(path: &Path) -> anyhow::Result<File> {
+    if path != Path::new(STDOUT) {
+        return File::create(path).with_context(|| format!("--pcap: cannot write {}", path.display()));
+    }
+    let stdout = std::io::stdout().as_fd().try_clone_to_owned();
+    Ok(stdout.context("--pcap: cannot use standard output")?.into())
 }
 
 fn sandbox_config<'a>(
@@ -192,6 +260,8 @@ fn sandbox_config<'a>(
     paths: &'a Paths,
     args: &Args,
     pod: &'a Pod,
+    host_ports: &'a [PortMapping],
+    cni: Option<&'a Chain>,
 ) -> sandbox::Config<'a> {
     sandbox::Config {
         host,
@@ -199,7 +269,9 @@ fn sandbox_config<'a>(
         uid: &pod.uid,
         identity: Identity::of(pod),
         network: pod.network,
-        pod_cidr: args.pod_cidr,
+        pod_networks: PodNetworks { v4: args.pod_cidr, v6: args.pod_cidr_v6 },
+        host_ports,
+        cni,
         limits: Limits::for_pod(pod),
         shm_bytes: SHM_BYTES,
         fail_at: None,
@@ -214,10 +286,13 @@ fn show_sandbox(sandbox: &Sandbox, pod: &Pod, took: Duration, display: &Display)
     for (step, took) in &sandbox.timings {
         display.detail(step, *took);
     }
-    match (pod.network, sandbox.addresses.first()) {
+    match (pod.network, &sandbox.addresses[..]) {
         (NetworkMode::Host, _) => display.address("the host's own", &ports(pod, "127.0.0.1")),
-        (_, Some(address)) => display.address(address, &ports(pod, &address.to_string())),
-        (_, None) => {
+        (_, [first, ..]) => {
+            let all: Vec<_> = sandbox.addresses.iter().map(IpAddr::to_string).collect();
+            display.address(all.join("  "), &ports(pod, &first.to_string()));
+        }
+        (_, []) => {
             let user = if nix::unistd::geteuid().is_root() { "" } else { " -U --preserve-credentials" };
             let enter = format!("enter it with: nsenter -t {}{user} -n", sandbox.pid());
             display.address("none: loopback only", &[enter]);
@@ -225,18 +300,20 @@ fn show_sandbox(sandbox: &Sandbox, pod: &Pod, took: Duration, display: &Display)
     }
 }
 
-/// Where the TCP ports that the manifest names answer, by the host that they are reached at.
+/// Where the ports that the manifest names answer: the TCP ports by the host that they are reached at, and the ports of
+/// the host that lead to the pod.
 fn ports(pod: &Pod, host: &str) -> Vec<String> {
-    let ports =
-        pod.all_containers().flat_map(|container| container.ports.iter().map(move |port| (container, port)));
-    ports
-        .filter(|(_, port)| port.protocol == Protocol::Tcp)
-        .map(|(container, port)| {
+    let mut shown = Vec::new();
+    for container in pod.all_containers() {
+        for port in container.ports.iter().filter(|port| port.protocol == Protocol::Tcp) {
             let is_http = port.name.as_deref().is_some_and(|name| name.starts_with("http"));
             let scheme = if is_http { "http://" } else { "" };
-            format!("{scheme}{host}:{} ({})", port.container_port, container.name)
-        })
-        .collect()
+            shown.push(format!("{scheme}{host}:{} ({})", port.container_port, container.name));
+        }
+    }
+    let mappings = PortMapping::of(pod).into_iter();
+    shown.extend(mappings.map(|mapping| format!("host port {mapping} to {}", mapping.pod_port)));
+    shown
 }
 
 /// Waits for the pod process and says what the run's end means: the final status and the exit code.
@@ -319,6 +396,22 @@ fn parse_cidr(text: &str) -> Result<Ipv4Net, String> {
     Ipv4Net::new(address, prefix).map_err(|_| wrong())
 }
 
+/// `fd70:6561:706f:64::/96`.
+fn parse_cidr_v6(text: &str) -> Result<Ipv6Net, String> {
+    let form = format!("expected a network such as {}", PodNetworks::default().v6);
+    let (address, prefix) =
+        text.split_once('/').ok_or_else(|| format!("{form}: an address, / and the length of its prefix"))?;
+    let address: Ipv6Addr =
+        address.parse().map_err(|_| format!("{form}: {address:?} is not an IPv6 address"))?;
+    if address.is_multicast() || address.is_unicast_link_local() || address.is_unspecified() {
+        return Err(format!("{form}: {address} is not an address that is routed"));
+    }
+    let wrong = || format!("{form}: the prefix length {prefix:?} is not a number from 1 to {PREFIX_V6_MAX}");
+    let prefix =
+        prefix.parse().ok().filter(|prefix| (1..=PREFIX_V6_MAX).contains(prefix)).ok_or_else(wrong)?;
+    Ipv6Net::new(address, prefix).map_err(|_| wrong())
+}
+
 /// The longest `--timeout`: 136 years.
 const MAX_TIMEOUT: Duration = Duration::from_secs(u32::MAX as u64);
 
@@ -345,6 +438,17 @@ mod tests {
             ("10.0.0.0", "length of its prefix"),
         ] {
             let error = parse_cidr(wrong).unwrap_err();
+            assert!(error.contains(words), "{error}");
+        }
+        assert_eq!(parse_cidr_v6("fd00::/64"), Ok("fd00::/64".parse().unwrap()));
+        for (wrong, words) in [
+            ("fd00::/97", "from 1 to 96"),
+            ("fd00::/0", "from 1 to 96"),
+            ("fd00::", "length of its prefix"),
+            ("10.0.0.0/8", "not an IPv6 address"),
+            ("fe80::/64", "not an address that is routed"),
+        ] {
+            let error = parse_cidr_v6(wrong).unwrap_err();
             assert!(error.contains(words), "{error}");
         }
     }

@@ -5,23 +5,29 @@
 //!   --timeout ───────────────► Stop ───────────────────────┼─► control socket ─► pod process
 //!   grace and patience over ─► SIGKILL                     │
 //!   control socket ◄── events (shown), status (kept) ◄─────┘
+//!   API on <run>/pods/<uid>/control.sock ◄─► Questions ◄─► control socket
 //! ```
 //!
 //! A pod process that dies without last words still gets a status: the last one known, with what ran
 //! marked as ended.
 
 use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
-use k8s_openapi::api::core::v1::PodStatus;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use tokio::io::AsyncWriteExt;
-use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
+use super::answer::{Desk, Inquiry, Questions};
 use super::display::Display;
+use crate::api::{server, socket};
 use crate::pod::control::{self, Event, Receiver, Report, Request, StopCause};
 
 /// How long a pod process may take to end its containers at once, before it is killed itself.
@@ -47,6 +53,10 @@ pub struct Watch<'a> {
     /// How long the pod may take to end once it was asked to; its process is killed then.
     pub limit: Duration,
     pub kill: &'a dyn Fn(),
+    /// The pod as it was submitted.
+    pub pod: &'a Pod,
+    /// Where its control socket goes.
+    pub directory: &'a Path,
 }
 
 impl Watch<'_> {
@@ -61,8 +71,21 @@ impl Watch<'_> {
             unblock_signals();
             control.set_nonblocking(true)?;
             let (read, write) = UnixStream::from_std(control)?.into_split();
-            self.watch(Receiver::new(read), write, signals).await
+            let (desk, inquiries) = Desk::new();
+            // Ends with this block.
+            let mut servers = JoinSet::new();
+            match self.control_socket() {
+                Ok(listener) => drop(servers.spawn(server::serve(listener, desk))),
+                Err(error) => self.display.warning(format!("no control socket for `peapod ss`: {error}")),
+            }
+            self.watch(Receiver::new(read), write, signals, inquiries).await
         })
+    }
+
+    fn control_socket(&self) -> std::io::Result<UnixListener> {
+        let listener = socket::bind(self.directory)?;
+        listener.set_nonblocking(true)?;
+        UnixListener::from_std(listener)
     }
 
     async fn watch(
@@ -70,10 +93,12 @@ impl Watch<'_> {
         mut reports: Receiver<Report>,
         mut requests: OwnedWriteHalf,
         mut signals: Signals,
+        mut inquiries: mpsc::Receiver<Inquiry>,
     ) -> anyhow::Result<End> {
         let timeout = self.timeout.map(|timeout| Instant::now() + timeout);
         let mut stop = Stop::No;
         let mut last: Option<Box<PodStatus>> = None;
+        let mut questions = Questions::new(self.pod);
         loop {
             let request = tokio::select! {
                 biased;
@@ -92,6 +117,10 @@ impl Watch<'_> {
                         last = Some(status);
                         None
                     }
+                    Some(Report::Answer { id, part }) => {
+                        questions.answered(id, part);
+                        None
+                    }
                     Some(Report::Finished { status, exit_code }) => {
                         return Ok(End::Finished { status, exit_code });
                     }
@@ -105,6 +134,7 @@ impl Watch<'_> {
                     stop = Stop::Killed;
                     None
                 }
+                Some(inquiry) = inquiries.recv() => questions.inquire(inquiry, last.as_deref()),
             };
             if let Some(request) = request {
                 // A pod that is gone is noticed by the next read.

@@ -7,8 +7,8 @@
 
 use std::path::{Path, PathBuf};
 
-use wasmtime::Store;
 use wasmtime::component::{Linker, ResourceTable};
+use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx, WasiCtxView, WasiView, p2, p3};
 
 use super::log::ContainerLog;
@@ -181,7 +181,8 @@ pub async fn run(program: &Program, setup: Setup, started: impl AsyncFnOnce()) -
     let mut store = Store::new(program.engine.wasmtime(), host);
     store.limiter(|host| &mut host.memory);
     store.set_hostcall_fuel(hostcall_bytes(setup.memory_limit));
-    store.epoch_deadline_async_yield_and_update(1);
+    // tokio's own yield: it comes back after the event loop has looked for I/O and timers.
+    store.epoch_deadline_callback(|_| Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))));
     store.set_epoch_deadline(1);
 
     let outcome = call(program, &mut store, started).await;

@@ -4,21 +4,32 @@ use super::error::FieldError;
 use super::node::Node;
 use super::suggest;
 
-/// The objects that a manifest may hold, all of `apiVersion: v1`.
+/// The objects that a manifest may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Pod,
     ConfigMap,
     Secret,
     PersistentVolumeClaim,
+    NetworkPolicy,
 }
 
-const KINDS: [(&str, Kind); 4] = [
+const KINDS: [(&str, Kind); 5] = [
     ("Pod", Kind::Pod),
     ("ConfigMap", Kind::ConfigMap),
     ("Secret", Kind::Secret),
     ("PersistentVolumeClaim", Kind::PersistentVolumeClaim),
+    ("NetworkPolicy", Kind::NetworkPolicy),
 ];
+
+impl Kind {
+    fn api_version(self) -> &'static str {
+        match self {
+            Self::Pod | Self::ConfigMap | Self::Secret | Self::PersistentVolumeClaim => "v1",
+            Self::NetworkPolicy => "networking.k8s.io/v1",
+        }
+    }
+}
 
 /// Reads `apiVersion` and `kind`.
 pub(super) fn classify(root: &Node) -> Result<Kind, Vec<FieldError>> {
@@ -42,21 +53,25 @@ pub(super) fn classify(root: &Node) -> Result<Kind, Vec<FieldError>> {
             Err(FieldError::new("kind", format!("expected a string such as Pod, found {}", other.describe())))
         }
     };
+    let right = kind.as_ref().map_or("v1", |(kind, _)| kind.api_version());
     let version = match root.get("apiVersion") {
-        Some(Node::String(version)) if version == "v1" => Ok(()),
+        Some(Node::String(version)) if version == right => Ok(()),
         Some(Node::String(version)) => Err(FieldError::new(
             "apiVersion",
             match &kind {
                 Ok((_, name)) => {
-                    format!("a {name} is of apiVersion v1, not {version:?}; write `apiVersion: v1`")
+                    format!("a {name} is of apiVersion {right}, not {version:?}; write `apiVersion: {right}`")
                 }
                 Err(_) => format!("unknown version {version:?}; write `apiVersion: v1`"),
             },
         )),
-        None | Some(Node::Null) => Err(FieldError::new("apiVersion", "required; write `apiVersion: v1`")),
-        Some(other) => {
-            Err(FieldError::new("apiVersion", format!("expected the string v1, found {}", other.describe())))
+        None | Some(Node::Null) => {
+            Err(FieldError::new("apiVersion", format!("required; write `apiVersion: {right}`")))
         }
+        Some(other) => Err(FieldError::new(
+            "apiVersion",
+            format!("expected the string {right}, found {}", other.describe()),
+        )),
     };
     match (kind, version) {
         (Ok((kind, _)), Ok(())) => Ok(kind),
@@ -77,7 +92,7 @@ fn other_kind(name: &str) -> String {
         "List" | "PodList" => {
             format!("a {name} holds several objects; write each as a document of its own, divided by `---`")
         }
-        "Service" | "Ingress" | "NetworkPolicy" => {
+        "Service" | "Ingress" => {
             format!(
                 "peapod has no {name}; remove this document (containers of a pod reach each other on localhost)"
             )
@@ -87,7 +102,7 @@ fn other_kind(name: &str) -> String {
             match suggest::closest(name, known) {
                 Some(meant) => format!("unknown kind {name:?}, did you mean {meant}?"),
                 None => format!(
-                    "peapod runs a Pod, with ConfigMap, Secret and PersistentVolumeClaim beside it, not a {name:?}; remove this document"
+                    "peapod runs a Pod, with ConfigMap, Secret, PersistentVolumeClaim and NetworkPolicy beside it, not a {name:?}; remove this document"
                 ),
             }
         }

@@ -24,6 +24,7 @@ mod typed;
 use std::cell::Cell;
 
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use serde::de::DeserializeOwned;
 
 pub use document::MAX_MANIFEST_BYTES;
@@ -45,6 +46,8 @@ pub struct Manifest {
     pub secrets: Vec<Secret>,
     /// PersistentVolumeClaims, in order.
     pub claims: Vec<PersistentVolumeClaim>,
+    /// NetworkPolicies, in order, each with the number of its document, counted from 1.
+    pub network_policies: Vec<(usize, NetworkPolicy)>,
 }
 
 /// A manifest as far as it could be read, and everything that is wrong with what could not.
@@ -130,6 +133,13 @@ pub fn read(bytes: &[u8]) -> Reading {
             Kind::Secret => manifest.secrets.extend(beside(&mut root, number, spelling, errors)),
             Kind::PersistentVolumeClaim => {
                 manifest.claims.extend(beside(&mut root, number, spelling, errors))
+            }
+            Kind::NetworkPolicy => {
+                let before = errors.len();
+                let policy = beside(&mut root, number, spelling, errors);
+                // Half a policy would only be reported as such once more.
+                let policy = policy.filter(|_| errors.len() == before);
+                manifest.network_policies.extend(policy.map(|policy| (number, policy)));
             }
         }
     }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use super::{Error, Result};
 
 /// IPv4 or IPv6. An IPv6 socket never carries IPv4 (IPV6_V6ONLY is always on, as the WIT says).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Family {
     /// AF_INET.
     V4,
@@ -42,6 +42,14 @@ impl Family {
 fn is_ipv4_compatible(ip: Ipv6Addr) -> bool {
     matches!(ip.segments(), [0, 0, 0, 0, 0, 0, _, _]) && !ip.is_unspecified() && !ip.is_loopback()
 }
+
+/// Whether the address is multicast or broadcast: nobody's own.
+pub(super) fn is_group(ip: IpAddr) -> bool {
+    !is_unicast(ip) || ip == IpAddr::V4(LOOPBACK_BROADCAST)
+}
+
+/// The broadcast address of the loopback network 127.0.0.0/8.
+const LOOPBACK_BROADCAST: Ipv4Addr = Ipv4Addr::new(127, 255, 255, 255);
 
 fn is_unicast(ip: IpAddr) -> bool {
     match ip {

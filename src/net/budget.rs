@@ -13,6 +13,13 @@ const PRESSURE: usize = 32 << 20;
 /// (the first value of `tcp_wmem`).
 const TIGHT_CAPACITY: usize = 4096;
 
+/// Bytes from which each connection is held to [`MINIMAL_CAPACITY`].
+const SEVERE: usize = 40 << 20;
+
+/// Bytes that every direction may hold in any case: small enough that as many connections as a container can
+/// have ([`super::MAX_SOCKETS`]) fit in what is left.
+const MINIMAL_CAPACITY: usize = 256;
+
 /// What the pipes of one pod hold together; clones are the same budget.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Budget(Arc<AtomicUsize>);
@@ -23,7 +30,11 @@ impl Budget {
     /// A writer that waits has that much in its own pipe, so that its reader wakes it: nobody waits for
     /// another connection.
     pub(super) fn capacity(&self, capacity: usize) -> usize {
-        if self.0.load(Ordering::Relaxed) < PRESSURE { capacity } else { capacity.min(TIGHT_CAPACITY) }
+        match self.0.load(Ordering::Relaxed) {
+            SEVERE.. => capacity.min(MINIMAL_CAPACITY),
+            PRESSURE..SEVERE => capacity.min(TIGHT_CAPACITY),
+            ..PRESSURE => capacity,
+        }
     }
 
     /// A pipe holds `new` bytes instead of `old`.

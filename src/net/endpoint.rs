@@ -12,31 +12,27 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use tokio::sync::Semaphore;
-
-use super::names::MAX_LOOKUPS;
-use super::policy::Request;
+use super::files::Files;
+use super::listener::Unaccepted;
+use super::meter::Meter;
+use super::names::{Lookups, MAX_LOOKUPS};
+use super::observe::Socket;
+use super::policy::{Guard, Request};
 use super::stack::Stack;
+use super::udp::Queued;
 use super::{Error, Family, Result, TcpSocket, UdpSocket};
 
-/// Most sockets one container may have, on both planes and in every state. A bound against a guest
-/// that opens sockets without end; above what any server in a pod is known to need. Less where the process
-/// may have few open files: see `SHARE_OF_FILES`.
-pub const MAX_SOCKETS: usize = 32_768;
-
-/// A container's sockets take no more than one in so many of the files that the pod process may open: the
-/// other containers' sockets, volumes and logs need theirs.
-const SHARE_OF_FILES: usize = 4;
-
-/// The most sockets of one container in a process that may open `files` files.
-pub(super) fn socket_limit(files: u64) -> usize {
-    usize::try_from(files).unwrap_or(usize::MAX).div_ceil(SHARE_OF_FILES).min(MAX_SOCKETS)
-}
+/// Most sockets one container may have, on both planes and in every state. A bound against a guest that opens
+/// sockets without end; above what any server in a pod is known to need, and less than 30 MiB of the runtime's
+/// memory. Kernel sockets may be fewer: see [`super::files`].
+pub const MAX_SOCKETS: usize = 16_384;
 
 /// What an endpoint can do to its sockets.
 pub(super) trait Member: Send + Sync {
     fn stop_listening(&self) {}
     fn close(&self);
+    /// What there is to see of it; `None` when it is not bound.
+    fn describe(&self) -> Option<Socket>;
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,8 +54,15 @@ struct Registry {
 pub(super) struct Shared {
     pub(super) stack: Arc<Stack>,
     container: String,
+    pub(super) guard: Guard,
+    pub(super) meter: Arc<Meter>,
+    pub(super) files: Files,
     registry: Mutex<Registry>,
-    lookups: Arc<Semaphore>,
+    /// What its UDP sockets have not received yet.
+    pub(super) queued: Queued,
+    /// In the backlogs of its listeners.
+    pub(super) unaccepted: Unaccepted,
+    lookups: Lookups,
 }
 
 impl std::fmt::Debug for Shared {
@@ -82,7 +85,7 @@ impl Shared {
         if registry.phase == Phase::Closed {
             return Err(Error::InvalidState);
         }
-        if registry.members.len() >= self.stack.socket_limit {
+        if registry.members.len() >= MAX_SOCKETS {
             return Err(Error::TooManySockets);
         }
         let id = registry.next_id;
@@ -91,6 +94,14 @@ impl Shared {
         let weak: Weak<M> = Arc::downgrade(&member);
         registry.members.insert(id, weak);
         Ok(member)
+    }
+
+    /// Whether there may be one more socket.
+    ///
+    /// # Errors
+    /// [`Error::TooManySockets`].
+    pub(super) fn check_room(&self) -> Result<()> {
+        if self.lock().members.len() < MAX_SOCKETS { Ok(()) } else { Err(Error::TooManySockets) }
     }
 
     pub(super) fn forget(&self, id: u64) {
@@ -105,7 +116,7 @@ impl Shared {
     }
 
     pub(super) fn check(&self, request: Request<'_>) -> Result<()> {
-        self.stack.check(&self.container, request)
+        self.guard.check(request).inspect_err(|_| self.meter.denied())
     }
 
     fn advance(&self, phase: Phase) -> Vec<Arc<dyn Member>> {
@@ -115,6 +126,14 @@ impl Shared {
         }
         registry.phase = phase;
         registry.members.values().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Its sockets now, in the order in which they were made.
+    pub(super) fn members(&self) -> Vec<Weak<dyn Member>> {
+        let mut members: Vec<_> =
+            self.lock().members.iter().map(|(id, member)| (*id, member.clone())).collect();
+        members.sort_unstable_by_key(|(id, _)| *id);
+        members.into_iter().map(|(_, member)| member).collect()
     }
 
     fn close(&self) {
@@ -145,14 +164,22 @@ pub struct Endpoint {
 
 impl Endpoint {
     pub(super) fn new(stack: Arc<Stack>, container: String) -> Self {
+        let meter = stack.roll.meter(&container);
         let registry = Registry { phase: Phase::Open, next_id: 0, members: HashMap::new() };
         let shared = Shared {
+            guard: stack.guard(&container),
+            files: Files::new(stack.file_limit),
             stack,
             container,
+            meter,
             registry: Mutex::new(registry),
-            lookups: Arc::new(Semaphore::new(MAX_LOOKUPS)),
+            unaccepted: Unaccepted::default(),
+            lookups: Lookups::new(MAX_LOOKUPS),
+            queued: Queued::default(),
         };
-        Self { shared: Arc::new(CloseOnDrop(Arc::new(shared))) }
+        let shared = Arc::new(shared);
+        shared.stack.roll.enter(&shared.container, &shared);
+        Self { shared: Arc::new(CloseOnDrop(shared)) }
     }
 
     /// The container's name.
@@ -184,7 +211,15 @@ impl Endpoint {
     /// failures, [`Error::AccessDenied`].
     pub fn resolve(&self, name: String) -> impl Future<Output = Result<Vec<IpAddr>>> + Send + use<> {
         let shared = self.shared.0.clone();
-        async move { shared.stack.resolve(&shared.container, &name, &shared.lookups).await }
+        async move {
+            let found = shared.stack.resolve(&shared.container, &name, &shared.lookups).await;
+            match &found {
+                Ok(found) => shared.guard.learn(&name, found),
+                Err(Error::TemporaryResolverFailure) => shared.guard.lookup_failed(&name),
+                Err(_) => {}
+            }
+            found
+        }
     }
 
     /// Graceful stop: the container's listeners stop listening, give their ports back and fail
@@ -221,22 +256,15 @@ mod tests {
     use super::*;
     use crate::net::StackConfig;
 
-    #[test]
-    fn a_container_leaves_files_to_the_others() {
-        assert_eq!(socket_limit(1024), 256);
-        assert_eq!(socket_limit(1 << 20), MAX_SOCKETS);
-        assert_eq!(socket_limit(u64::MAX), MAX_SOCKETS);
-    }
-
     #[tokio::test]
     async fn a_container_that_looks_up_without_end_waits_for_itself() {
         let stack = Stack::new(StackConfig::default());
         let (a, b) = (stack.attach("a"), stack.attach("b"));
-        let lookups = a.shared.0.lookups.clone();
-        let _at_the_resolver = lookups.acquire_many(MAX_LOOKUPS as u32).await.expect("open");
+        let places: Vec<_> = (0..MAX_LOOKUPS).map(|_| a.shared.0.lookups.place()).collect();
+        let _at_the_resolver = futures::future::join_all(places).await;
         let mut lookup = Box::pin(a.resolve("peapod.invalid".into()));
         let mut cx = Context::from_waker(Waker::noop());
         assert!(matches!(lookup.as_mut().poll(&mut cx), Poll::Pending));
-        assert_eq!(b.shared.0.lookups.available_permits(), MAX_LOOKUPS);
+        assert_eq!(b.shared.0.lookups.free(), MAX_LOOKUPS);
     }
 }

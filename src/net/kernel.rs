@@ -1,51 +1,103 @@
 //! Kernel sockets of the TCP kernel plane, in the process's network namespace.
+//!
+//! ```text
+//!  socket ─ bind ─► listen ─► listener (with the event loop)
+//!     └───── connect ─► Connecting ─► Stream
+//! ```
+//!
+//! A socket joins the event loop only when it listens or connects: one that merely holds a port costs no
+//! registration.
 
+use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
-use std::{future::Future, io, pin::Pin};
 
 use bytes::{Buf, Bytes, BytesMut};
 use rustix::io::Errno;
-use rustix::net::sockopt;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
+use tokio::net::{TcpListener, TcpStream};
 
 use super::addr::Family;
 use super::memory::Data;
+use super::observe::{Look, SocketState};
 use super::options::{Change, Options};
 use super::{Error, Result};
-
-/// A connection attempt in progress.
-pub(super) type Connecting = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
+use crate::sys::socket;
 
 /// A new kernel socket with the options set.
-pub(super) fn socket(family: Family, options: &Options) -> Result<TcpSocket> {
-    let socket = match family {
-        Family::V4 => TcpSocket::new_v4()?,
-        Family::V6 => {
-            let socket = TcpSocket::new_v6()?;
-            // WIT: "On IPv6 sockets, IPV6_V6ONLY is enabled by default and can't be configured otherwise."
-            sockopt::set_ipv6_v6only(&socket, true)?;
-            socket
-        }
+pub(super) fn socket(family: Family, options: &Options) -> Result<OwnedFd> {
+    let domain = match family {
+        Family::V4 => AddressFamily::INET,
+        Family::V6 => AddressFamily::INET6,
     };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(domain, SocketType::STREAM, flags, Some(ipproto::TCP))?;
+    if family == Family::V6 {
+        // WIT: "On IPv6 sockets, IPV6_V6ONLY is enabled by default and can't be configured otherwise."
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    // wasi:sockets has no such option, and wasi-libc sends the parts of a writev one by one: with Nagle's algorithm
+    // (RFC 1122, section 4.2.3.4) an HTTP server on a kept connection waits 40 ms for each delayed ACK. Accepted
+    // sockets inherit it.
+    sockopt::set_tcp_nodelay(&socket, true)?;
     options.apply(&socket, family)?;
     Ok(socket)
 }
 
 /// Binds, and returns the address with the real port.
-pub(super) fn bind(socket: &TcpSocket, addr: SocketAddr) -> Result<SocketAddr> {
+pub(super) fn bind(socket: &OwnedFd, addr: SocketAddr) -> Result<SocketAddr> {
     // WIT: "The bind operation shouldn't be affected by the TIME_WAIT state of a recently closed
     // socket on the same local address."
-    socket.set_reuseaddr(true)?;
-    socket.bind(addr)?;
-    Ok(socket.local_addr()?)
+    sockopt::set_socket_reuseaddr(socket, true)?;
+    rustix::net::bind(socket, &addr)?;
+    local_address(socket)
+}
+
+fn local_address(socket: impl AsFd) -> Result<SocketAddr> {
+    SocketAddr::try_from(rustix::net::getsockname(socket)?).map_err(Error::from)
+}
+
+/// A connection attempt in progress.
+#[derive(Debug)]
+pub(super) struct Connecting {
+    stream: Option<TcpStream>,
+    local: SocketAddr,
+    remote: SocketAddr,
 }
 
 /// Starts to connect: the SYN is on its way when this returns.
-pub(super) fn connect(socket: TcpSocket, remote: SocketAddr) -> Connecting {
-    Box::pin(socket.connect(remote))
+pub(super) fn connect(socket: OwnedFd, remote: SocketAddr) -> Result<Connecting> {
+    match rustix::net::connect(&socket, &remote) {
+        Ok(()) | Err(Errno::INPROGRESS) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    let local = local_address(&socket)?;
+    Ok(Connecting { stream: Some(TcpStream::from_std(socket.into())?), local, remote })
+}
+
+impl Connecting {
+    pub(super) fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Waits for the connection; call it no more once it is ready.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Stream>> {
+        let stream = self.stream.as_ref().ok_or(Error::InvalidState)?;
+        // Over loopback the answer is there when connect(2) returns: no turn of the event loop is needed.
+        if stream.peer_addr().is_err() {
+            if let Some(error) = stream.take_error()? {
+                return Poll::Ready(Err(error.into()));
+            }
+            ready!(stream.poll_write_ready(cx))?;
+        }
+        if let Some(error) = stream.take_error()? {
+            return Poll::Ready(Err(error.into()));
+        }
+        let stream = self.stream.take().ok_or(Error::InvalidState)?;
+        Poll::Ready(Ok(Stream::new(stream, self.local, self.remote)))
+    }
 }
 
 /// `listen(2)`, also to change the backlog. A bound socket on which it fails stays bound.
@@ -54,9 +106,8 @@ pub(super) fn listen(socket: impl AsFd, backlog: u32) -> Result<()> {
 }
 
 /// A socket on which [`listen`] succeeded, ready to accept.
-pub(super) fn listener(socket: TcpSocket, backlog: u32) -> Result<TcpListener> {
-    // tokio's listen consumes the socket even when it fails; that is why `listen` went before.
-    Ok(socket.listen(backlog)?)
+pub(super) fn listener(socket: OwnedFd) -> Result<TcpListener> {
+    Ok(TcpListener::from_std(socket.into())?)
 }
 
 /// Errors that Linux reports from accept although they belong to the connection that was about to be
@@ -90,9 +141,17 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(stream: TcpStream) -> Result<Self> {
-        let (local, remote) = (stream.local_addr()?, stream.peer_addr()?);
-        Ok(Self { socket: Arc::new(Mutex::new(Some(stream))), local, remote })
+    fn new(stream: TcpStream, local: SocketAddr, remote: SocketAddr) -> Self {
+        Self { socket: Arc::new(Mutex::new(Some(stream))), local, remote }
+    }
+
+    /// An accepted connection; accept(2) said who the peer is, which may be gone already.
+    ///
+    /// # Errors
+    /// getsockname(2)'s.
+    pub(super) fn accepted(stream: TcpStream, remote: SocketAddr) -> Result<Self> {
+        let local = stream.local_addr()?;
+        Ok(Self::new(stream, local, remote))
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<TcpStream>> {
@@ -174,6 +233,20 @@ impl Stream {
             bytes.advance(n);
         }
         Poll::Ready(Ok(n))
+    }
+
+    /// What there is to see of it; `None` when it is closed.
+    pub(super) fn look(&self) -> Option<Look> {
+        let guard = self.lock();
+        let stream = guard.as_ref()?;
+        let info = socket::tcp_info(stream).ok()?;
+        Some(Look {
+            state: SocketState::of_kernel(info.state),
+            peer: stream.peer_addr().ok(),
+            peer_container: None,
+            unread: rustix::io::ioctl_fionread(stream).unwrap_or(0),
+            untaken: socket::unsent(stream).unwrap_or(0),
+        })
     }
 
     /// `shutdown(2)`. Errors mean that the connection is gone already.

@@ -9,31 +9,59 @@
 //! The kernel socket really listens; the port table leads the pod's containers here. A connection in
 //! the backlog is established as far as its client can tell. When the backlog is full, clients wait:
 //! Linux drops their SYN and they send it again; here they are woken when there is room.
+//!
+//! Each plane's connections are accepted in the order in which they came. Which of two came first on
+//! different planes only the kernel could tell, and asking it would cost every connection a system call.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use tokio::net::TcpListener;
 
 use super::addr::Family;
-use super::budget::Budget;
+use super::capture::Tap;
+use super::endpoint::Shared;
+use super::meter::Meter;
 use super::options::{Change, Options};
-use super::stack::SharedPorts;
+use super::policy::Request;
+use super::stack::Stack;
 use super::stream::Stream;
 use super::wakes::{Wakes, remember};
 use super::{Error, Result, kernel, memory};
+use crate::sys::socket;
 
 /// Largest backlog, in connections: Linux's `net.core.somaxconn`.
 const MAX_BACKLOG: u32 = 4096;
 
-/// Most clients that wait for room in one backlog, in connections; more are refused. Linux has no
-/// such bound, its waiting clients cost it nothing.
-const MAX_WAITING: usize = 4096;
-
 /// Backlog of a listener that did not choose one, in connections: what Rust's std asks for.
 pub(super) const DEFAULT_BACKLOG: u32 = 128;
+
+/// Most connections in the backlogs of one container's listeners together. Their clients may have closed
+/// and opened others: nothing else bounds them. About 20 MiB; a container with that many listeners that
+/// does not accept is its own enemy, as its clients then wait.
+pub(super) const MAX_UNACCEPTED: usize = 32_768;
+
+/// Connections in the backlogs of one container; clones are the same count.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Unaccepted(Arc<AtomicUsize>);
+
+impl Unaccepted {
+    fn has_room(&self) -> bool {
+        self.0.load(Ordering::Relaxed) < MAX_UNACCEPTED
+    }
+
+    fn add(&self, n: usize) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    fn remove(&self, n: usize) {
+        self.0.fetch_sub(n, Ordering::Relaxed);
+    }
+}
 
 /// Whose turn it is when both planes have a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +76,14 @@ struct Open {
     backlog: VecDeque<memory::Stream>,
     /// Linux's accept queue holds one more than the backlog says; so does this one.
     limit: usize,
-    waiting: VecDeque<memory::Stream>,
+    /// Whose it is.
+    endpoint: Arc<Shared>,
+    /// By arrival. Each belongs to a socket of its client, which takes it out when it gives up: as many
+    /// as there are sockets.
+    waiting: BTreeMap<u64, memory::Stream>,
+    next_ticket: u64,
+    /// Taken from a queue to see whether there is one, and not accepted yet.
+    next: Option<Stream>,
     acceptor: Option<Waker>,
     turn: Turn,
     options: Options,
@@ -65,9 +100,26 @@ enum State {
 #[derive(Debug)]
 pub(super) struct Listener {
     local: SocketAddr,
-    ports: SharedPorts,
-    budget: Budget,
+    stack: Arc<Stack>,
+    meter: Arc<Meter>,
     state: Mutex<State>,
+}
+
+/// A client's place among those that wait.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    listener: Arc<Listener>,
+    number: u64,
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        // Gone already if it was admitted or refused. Dropped after the lock is released.
+        let _given_up = match &mut *self.listener.lock() {
+            State::Open(open) => open.waiting.remove(&self.number),
+            State::Closed => None,
+        };
+    }
 }
 
 impl Listener {
@@ -76,19 +128,22 @@ impl Listener {
         kernel: TcpListener,
         backlog: u32,
         options: Options,
-        ports: SharedPorts,
-        budget: Budget,
+        endpoint: Arc<Shared>,
     ) -> Self {
+        let (stack, meter) = (endpoint.stack.clone(), endpoint.meter.clone());
         let open = Open {
             kernel,
             backlog: VecDeque::new(),
             limit: backlog.min(MAX_BACKLOG) as usize,
-            waiting: VecDeque::new(),
+            endpoint,
+            waiting: BTreeMap::new(),
+            next_ticket: 0,
+            next: None,
             acceptor: None,
             turn: Turn::Memory,
             options,
         };
-        Self { local, ports, budget, state: Mutex::new(State::Open(Box::new(open))) }
+        Self { local, stack, meter, state: Mutex::new(State::Open(Box::new(open))) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -99,33 +154,76 @@ impl Listener {
         self.local
     }
 
-    /// A client of the memory plane. `to_client` and `to_server` are made from the listener's options,
-    /// which the accepted socket inherits.
+    /// Connections that wait to be accepted, on both planes, and how many may on each.
+    pub(super) fn backlog(&self) -> (u64, u64) {
+        match &*self.lock() {
+            State::Open(open) => {
+                let kernel = socket::tcp_info(&open.kernel).map_or(0, |info| info.unacked.into());
+                (open.backlog.len() as u64 + kernel, open.limit as u64)
+            }
+            State::Closed => (0, 0),
+        }
+    }
+
+    /// A client of the memory plane, whose end it returns; with a ticket if it must wait. A direction
+    /// holds what the sender's and the receiver's buffer hold together; the accepted socket has the
+    /// listener's options.
     pub(super) fn connect(
-        &self,
+        self: &Arc<Self>,
         client: SocketAddr,
         server: SocketAddr,
         options: &Options,
-    ) -> memory::Stream {
+        meter: &Arc<Meter>,
+    ) -> (memory::Stream, Option<Ticket>) {
         let mut wakes = Wakes::default();
         let mut state = self.lock();
-        let mine = match &*state {
-            State::Open(open) => open.options.clone(),
-            State::Closed => Options::default(),
+        let (receive, send) = match &*state {
+            State::Open(open) => (open.options.receive_buffer(), open.options.send_buffer()),
+            State::Closed => (0, 0),
         };
+        let to_client = options.receive_buffer() + send;
+        let to_server = receive + options.send_buffer();
+        let meters = [meter.clone(), self.meter.clone()];
+        let tap = Tap::open(meters, self.stack.capture.as_ref(), [client, server], [to_client, to_server]);
         let (near, far) = memory::Stream::pair(
-            self.ports.clone(),
+            self.stack.ports.clone(),
             client,
             server,
-            options.receive_buffer() + mine.send_buffer(),
-            mine.receive_buffer() + options.send_buffer(),
-            &self.budget,
+            to_client,
+            to_server,
+            &self.stack.budget,
+            tap,
         );
-        match &mut *state {
-            State::Closed => far.refuse(&mut wakes),
-            State::Open(open) => open.enqueue(far, &mut wakes),
+        let ticket = match &mut *state {
+            State::Closed => {
+                far.refuse(&mut wakes);
+                None
+            }
+            State::Open(open) if open.has_room() => {
+                open.admit(far, &mut wakes);
+                None
+            }
+            State::Open(open) => {
+                let number = open.next_ticket;
+                open.next_ticket += 1;
+                open.waiting.insert(number, far);
+                Some(Ticket { listener: self.clone(), number })
+            }
+        };
+        (near, ticket)
+    }
+
+    /// Waits until [`Self::poll_accept`] has an answer.
+    pub(super) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut wakes = Wakes::default();
+        if let State::Open(open) = &mut *self.lock()
+            && open.next.is_none()
+            // An error meets the next accept again.
+            && let Ok(next) = std::task::ready!(open.poll_accept(cx, &mut wakes))
+        {
+            open.next = Some(next);
         }
-        near
+        Poll::Ready(())
     }
 
     /// The next connection of either plane, in turns when both have one.
@@ -141,6 +239,8 @@ impl Listener {
         }
     }
 
+    /// # Errors
+    /// [`Error::InvalidArgument`] when the listener was closed, as when it accepts.
     pub(super) fn set_backlog(&self, backlog: u32) -> Result<()> {
         let mut wakes = Wakes::default();
         match &mut *self.lock() {
@@ -150,18 +250,19 @@ impl Listener {
                 open.admit_waiting(&mut wakes);
                 Ok(())
             }
-            State::Closed => Err(Error::InvalidState),
+            State::Closed => Err(Error::InvalidArgument),
         }
     }
 
     pub(super) fn apply(&self, change: Change, family: Family) -> Result<()> {
         match &mut *self.lock() {
             State::Open(open) => {
-                change.apply(std::os::fd::AsFd::as_fd(&open.kernel), family)?;
+                change.apply(open.kernel.as_fd(), family)?;
                 open.options.set(change);
                 Ok(())
             }
-            State::Closed => Err(Error::InvalidState),
+            // There will be no connection that could tell.
+            State::Closed => Ok(()),
         }
     }
 
@@ -170,43 +271,43 @@ impl Listener {
     pub(super) fn close(&self) {
         let mut wakes = Wakes::default();
         let State::Open(open) = std::mem::replace(&mut *self.lock(), State::Closed) else { return };
-        self.ports.lock().unwrap_or_else(PoisonError::into_inner).unlisten(self.local);
+        self.stack.ports.lock().unwrap_or_else(PoisonError::into_inner).unlisten(self.local);
         wakes.add(open.acceptor);
+        match &open.next {
+            Some(Stream::Memory(client)) => client.abort(&mut wakes),
+            Some(Stream::Kernel(client)) => client.close(),
+            None => {}
+        }
+        open.endpoint.unaccepted.remove(open.backlog.len());
         open.backlog.iter().for_each(|client| client.abort(&mut wakes));
-        open.waiting.iter().for_each(|client| client.refuse(&mut wakes));
+        open.waiting.values().for_each(|client| client.refuse(&mut wakes));
     }
 }
 
 impl Open {
-    fn enqueue(&mut self, client: memory::Stream, wakes: &mut Wakes) {
-        if self.backlog.len() <= self.limit {
-            client.admit(wakes);
-            self.backlog.push_back(client);
-            wakes.add(self.acceptor.take());
-            return;
-        }
-        if self.waiting.len() >= MAX_WAITING {
-            self.waiting.retain(|c| !c.peer_is_closed());
-        }
-        if self.waiting.len() >= MAX_WAITING {
-            client.refuse(wakes);
-        } else {
-            self.waiting.push_back(client);
-        }
+    fn has_room(&self) -> bool {
+        // An empty backlog always takes one: accepting is what makes room.
+        self.backlog.is_empty() || (self.backlog.len() <= self.limit && self.endpoint.unaccepted.has_room())
+    }
+
+    fn admit(&mut self, client: memory::Stream, wakes: &mut Wakes) {
+        client.admit(wakes);
+        self.backlog.push_back(client);
+        self.endpoint.unaccepted.add(1);
+        wakes.add(self.acceptor.take());
     }
 
     fn admit_waiting(&mut self, wakes: &mut Wakes) {
-        while self.backlog.len() <= self.limit {
-            let Some(next) = self.waiting.pop_front() else { return };
-            // One that gave up while it waited never was a connection.
-            if !next.peer_is_closed() {
-                next.admit(wakes);
-                self.backlog.push_back(next);
-            }
+        while self.has_room() {
+            let Some((_, next)) = self.waiting.pop_first() else { return };
+            self.admit(next, wakes);
         }
     }
 
     fn poll_accept(&mut self, cx: &mut Context<'_>, wakes: &mut Wakes) -> Poll<Result<Stream>> {
+        if let Some(next) = self.next.take() {
+            return Poll::Ready(Ok(next));
+        }
         for _ in [Turn::Memory, Turn::Kernel] {
             let (now, next) = match self.turn {
                 Turn::Memory => {
@@ -226,18 +327,25 @@ impl Open {
 
     fn accept_memory(&mut self, wakes: &mut Wakes) -> Option<Stream> {
         let stream = self.backlog.pop_front()?;
+        self.endpoint.unaccepted.remove(1);
         self.admit_waiting(wakes);
         Some(Stream::Memory(stream))
     }
 
     fn poll_accept_kernel(&mut self, cx: &mut Context<'_>) -> Poll<Result<Stream>> {
+        if !self.endpoint.files.has_room() {
+            return Poll::Ready(Err(Error::TooManySockets));
+        }
         loop {
             match std::task::ready!(self.kernel.poll_accept(cx)) {
-                Ok((stream, _)) => match kernel::Stream::new(stream) {
-                    Ok(stream) => return Poll::Ready(Ok(Stream::Kernel(stream))),
-                    // Gone between accept and getpeername.
-                    Err(_) => continue,
-                },
+                Ok((stream, remote)) => {
+                    let stream = kernel::Stream::accepted(stream, remote)?;
+                    // Who may not come in finds the connection closed. Inside the pod the client was asked.
+                    let request = Request::TcpAccept { local: stream.local(), remote };
+                    if self.endpoint.check(request).is_ok() {
+                        return Poll::Ready(Ok(Stream::Kernel(stream)));
+                    }
+                }
                 Err(e) if kernel::is_transient_accept_error(&e) => continue,
                 Err(e) => return Poll::Ready(Err(e.into())),
             }

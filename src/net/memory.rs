@@ -26,6 +26,8 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 
 use super::budget::Budget;
+use super::capture::{Kept, Tap};
+use super::observe::{Look, SocketState};
 use super::pipe::{Pipe, Readable};
 use super::stack::SharedPorts;
 use super::wakes::{Wakes, remember};
@@ -39,7 +41,7 @@ pub(super) enum Side {
 }
 
 impl Side {
-    fn peer(self) -> Self {
+    pub(super) fn peer(self) -> Self {
         match self {
             Self::Client => Self::Server,
             Self::Server => Self::Client,
@@ -74,6 +76,9 @@ struct State {
     ends: [End; 2],
     /// `pipes[side]` is what that side receives.
     pipes: [Pipe; 2],
+    /// Whether the 4-tuple is in the port table.
+    entered: bool,
+    tap: Tap,
 }
 
 impl State {
@@ -95,6 +100,7 @@ impl State {
     fn reset(&mut self, side: Side, wakes: &mut Wakes) {
         let received_fin = self.incoming(side).is_finished();
         let sent_fin = self.outgoing(side).is_finished();
+        self.tap.reset(side);
         let end = self.end(side);
         if end.closed || end.reset {
             return;
@@ -123,6 +129,11 @@ impl State {
         Ok(!(self.end(peer).closed || self.end(peer).reset || peer_takes_no_data))
     }
 
+    /// Whether nothing can go either way any more: TCP's CLOSED (without TIME_WAIT).
+    fn is_over(&self) -> bool {
+        self.ends.iter().any(|end| end.reset) || self.pipes.iter().all(Pipe::is_finished)
+    }
+
     fn resize(&mut self, reader: Side, old: usize, new: usize, wakes: &mut Wakes) {
         let pipe = self.incoming(reader);
         pipe.set_capacity((pipe.capacity() + new).saturating_sub(old), wakes);
@@ -143,15 +154,34 @@ struct Connection {
     ports: SharedPorts,
 }
 
+/// For the statement of what a connection costs.
+#[cfg(test)]
+pub(super) const CONNECTION_BYTES: usize = size_of::<Connection>();
+
 impl Connection {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives the 4-tuple back if the connection is over, though its sockets may still be open: as Linux
+    /// gives the port back.
+    fn settle(&self, state: &mut State) {
+        if state.entered && state.is_over() {
+            state.entered = false;
+            self.disconnect();
+        }
+    }
+
+    fn disconnect(&self) {
+        self.ports.lock().unwrap_or_else(PoisonError::into_inner).disconnect(self.client, self.server);
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.ports.lock().unwrap_or_else(PoisonError::into_inner).disconnect(self.client, self.server);
+        if self.lock().entered {
+            self.disconnect();
+        }
     }
 }
 
@@ -179,7 +209,7 @@ pub(super) struct Stream {
 
 impl Stream {
     /// A connection in [`Phase::Waiting`], as (client, server). The 4-tuple must be entered in the
-    /// table; it is removed when the last handle is dropped.
+    /// table; it is removed when the connection is over, at the latest with the last handle.
     ///
     /// `to_client` and `to_server` are the capacities of the two directions, in bytes.
     pub(super) fn pair(
@@ -189,11 +219,14 @@ impl Stream {
         to_client: usize,
         to_server: usize,
         budget: &Budget,
+        tap: Tap,
     ) -> (Self, Self) {
         let state = State {
             phase: Phase::Waiting(None),
             ends: Default::default(),
             pipes: [Pipe::new(to_client, budget.clone()), Pipe::new(to_server, budget.clone())],
+            entered: true,
+            tap,
         };
         let connection = Arc::new(Connection { state: Mutex::new(state), client, server, ports });
         (Self { connection: connection.clone(), side: Side::Client }, Self { connection, side: Side::Server })
@@ -227,13 +260,12 @@ impl Stream {
         let mut state = self.connection.lock();
         if let Phase::Waiting(connector) = &mut state.phase {
             wakes.add(connector.take());
+            match phase {
+                Phase::Refused => state.tap.refused(),
+                _ => state.tap.admitted(),
+            }
             state.phase = phase;
         }
-    }
-
-    /// Whether the other end was closed before this one saw the connection.
-    pub(super) fn peer_is_closed(&self) -> bool {
-        self.connection.lock().end(self.side.peer()).closed
     }
 
     pub(super) fn poll_connect(&self, cx: &mut Context<'_>) -> Poll<Result<()>> {
@@ -270,17 +302,28 @@ impl Stream {
         let mut wakes = Wakes::default();
         let mut state = self.connection.lock();
         if !state.route(self.side)? {
+            if state.tap.is_recording() {
+                state.tap.lost(self.side, Kept::of(&data).first(usize::MAX));
+            }
             state.reset(self.side, &mut wakes);
+            self.connection.settle(&mut state);
             return Poll::Ready(Ok(data.lose()));
         }
         let pipe = state.outgoing(self.side);
         if pipe.poll_writable(cx).is_pending() {
             return Poll::Pending;
         }
-        Poll::Ready(Ok(match data {
+        let kept = state.tap.is_recording().then(|| Kept::of(&data));
+        let pipe = state.outgoing(self.side);
+        let n = match data {
             Data::Bytes(bytes) => pipe.write(bytes, &mut wakes),
             Data::Slice(slice) => pipe.write_slice(slice, &mut wakes),
-        }))
+        };
+        if let Some(kept) = kept {
+            let room = state.outgoing(self.side).free();
+            state.tap.wrote(self.side, kept.first(n), room);
+        }
+        Poll::Ready(Ok(n))
     }
 
     pub(super) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
@@ -336,6 +379,8 @@ impl Stream {
         let mut state = self.connection.lock();
         if !state.end(self.side).reset {
             state.outgoing(self.side).finish(&mut wakes);
+            state.tap.finished(self.side);
+            self.connection.settle(&mut state);
         }
     }
 
@@ -360,9 +405,11 @@ impl Stream {
             state.reset(self.side.peer(), &mut wakes);
         } else if !was_reset {
             state.outgoing(self.side).finish(&mut wakes);
+            state.tap.finished(self.side);
         }
         // A writer that waits for room learns that there is no reader.
         state.outgoing(self.side).wake(&mut wakes);
+        self.connection.settle(&mut state);
     }
 
     /// Closes without ever having been accepted: always RST.
@@ -371,6 +418,31 @@ impl Stream {
         state.end(self.side).closed = true;
         state.incoming(self.side).shut(wakes);
         state.reset(self.side.peer(), wakes);
+        self.connection.settle(&mut state);
+    }
+
+    /// What there is to see of this end.
+    pub(super) fn look(&self) -> Look {
+        let mut state = self.connection.lock();
+        let unread = state.incoming(self.side).len() as u64;
+        let untaken = state.outgoing(self.side).len() as u64;
+        let sent_fin = state.outgoing(self.side).is_finished();
+        let received_fin = state.incoming(self.side).is_finished();
+        let was_reset = state.end(self.side).reset;
+        Look {
+            state: match state.phase {
+                Phase::Waiting(_) => SocketState::SynSent,
+                _ if was_reset => SocketState::Unconnected,
+                _ => SocketState::of_memory(sent_fin, received_fin, untaken > 0),
+            },
+            peer: Some(match self.side {
+                Side::Client => self.connection.server,
+                Side::Server => self.connection.client,
+            }),
+            peer_container: Some(state.tap.container(self.side.peer()).to_owned()),
+            unread,
+            untaken,
+        }
     }
 
     /// This end's receive buffer changes from `old` to `new` bytes. A direction holds what the
@@ -391,14 +463,21 @@ impl Stream {
 mod tests {
     use std::sync::Mutex;
 
+    use super::super::meter::Meter;
     use super::super::ports::{EPHEMERAL_PORTS, Ports};
     use super::*;
+
+    fn tap(client: SocketAddr, server: SocketAddr) -> Tap {
+        let meters = ["client", "server"].map(|name| Arc::new(Meter::new(name)));
+        Tap::open(meters, None, [client, server], [16; 2])
+    }
 
     fn connected() -> (Stream, Stream, SharedPorts) {
         let ports: SharedPorts = Arc::new(Mutex::new(Ports::new(EPHEMERAL_PORTS)));
         let server: SocketAddr = "127.0.0.1:80".parse().expect("address");
         let client = ports.lock().expect("lock").connect(server.ip(), None, server).expect("port");
-        let (c, s) = Stream::pair(ports.clone(), client, server, 16, 16, &Budget::default());
+        let (c, s) =
+            Stream::pair(ports.clone(), client, server, 16, 16, &Budget::default(), tap(client, server));
         s.admit(&mut Wakes::default());
         (c, s, ports)
     }
@@ -485,12 +564,19 @@ mod tests {
     }
 
     #[test]
-    fn ports_come_back_with_the_last_handle() {
+    fn ports_come_back_when_the_connection_is_over() {
         let (c, s, ports) = connected();
         c.close();
         s.close();
+        assert!(ports.lock().expect("lock").is_empty(), "both have closed");
+        let (c, s, ports) = connected();
+        write(&s, b"unread").is_ready();
+        c.close();
+        assert!(ports.lock().expect("lock").is_empty(), "reset");
+        let (c, s, ports) = connected();
+        c.close();
         drop(c);
-        assert!(!ports.lock().expect("lock").is_empty());
+        assert!(!ports.lock().expect("lock").is_empty(), "half closed");
         drop(s);
         assert!(ports.lock().expect("lock").is_empty());
     }
@@ -500,8 +586,9 @@ mod tests {
         let cx = &mut Context::from_waker(Waker::noop());
         for refuse in [false, true] {
             let (c, s, _) = connected();
-            let (c, s) =
-                Stream::pair(s.connection.ports.clone(), c.local(), s.local(), 1, 1, &Budget::default());
+            let ports = s.connection.ports.clone();
+            let tap = tap(c.local(), s.local());
+            let (c, s) = Stream::pair(ports, c.local(), s.local(), 1, 1, &Budget::default(), tap);
             assert_eq!(c.poll_connect(cx), Poll::Pending);
             let expected = if refuse {
                 s.refuse(&mut Wakes::default());

@@ -93,6 +93,11 @@ impl Pipe {
         self.budget.capacity(self.capacity).saturating_sub(self.len)
     }
 
+    /// Bytes that wait for the reader.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
     pub(super) fn is_finished(&self) -> bool {
         self.finished
     }
@@ -187,22 +192,27 @@ impl Pipe {
         remember(&mut self.reader, cx.waker());
     }
 
-    /// Up to `max` bytes, without copying: at most one chunk.
+    /// Up to `max` bytes, at most one chunk. A whole chunk is handed over, and is nobody else's; a part of one
+    /// is copied, as a guest would be given a copy of what it shares.
     pub(super) fn read(&mut self, max: usize, wakes: &mut Wakes) -> Bytes {
         let chunk = match self.chunks.front_mut() {
             Some(front) if front.len() > max => {
                 self.front_read += max;
-                front.split_to(max)
+                let part = Bytes::copy_from_slice(&front[..max]);
+                front.advance(max);
+                part
             }
             Some(_) => {
                 self.front_read = 0;
                 self.chunks.pop_front().unwrap_or_default()
             }
-            None => {
-                let n = self.tail.len().min(max);
-                self.front_read += n;
-                self.tail.split_to(n).freeze()
+            None if self.tail.len() > max => {
+                self.front_read += max;
+                let part = Bytes::copy_from_slice(&self.tail[..max]);
+                self.tail.advance(max);
+                part
             }
+            None => std::mem::take(&mut self.tail).freeze(),
         };
         self.taken(chunk.len(), wakes);
         chunk

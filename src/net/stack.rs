@@ -2,19 +2,22 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::sys::resource::{Resource, getrlimit};
-use tokio::sync::Semaphore;
 
 use super::budget::Budget;
-use super::endpoint::{Endpoint, socket_limit};
+use super::capture::Capture;
+use super::endpoint::Endpoint;
+use super::files;
 use super::listener::Listener;
-use super::names::Names;
-use super::policy::{Policy, Request};
-use super::ports::{EPHEMERAL_PORTS, Ports};
+use super::names::{Lookups, Names, NamesConfig};
+use super::observe::{Roll, Walk};
+use super::policy::{Denied, Guard, Policy, Request};
+use super::ports::{EPHEMERAL_PORTS, Ports, beside};
 use super::{Error, Result};
-use crate::spec::HostAlias;
+use super::{addr, udp};
+use crate::sys::namespace::network_parameter;
 
 /// The port table as the sockets of all containers share it.
 pub(super) type SharedPorts = Arc<Mutex<Ports<Arc<Listener>>>>;
@@ -24,14 +27,14 @@ pub(super) type SharedPorts = Arc<Mutex<Ports<Arc<Listener>>>>;
 pub struct StackConfig {
     /// The pod's own addresses, without loopback.
     pub addresses: Vec<IpAddr>,
-    /// The pod's hostname; resolves to its addresses.
-    pub hostname: String,
-    /// `spec.hostAliases`.
-    pub host_aliases: Vec<HostAlias>,
+    /// What names resolve to.
+    pub names: NamesConfig,
     /// What containers may do.
     pub policy: Policy,
     /// How connections are divided between the planes.
     pub planes: PlaneConfig,
+    /// What the memory plane's traffic is recorded with.
+    pub capture: Option<Capture>,
 }
 
 /// How connections are divided between memory and kernel.
@@ -39,7 +42,9 @@ pub struct StackConfig {
 pub struct PlaneConfig {
     /// Whether connections between the pod's containers stay in memory.
     pub memory: bool,
-    /// Local ports of memory-plane connections.
+    /// Local ports of memory-plane connections, less those that the kernel hands out itself
+    /// (`ip_local_port_range`): in a network namespace that is not the pod's own they overlap. When there
+    /// are none or no more, each connection holds a port of the kernel's with a kernel socket.
     pub ephemeral_ports: RangeInclusive<u16>,
 }
 
@@ -57,9 +62,12 @@ pub struct Stack {
     policy: Policy,
     memory: bool,
     pub(super) ports: SharedPorts,
+    udp: Mutex<udp::Table>,
     pub(super) budget: Budget,
-    /// Of each container.
-    pub(super) socket_limit: usize,
+    pub(super) roll: Roll,
+    pub(super) capture: Option<Capture>,
+    /// Kernel sockets of each container.
+    pub(super) file_limit: usize,
 }
 
 /// How many files this process may have open (getrlimit(2)).
@@ -67,18 +75,49 @@ fn open_files() -> u64 {
     getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft)
 }
 
+/// The kernel's own ephemeral ports in this process's network namespace, of both families.
+fn kernel_ports() -> RangeInclusive<u16> {
+    let parse = |text: String| {
+        let mut words = text.split_whitespace().map(str::parse);
+        Some(words.next()?.ok()?..=words.next()?.ok()?)
+    };
+    // Linux's default, where /proc is not to be had.
+    network_parameter("ipv4/ip_local_port_range").ok().and_then(parse).unwrap_or(32768..=60999)
+}
+
+/// Whether the address is one of loopback's hosts. Its broadcast address, and what some kernels take for
+/// another, are left to the kernel.
+fn is_loopback(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => v4.is_loopback() && !matches!(v4.octets(), [_, 0, 0, 0] | [_, 255, 255, 255]),
+        IpAddr::V6(v6) => v6.is_loopback(),
+    }
+}
+
+/// The local address from which Linux reaches one of the pod's own: 127.0.0.1 for all of 127.0.0.0/8,
+/// otherwise the address itself.
+pub(super) fn source_of(own: IpAddr) -> IpAddr {
+    match own {
+        IpAddr::V4(v4) if v4.is_loopback() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        ip => ip,
+    }
+}
+
 impl Stack {
     /// The network of a pod whose namespaces this process is in.
     pub fn new(config: StackConfig) -> Arc<Self> {
-        let StackConfig { addresses, hostname, host_aliases, policy, planes } = config;
+        let StackConfig { addresses, names, policy, planes, capture } = config;
         Arc::new(Self {
-            names: Names::new(&hostname, &addresses, &host_aliases),
+            names: Names::new(names),
             addresses,
             policy,
             memory: planes.memory,
+            udp: Mutex::default(),
             budget: Budget::default(),
-            socket_limit: socket_limit(open_files()),
-            ports: Arc::new(Mutex::new(Ports::new(planes.ephemeral_ports))),
+            roll: Roll::default(),
+            capture,
+            file_limit: files::limit(open_files()),
+            ports: Arc::new(Mutex::new(Ports::new(beside(planes.ephemeral_ports, kernel_ports())))),
         })
     }
 
@@ -87,53 +126,91 @@ impl Stack {
         Endpoint::new(self.clone(), container.to_owned())
     }
 
+    /// Begins a look at the sockets of all containers.
+    pub fn observe(&self) -> Walk {
+        self.roll.walk()
+    }
+
     /// Whether no port is bound, no listener listens and no memory-plane connection exists.
     #[cfg(test)]
     pub(crate) fn is_idle(&self) -> bool {
-        self.ports.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        self.udp_table().is_empty() && self.ports.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// What the policy denied so far: see [`Policy::denied`].
+    pub fn denied(&self) -> Vec<Denied> {
+        self.policy.denied()
+    }
+
+    pub(super) fn guard(&self, container: &str) -> Guard {
+        self.policy.guard(container)
     }
 
     pub(super) fn check(&self, container: &str, request: Request<'_>) -> Result<()> {
         self.policy.check(container, request)
     }
 
-    /// The container's listener that a connection to the address is for, if it is on the memory plane.
-    pub(super) fn memory_listener(&self, remote: SocketAddr) -> Option<Arc<Listener>> {
+    /// Where a connection goes: on the memory plane, to a container's listener, with the local address that
+    /// was entered for it into the port table; `None` is the kernel plane.
+    ///
+    /// # Errors
+    /// As [`Ports::connect`], whose [`Error::AddressNotBindable`] (EADDRNOTAVAIL) a bound socket meets on both
+    /// planes.
+    pub(super) fn connect(
+        &self,
+        bound: Option<SocketAddr>,
+        remote: SocketAddr,
+    ) -> Result<Option<(Arc<Listener>, SocketAddr)>> {
         if !self.memory || !self.is_own(remote.ip()) {
-            return None;
+            return Ok(None);
         }
-        self.ports.lock().unwrap_or_else(PoisonError::into_inner).lookup(remote).cloned()
+        // Linux sends from neither the wildcard nor a broadcast address.
+        let ip =
+            bound.map(|b| b.ip()).filter(|ip| !ip.is_unspecified() && ip.is_loopback() == is_loopback(*ip));
+        let ip = ip.unwrap_or_else(|| source_of(remote.ip()));
+        let mut ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bound) = bound {
+            let local = SocketAddr::new(ip, bound.port());
+            if ports.is_connected(local, remote) {
+                return Err(Error::AddressNotBindable);
+            }
+            if local == remote {
+                // Linux connects the socket with itself, whoever listens there.
+                return Ok(None);
+            }
+        }
+        let Some(listener) = ports.lookup(remote).cloned() else { return Ok(None) };
+        let local = ports.connect(ip, bound.map(|b| b.port()), remote)?;
+        Ok(Some((listener, local)))
+    }
+
+    /// Where the containers' UDP sockets are bound.
+    pub(super) fn udp_table(&self) -> MutexGuard<'_, udp::Table> {
+        self.udp.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether datagrams to the address may stay in memory. Broadcasts and addresses that need a scope are the
+    /// kernel's.
+    pub(super) fn in_memory(&self, destination: IpAddr) -> bool {
+        let needs_scope = matches!(destination, IpAddr::V6(v6) if v6.is_unicast_link_local());
+        self.memory && self.is_own(destination) && !needs_scope && !addr::is_group(destination)
     }
 
     fn is_own(&self, ip: IpAddr) -> bool {
-        ip.is_loopback() || self.addresses.contains(&ip)
-    }
-
-    /// Enters a memory-plane connection into the port table and returns its local address, chosen as
-    /// Linux routes to local addresses: 127.0.0.1 for all of 127.0.0.0/8, otherwise the destination.
-    pub(super) fn connect(&self, bound: Option<SocketAddr>, remote: SocketAddr) -> Result<SocketAddr> {
-        let source = match remote.ip() {
-            IpAddr::V4(v4) if v4.is_loopback() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            ip => ip,
-        };
-        let ip = bound.map(|b| b.ip()).filter(|ip| !ip.is_unspecified()).unwrap_or(source);
-        let port = bound.map(|b| b.port());
-        self.ports.lock().unwrap_or_else(PoisonError::into_inner).connect(ip, port, remote)
+        is_loopback(ip) || self.addresses.contains(&ip)
     }
 
     /// Looks a name up: see [`Names`].
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for what is no name, [`Error::NameUnresolvable`] and the resolver's
-    /// failures, [`Error::AccessDenied`].
+    /// Those of [`Names`], and [`super::Error::AccessDenied`].
     pub(super) async fn resolve(
         &self,
         container: &str,
         name: &str,
-        lookups: &Arc<Semaphore>,
+        lookups: &Lookups,
     ) -> Result<Vec<IpAddr>> {
         self.check(container, Request::Resolve(name))?;
-        let found = self.names.resolve(name, lookups).await?;
-        if found.is_empty() { Err(Error::NameUnresolvable) } else { Ok(found) }
+        self.names.resolve(name, lookups).await
     }
 }

@@ -8,6 +8,8 @@ use rustix::net::Shutdown;
 
 use super::addr::Family;
 use super::memory::Data;
+use super::meter::Plane;
+use super::observe::Look;
 use super::options::{Change, Options};
 use super::{Result, kernel, memory};
 
@@ -19,6 +21,21 @@ pub(super) enum Stream {
 }
 
 impl Stream {
+    pub(super) fn plane(&self) -> Plane {
+        match self {
+            Self::Memory(_) => Plane::Memory,
+            Self::Kernel(_) => Plane::Kernel,
+        }
+    }
+
+    /// What there is to see of it; `None` when it is closed.
+    pub(super) fn look(&self) -> Option<Look> {
+        match self {
+            Self::Memory(s) => Some(s.look()),
+            Self::Kernel(s) => s.look(),
+        }
+    }
+
     pub(super) fn local(&self) -> SocketAddr {
         match self {
             Self::Memory(s) => s.local(),

@@ -13,6 +13,10 @@ fn pod() -> Arc<Stack> {
     Stack::new(StackConfig::default())
 }
 
+fn named(hostname: &str) -> NamesConfig {
+    NamesConfig { hosts: names::Hosts::of_pod(&[hostname.into()], &[], &[]), ..NamesConfig::default() }
+}
+
 fn addr(text: &str) -> SocketAddr {
     text.parse().expect(text)
 }
@@ -371,7 +375,7 @@ async fn states_are_checked() {
 async fn sockets_are_bounded() {
     let pod = pod();
     let a = pod.attach("a");
-    let sockets: Vec<_> = (0..pod.socket_limit).map(|_| a.tcp_socket(Family::V4).expect("socket")).collect();
+    let sockets: Vec<_> = (0..MAX_SOCKETS).map(|_| a.tcp_socket(Family::V4).expect("socket")).collect();
     assert_eq!(a.tcp_socket(Family::V4).map(drop), Err(Error::TooManySockets));
     assert!(pod.attach("b").tcp_socket(Family::V4).is_ok());
     drop(sockets);
@@ -385,7 +389,8 @@ async fn receive(socket: &UdpSocket) -> Result<(Vec<u8>, SocketAddr)> {
 }
 
 async fn send(socket: &UdpSocket, data: &[u8], remote: Option<SocketAddr>) -> Result<()> {
-    poll_fn(|cx| socket.poll_send(cx, data, remote)).await
+    let mut data = data.to_vec();
+    poll_fn(|cx| socket.poll_send(cx, &mut data, remote)).await
 }
 
 #[tokio::test]
@@ -400,7 +405,7 @@ async fn udp_connected_and_not() {
     let local = server.local_address().expect("address");
 
     // A new socket can be written to at once: no waiting for the runtime's loop.
-    assert_eq!(client.poll_send(&mut now(), b"one", Some(local)), Poll::Ready(Ok(())));
+    assert_eq!(client.poll_send(&mut now(), &mut b"one".to_vec(), Some(local)), Poll::Ready(Ok(())));
     let (data, from) = receive(&server).await.expect("receive");
     assert_eq!(data, b"one");
     assert_eq!(client.local_address().expect("address").port(), from.port());
@@ -432,7 +437,7 @@ async fn udp_connected_and_not() {
 
 #[tokio::test]
 async fn names_of_the_pod() {
-    let a = Stack::new(StackConfig { hostname: "web".into(), ..StackConfig::default() }).attach("a");
+    let a = Stack::new(StackConfig { names: named("web"), ..StackConfig::default() }).attach("a");
     assert!(a.resolve("localhost".into()).await.expect("own").contains(&addr("127.0.0.1:0").ip()));
     assert!(!a.resolve("web".into()).await.expect("own").is_empty());
     assert_eq!(a.resolve("not a name".into()).await, Err(Error::InvalidArgument));

@@ -17,6 +17,8 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::unix::OwnedReadHalf;
 
+use crate::api::types;
+
 /// The longest line either side accepts, bytes: a status of 1,000 containers with messages of 4 KiB fits.
 pub const LINE_LIMIT: usize = 8 << 20;
 
@@ -36,6 +38,21 @@ pub enum Request {
         /// Why, for the status and the exit code.
         cause: StopCause,
     },
+    /// Say something about the pod.
+    Ask {
+        /// Comes back with the answer.
+        id: u64,
+        /// What.
+        question: Question,
+    },
+}
+
+/// What the supervisor wants to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Question {
+    /// The containers' sockets and counters: [`Part::Sockets`] as often as it takes, then [`Part::Containers`].
+    Network,
 }
 
 /// Why a pod is asked to end.
@@ -65,12 +82,34 @@ pub enum Report {
     Event(Event),
     /// The pod's status changed.
     Status(Box<PodStatus>),
+    /// A part of what was asked.
+    Answer {
+        /// Of the [`Request::Ask`].
+        id: u64,
+        /// The part.
+        part: Part,
+    },
     /// The pod ended; nothing follows.
     Finished {
         /// The final status.
         status: Box<PodStatus>,
         /// The exit code that the pod's end calls for.
         exit_code: i32,
+    },
+}
+
+/// A part of an answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Part {
+    /// Some of the sockets.
+    Sockets(Vec<types::Socket>),
+    /// The counters of all containers. The last part.
+    Containers {
+        /// The counters.
+        containers: Vec<types::Container>,
+        /// How many sockets there were besides those told.
+        omitted: u64,
     },
 }
 

@@ -3,10 +3,11 @@
 //! ```text
 //! supervisor:  Plan ─► sandbox::create ─┬─► the link, its route ─► Sandbox (for whoever launched it)
 //!                                       │fork              │
-//! pod process:                          └─► volumes, logger, ticker, event loop ─► begin ─► worker::run ─► exit
+//! pod process:                          └─► volumes, /etc, logger, ticker, event loop ─► begin ─► worker::run ─► exit
 //! ```
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,16 +17,20 @@ use tokio::sync::mpsc;
 
 use super::backoff::BackoffPolicy;
 use super::control;
+use super::etc::{Etc, EtcError};
+use super::filter::{Filter, Surroundings};
+use super::neighbours::{self, Records};
 use super::status::Facts;
 use super::worker::{self, Parts};
 use crate::container::log::file::Rotation;
 use crate::container::log::{Console, LogConfig, LogEvent, Logger};
 use crate::container::runner::Program;
 use crate::engine::{Engine, EpochTicker};
-use crate::net::{Stack, StackConfig};
-use crate::sandbox::{self, Entered, Inside, NotBegun, Sandbox, SandboxError};
-use crate::spec::Pod;
+use crate::net::names::{Cluster, Tell};
+use crate::net::{NamesConfig, Recording, Stack, StackConfig};
+use crate::sandbox::{self, Entered, Inside, NotBegun, Sandbox, SandboxError, record};
 use crate::spec::qos::QosClass;
+use crate::spec::{NetworkMode, Pod};
 use crate::volume::{VolumeError, Volumes};
 
 /// Exit code of a pod process that could not begin; its supervisor has the reason.
@@ -33,6 +38,11 @@ const EXIT_NOT_BEGUN: i32 = 125;
 
 /// Threads for the containers' file operations: well below what the pod's cgroup allows (`cgroup::PIDS`).
 const BLOCKING_THREADS: usize = 64;
+
+/// Polls of containers between two looks at timers and I/O, where every container is ready at once. Not fewer:
+/// looking takes a microsecond, as much as many a poll. A container that computes for a whole
+/// [`EPOCH_TICK`](crate::engine::EPOCH_TICK) ends the round, as it comes back only after the next look.
+pub const EVENT_INTERVAL: u32 = 32;
 
 /// Everything a pod process needs, ready before it exists.
 pub struct Plan {
@@ -46,6 +56,8 @@ pub struct Plan {
     pub console: Option<Console>,
     /// Where the log files are, when not in the pod's own directory, which goes with it.
     pub log_dir: Option<PathBuf>,
+    /// Where the memory plane's traffic is recorded.
+    pub pcap: Option<File>,
     /// How restarts are delayed.
     pub backoff: BackoffPolicy,
 }
@@ -55,7 +67,22 @@ pub struct Plan {
 /// # Errors
 /// See [`sandbox::create`].
 pub fn launch(plan: Plan, config: &sandbox::Config<'_>) -> Result<Sandbox, SandboxError> {
-    sandbox::create(config, |entered| pod_process(plan, entered))
+    let outside = Outside {
+        others: plan.spec.knows_cluster().then(|| Records::new(config.paths, config.uid)),
+        surroundings: Surroundings::look(&plan.spec, config),
+        run_dir: record::directories(config.paths).join(config.uid),
+    };
+    sandbox::create(config, |entered| pod_process(plan, outside, entered))
+}
+
+/// What the pod process knows of the world that it leaves.
+struct Outside {
+    /// The other pods, for one that may ask for them by name.
+    others: Option<Records>,
+    /// For the NetworkPolicies.
+    surroundings: Surroundings,
+    /// The pod's directory below `<run>`: in memory, on most machines.
+    run_dir: PathBuf,
 }
 
 /// Why a pod process cannot begin.
@@ -63,13 +90,15 @@ pub fn launch(plan: Plan, config: &sandbox::Config<'_>) -> Result<Sandbox, Sandb
 enum BeginError {
     #[error(transparent)]
     Volume(#[from] VolumeError),
+    #[error(transparent)]
+    Etc(#[from] EtcError),
     #[error("cannot start the pod process's {what}: {error}")]
     Start { what: &'static str, error: io::Error },
 }
 
 /// The pod process, from here to its end.
-fn pod_process(plan: Plan, entered: Entered) -> i32 {
-    let prepared = match Prepared::new(plan, entered.pod_dir()) {
+fn pod_process(plan: Plan, outside: Outside, entered: Entered) -> i32 {
+    let prepared = match Prepared::new(plan, outside, entered.pod_dir()) {
         Ok(prepared) => prepared,
         Err(error) => {
             entered.refuse(&error.to_string());
@@ -87,62 +116,122 @@ struct Prepared {
     spec: Arc<Pod>,
     programs: BTreeMap<String, Program>,
     volumes: Volumes,
+    etc: Etc,
+    others: Option<Records>,
     logger: Logger,
+    tell: mpsc::Sender<control::Event>,
     troubles: mpsc::Receiver<control::Event>,
+    recording: Option<Recording>,
     ticker: EpochTicker,
     runtime: Runtime,
     backoff: BackoffPolicy,
+    filter: Filter,
 }
 
 impl Prepared {
-    fn new(plan: Plan, pod_dir: &Path) -> Result<Self, BeginError> {
-        let Plan { spec, programs, engine, console, log_dir, backoff } = plan;
+    fn new(plan: Plan, outside: Outside, pod_dir: &Path) -> Result<Self, BeginError> {
+        let Outside { others, surroundings, run_dir } = outside;
+        let Plan { spec, programs, engine, console, log_dir, pcap, backoff } = plan;
         crate::sys::heap::share_between_threads();
         let start = |what| move |error| BeginError::Start { what, error };
         let mut volumes = Volumes::prepare(&spec, pod_dir)?;
         volumes.mount_memory()?;
+        let etc = Etc::prepare(&spec, &run_dir)?;
+        volumes.offer_etc(etc.open()?);
         let (tell, troubles) = mpsc::channel(worker::TROUBLE_QUEUE);
+        for warning in &etc.warnings {
+            let _ = tell.try_send(control::Event::Warning(warning.clone()));
+        }
+        let filter = Filter::apply(&spec, surroundings, tell.clone());
+        let told = tell.clone();
         let logger = Logger::start(LogConfig {
             dir: log_dir.unwrap_or_else(|| pod_dir.join("logs")),
             rotation: Rotation::default(),
             console,
             on_event: Box::new(move |event| {
                 // Told once per kind and file; what finds no place in the queue is one of many like it.
-                let _ = tell.try_send(trouble(event));
+                let _ = told.try_send(trouble(event));
             }),
         })
         .map_err(start("logger"))?;
+        let recording = pcap.map(Recording::start).transpose().map_err(start("capture"))?;
         let ticker = EpochTicker::start(&engine).map_err(start("ticker"))?;
         let runtime = Builder::new_current_thread()
             .enable_all()
-            // Look for timers and I/O after every poll: by default only every 61, of which each may be a guest
-            // that computes for a whole EPOCH_TICK.
-            .event_interval(1)
+            .event_interval(EVENT_INTERVAL)
             .max_blocking_threads(BLOCKING_THREADS)
             .build()
             .map_err(start("event loop"))?;
-        Ok(Self { spec, programs, volumes, logger, troubles, ticker, runtime, backoff })
+        Ok(Self {
+            spec,
+            programs,
+            volumes,
+            etc,
+            others,
+            filter,
+            logger,
+            tell,
+            troubles,
+            recording,
+            ticker,
+            runtime,
+            backoff,
+        })
     }
 
     fn run(self, inside: Inside) -> i32 {
-        let Self { spec, programs, volumes, logger, troubles, ticker, runtime, backoff } = self;
-        let Inside { control, addresses, .. } = inside;
+        let Self {
+            spec,
+            programs,
+            volumes,
+            etc,
+            others,
+            filter,
+            logger,
+            tell,
+            troubles,
+            recording,
+            ticker,
+            runtime,
+            backoff,
+        } = self;
+        let Inside { control, addresses, host_addresses, .. } = inside;
+        let policy = filter.policy(&spec, &addresses);
         let stack = Stack::new(StackConfig {
+            policy: policy.clone(),
             addresses: addresses.clone(),
-            hostname: spec.hostname.clone(),
-            host_aliases: spec.host_aliases.clone(),
+            names: NamesConfig {
+                cluster: others.map(|others| Cluster {
+                    own: neighbours::own(&spec, &addresses),
+                    others: Arc::new(others),
+                }),
+                tell: Tell::new(move |text| {
+                    // Told once; where the queue is full there is worse to read.
+                    let _ = tell.try_send(control::Event::Warning(text));
+                }),
+                ..etc.finish(&spec, &addresses)
+            },
+            capture: recording.as_ref().map(Recording::capture),
             ..StackConfig::default()
         });
         let image_id = |(name, program): (&String, &Program)| (name.clone(), program.digest().to_owned());
         let facts = Facts {
-            pod_ips: addresses,
+            pod_ips: if spec.network == NetworkMode::Host { host_addresses.clone() } else { addresses },
+            host_ips: host_addresses,
             qos_class: QosClass::of(&spec).as_str().to_owned(),
             image_ids: programs.iter().map(image_id).collect(),
-            ..Facts::default()
         };
         let epochs = ticker.handle();
-        let parts = Parts { spec, programs, volumes, stack, logger, epochs, facts, backoff, troubles };
-        let code = runtime.block_on(worker::run(parts, control));
+        let parts =
+            Parts { spec, programs, volumes, stack, logger, epochs, facts, backoff, troubles, recording };
+        let code = runtime.block_on(async {
+            tokio::select! {
+                biased;
+                code = worker::run(parts, control) => code,
+                // Never ends; dropped with the pod's last container.
+                () = filter.follow(policy) => Ok(EXIT_NOT_BEGUN),
+            }
+        });
         // Work on the blocking pool belongs to containers that are gone.
         runtime.shutdown_background();
         // Without its control socket a pod has no supervisor, and no reason to begin.

@@ -58,6 +58,8 @@ fn pod_of(policy: RestartPolicy, all: Vec<Container>) -> Pod {
         termination_grace: Duration::from_secs(30),
         active_deadline: None,
         network: NetworkMode::Pod,
+        dns: Default::default(),
+        network_rules: Default::default(),
         host_aliases: vec![],
         init_containers,
         containers,

@@ -44,6 +44,11 @@ impl Reports {
         self.events.push_back(control::encode(&Report::Event(event)));
     }
 
+    /// A part of an answer, when there [is nothing](Self::is_empty) to tell before it.
+    pub(super) fn answer(&mut self, answer: &Report) {
+        self.events.push_back(control::encode(answer));
+    }
+
     pub(super) fn status(&mut self, status: PodStatus) {
         self.status = Some(Box::new(status));
     }

@@ -11,6 +11,8 @@
 //!   the supervisor's Request, or EOF ─┘
 //! ```
 //!
+//! What the supervisor asks ([`Request::Ask`]) is answered in small parts between these.
+//!
 //! The runner tasks live in a `JoinSet`, which ends them all when the worker is dropped. The worker ends
 //! with `Action::Finish`; the supervisor's end of file makes it a kill.
 
@@ -24,6 +26,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::actions::Action;
+use super::answers::Answers;
 use super::backoff::BackoffPolicy;
 use super::control::{self, Receiver, Request};
 use super::event::{Event, Phase, StopCause};
@@ -35,7 +38,7 @@ use crate::container::log::{ContainerLog, Logger};
 use crate::container::runner::{self, Program, Setup};
 use crate::container::state::{Exit, ExitReason, START_ERROR_EXIT_CODE};
 use crate::engine::EpochHandle;
-use crate::net::{Endpoint, Stack};
+use crate::net::{Endpoint, Recording, Stack, Summary};
 use crate::spec::{Container, Pod};
 use crate::volume::Volumes;
 
@@ -62,6 +65,8 @@ pub struct Parts {
     pub backoff: BackoffPolicy,
     /// What the logger has to tell the user.
     pub troubles: mpsc::Receiver<control::Event>,
+    /// The capture of the memory plane, if there is one.
+    pub recording: Option<Recording>,
 }
 
 /// Runs the pod to its end and returns the exit code of its supervisor.
@@ -78,6 +83,7 @@ pub async fn run(parts: Parts, control: StdUnixStream) -> std::io::Result<i32> {
     let mut worker = Worker {
         requests: Receiver::new(read),
         reports: Reports::new(write),
+        answers: Answers::default(),
         tasks: JoinSet::new(),
         running: BTreeMap::new(),
         wake_at: None,
@@ -92,6 +98,9 @@ pub async fn run(parts: Parts, control: StdUnixStream) -> std::io::Result<i32> {
     };
     let exit_code = worker.run().await;
     let Worker { mut parts, state, mut reports, .. } = worker;
+    if let Some(warning) = parts.recording.take().and_then(end_of_capture) {
+        reports.event(control::Event::Warning(warning));
+    }
     parts.logger.finish();
     while let Ok(trouble) = parts.troubles.try_recv() {
         reports.event(trouble);
@@ -99,6 +108,21 @@ pub async fn run(parts: Parts, control: StdUnixStream) -> std::io::Result<i32> {
     let status = pod_status(&parts.spec, &state, &parts.facts);
     reports.finish(status, exit_code).await;
     Ok(exit_code)
+}
+
+/// Ends the capture; what the user should know of it.
+fn end_of_capture(recording: Recording) -> Option<String> {
+    let counted = |dropped| format!("{dropped} packets were not recorded");
+    match recording.finish() {
+        None => Some("--pcap: whoever reads the packets does not; the last ones are not recorded".to_owned()),
+        Some(Summary { error: Some(error), dropped, .. }) => {
+            Some(format!("--pcap: cannot write: {error}; {}", counted(dropped)))
+        }
+        Some(Summary { dropped: 0, .. }) => None,
+        Some(Summary { dropped, written, .. }) => {
+            Some(format!("--pcap: {}, {written} were: the file is slower than the pod", counted(dropped)))
+        }
+    }
 }
 
 struct Worker {
@@ -119,6 +143,7 @@ struct Worker {
     alone: bool,
     requests: Receiver<Request>,
     reports: Reports,
+    answers: Answers,
 }
 
 /// What the worker holds of a live container.
@@ -172,6 +197,14 @@ impl Worker {
     }
 
     async fn next(&mut self) -> Happening {
+        if self.reports.is_empty()
+            && !self.alone
+            && let Some(part) = self.answers.next()
+        {
+            self.reports.answer(&part);
+            // The containers' turn, between two parts.
+            tokio::task::yield_now().await;
+        }
         let wake = self.clock.sleep_until(self.wake_at);
         let happening = tokio::select! {
             biased;
@@ -253,6 +286,7 @@ impl Worker {
                 self.step(Event::StopRequested { cause: cause.into(), grace });
             }
             Request::Kill { cause } => self.step(Event::KillRequested { cause: cause.into() }),
+            Request::Ask { id, question } => self.answers.ask(id, question, &self.parts.stack),
         }
     }
 

@@ -6,13 +6,14 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use ipnet::Ipv4Net;
 use nix::sched::CloneFlags;
 
 use super::cgroup::{self, Entry};
+use super::cni::Attachment;
+use super::host_port::HeldPorts;
 use super::ipam::{IpamError, Leases};
-use super::network::{self, HostNetwork};
-use super::process::{self, Entered, Setup, Told};
+use super::network::{self, HostNetwork, PodNetworks};
+use super::process::{self, Entered, Go, Setup, Told};
 use super::record::{self, Owner};
 use super::remove::{self, Holdings, Process};
 use super::{Config, Host, Sandbox, SandboxError, Step};
@@ -73,13 +74,21 @@ fn build(
     let Host { privileged, ref hierarchy } = *config.host;
     let linked = privileged && config.network == NetworkMode::Pod;
     warnings.extend(missing(config, privileged, hierarchy.is_some()));
+    if config.network == NetworkMode::None && !config.host_ports.is_empty() {
+        warnings.push("hostPort leads nowhere: the pod has no network".into());
+    }
 
     // The record names things before they exist.
     holdings.cgroups = hierarchy.as_ref().map(|hierarchy| hierarchy.paths(config.uid)).unwrap_or_default();
     let (link, mac) = network::names(config.uid);
-    holdings.link = linked.then(|| link.clone());
+    let plugins = config.cni.filter(|_| linked);
+    let has_link = linked && plugins.is_none();
+    holdings.link = has_link.then(|| link.clone());
     holdings.owner.write(&holdings.record(&config.identity))?;
     record::private_directory(&config.paths.pod_state(config.uid))?;
+    if linked {
+        holdings.ports = HeldPorts::bind(config.host_ports, network::has_ipv6())?;
+    }
     clock.lap(Step::Own);
     config.passed(Step::Own)?;
 
@@ -98,12 +107,12 @@ fn build(
     config.passed(Step::Clone)?;
 
     // Beside the making of the pod's network namespace.
-    let mut lan = if linked { Some(Lan::open(config, holdings, &mut warnings)?) } else { None };
+    let mut lan = if has_link { Some(Lan::open(config, holdings, &mut warnings)?) } else { None };
     clock.lap(Step::Lease);
     config.passed(Step::Lease)?;
-    if linked {
+    if let Some(lan) = &lan {
         let _held = network::lock_host()?;
-        warnings.extend(network::masquerade());
+        warnings.extend(network::masquerade(lan.has_ipv6));
         clock.lap(Step::Masquerade);
     }
     config.passed(Step::Masquerade)?;
@@ -112,10 +121,17 @@ fn build(
     clock.lap(Step::Enter);
     config.passed(Step::Enter)?;
 
-    let mut addresses = Vec::new();
+    let mut go = Go {
+        host_addresses: match &lan {
+            Some(lan) => lan.host.addresses(),
+            // Of interest, but not worth a failure.
+            None => host_addresses().unwrap_or_default(),
+        },
+        ..Go::default()
+    };
     let mut connected = None;
     if let Some(lan) = &mut lan {
-        let index = match network::create_pair(&mut lan.socket, &link, mac, pid, lan.mtu) {
+        let index = match network::create_pair(&mut lan.socket, &link, mac, pid, lan.mtu, lan.has_ipv6) {
             // The pod process has ended: what it said before explains why.
             Err(error) if error.is_no_process() => {
                 return Err(not_begun(process::listen(&control)?, holdings)?);
@@ -124,19 +140,41 @@ fn build(
         };
         clock.lap(Step::Link);
         config.passed(Step::Link)?;
-        addresses.push(IpAddr::V4(lan.route(config, holdings, index, mac)?));
+        go.addresses = lan.route(config, holdings, index, mac)?;
+        go.has_link = true;
         clock.lap(Step::Route);
         config.passed(Step::Route)?;
+        if !config.host_ports.is_empty() {
+            let _held = network::lock_host()?;
+            // They are part of the way out, which the last pod may have taken along before this one had a route.
+            network::masquerade(lan.has_ipv6);
+            holdings.has_forwarding = true;
+            network::forward(config.host_ports, &go.addresses, &link, index, &lan.host)?;
+            clock.lap(Step::HostPorts);
+        }
+        config.passed(Step::HostPorts)?;
         connected = Some((lan, index));
     }
 
+    if let Some(chain) = plugins {
+        let directory = holdings.owner.directory();
+        let attachment = Attachment::new(chain, directory, config.uid, &config.identity, config.host_ports);
+        if attachment.lacks_port_mappings() {
+            warnings.push("hostPort leads nowhere: no CNI plugin has the capability portMappings".into());
+        }
+        // Whatever fails, there is something to take back.
+        go.addresses = holdings.attachment.insert(attachment).add(pid)?;
+        holdings.addresses.clone_from(&go.addresses);
+        clock.lap(Step::Link);
+    }
+
     // From here on beside the pod process's own part. When that has failed, what it says explains why.
-    if process::go(&control, &addresses).is_ok() {
+    if process::go(&control, &go).is_ok() {
         let carries = match connected {
             Some((lan, index)) => {
                 // The last pod out may have taken the way out along before this one's route said that it is used.
                 let held = network::lock_host()?;
-                network::masquerade();
+                network::masquerade(lan.has_ipv6);
                 drop(held);
                 network::wait_up(&mut lan.socket, index, Some(control.as_fd()))?
             }
@@ -153,7 +191,12 @@ fn build(
     }
     clock.lap(Step::Ready);
     config.passed(Step::Ready)?;
-    Ok(Built { control, addresses, warnings, pid })
+    Ok(Built { control, addresses: go.addresses, warnings, pid })
+}
+
+/// By which addresses others know this host.
+fn host_addresses() -> Result<Vec<IpAddr>, SandboxError> {
+    Ok(network::host_network(&mut Socket::route()?)?.addresses())
 }
 
 /// Waits for the pod process to be in its namespaces.
@@ -184,6 +227,9 @@ fn missing(config: &Config<'_>, privileged: bool, has_cgroups: bool) -> Option<S
     let mut missing = Vec::new();
     if !privileged && config.network == NetworkMode::Pod {
         missing.push("no address that the host reaches (loopback only)");
+        if !config.host_ports.is_empty() {
+            missing.push("no hostPort");
+        }
     }
     if !has_cgroups {
         missing.push("no cgroup and no limits for the pod as a whole");
@@ -202,6 +248,7 @@ fn fork(
 ) -> Result<(UnixStream, i32), SandboxError> {
     let (control, inner) = UnixStream::pair()?;
     let mut inherited = vec![control.as_raw_fd(), holdings.owner.lock().as_raw_fd()];
+    inherited.extend(holdings.ports.descriptors());
     let mut namespaces = CloneFlags::CLONE_NEWUTS
         | CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_NEWNS
@@ -234,15 +281,16 @@ fn fork(
 struct Lan {
     socket: Socket,
     host: HostNetwork,
-    network: Ipv4Net,
+    networks: PodNetworks,
+    has_ipv6: bool,
     taken: HashSet<Ipv4Addr>,
-    address: Ipv4Addr,
+    leased: Ipv4Addr,
     /// Of the host's way out, bytes.
     mtu: Option<u32>,
 }
 
 impl Lan {
-    /// Chooses the network and leases an address.
+    /// Chooses the networks and leases an address.
     fn open(
         config: &Config<'_>,
         holdings: &mut Holdings,
@@ -250,37 +298,48 @@ impl Lan {
     ) -> Result<Self, SandboxError> {
         let mut socket = Socket::route()?;
         let host = network::host_network(&mut socket)?;
-        let (network, message) = network::choose_cidr(config.pod_cidr, &host.routes);
-        warnings.extend(message);
+        let (networks, messages) = config.pod_networks.choose(&host.routes);
+        warnings.extend(messages);
+        let has_ipv6 = network::has_ipv6();
         let taken = host.taken();
-        let address = Leases::of(config.paths).acquire(network, config.uid, &taken)?;
-        holdings.addresses = vec![address];
-        let mtu = host.uplink.and_then(|uplink| network::mtu(&mut socket, uplink).ok().flatten());
-        Ok(Self { socket, host, network, taken, address, mtu })
+        let leased = Leases::of(config.paths).acquire(networks.v4, config.uid, &taken)?;
+        holdings.leases = vec![leased];
+        let mtu = host.uplink().and_then(|uplink| network::mtu(&mut socket, uplink).ok().flatten());
+        Ok(Self { socket, host, networks, has_ipv6, taken, leased, mtu })
     }
 
-    /// Routes the pod's address to its link: the leased one, or the next when another set of peapod's directories
-    /// has taken it meanwhile.
+    /// Routes the pod's addresses to its link: the leased one and the one that belongs to it, or the next when another
+    /// set of peapod's directories has taken them meanwhile.
     fn route(
         &mut self,
         config: &Config<'_>,
         holdings: &mut Holdings,
         index: u32,
         mac: network::Mac,
-    ) -> Result<Ipv4Addr, SandboxError> {
+    ) -> Result<Vec<IpAddr>, SandboxError> {
         let leases = Leases::of(config.paths);
         for _ in 0..ADDRESS_TRIES {
-            match self.host.configure_host(&mut self.socket, index, self.address, mac) {
+            let addresses = self.addresses();
+            match network::configure_host(&self.host, &mut self.socket, index, &addresses, mac) {
                 Err(error) if error.is_taken() => {}
-                result => return result.map(|()| self.address).map_err(SandboxError::from),
+                result => {
+                    result?;
+                    holdings.addresses.clone_from(&addresses);
+                    return Ok(addresses);
+                }
             }
-            self.taken.insert(self.address);
-            let other = leases.acquire(self.network, config.uid, &self.taken)?;
-            holdings.addresses.push(other);
-            leases.release(std::mem::replace(&mut self.address, other), config.uid)?;
-            holdings.addresses.swap_remove(0);
+            self.taken.insert(self.leased);
+            let other = leases.acquire(self.networks.v4, config.uid, &self.taken)?;
+            holdings.leases.push(other);
+            leases.release(std::mem::replace(&mut self.leased, other), config.uid)?;
+            holdings.leases.swap_remove(0);
         }
-        Err(IpamError::Exhausted(self.network).into())
+        Err(IpamError::Exhausted(self.networks.v4).into())
+    }
+
+    fn addresses(&self) -> Vec<IpAddr> {
+        let v6 = self.has_ipv6.then(|| network::embed(self.networks.v6, self.leased).into());
+        [IpAddr::V4(self.leased)].into_iter().chain(v6).collect()
     }
 }
 

@@ -6,6 +6,8 @@ use thiserror::Error;
 
 use super::Step;
 use super::cgroup::CgroupError;
+use super::cni::CniError;
+use super::host_port::HostPortError;
 use super::ipam::IpamError;
 use super::network::NetworkError;
 use super::record::RecordError;
@@ -27,6 +29,12 @@ pub enum SandboxError {
     /// The network.
     #[error(transparent)]
     Network(#[from] NetworkError),
+    /// The network of plugins.
+    #[error(transparent)]
+    Cni(#[from] CniError),
+    /// A port of the host.
+    #[error(transparent)]
+    HostPort(#[from] HostPortError),
     /// User namespaces are forbidden or used up.
     #[error("cannot make a user namespace: {0}; run as root, or allow them: {advice}", advice = user_namespace_advice(.0))]
     UserNamespace(io::Error),

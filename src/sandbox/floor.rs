@@ -2,7 +2,7 @@
 //! fork whose child writes one byte, by the same primitives and nothing else.
 
 use std::io::{self, Read, Write};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -16,8 +16,11 @@ use super::{SandboxError, Step};
 use crate::sys::netlink::Socket;
 use crate::sys::{clone, pidfd};
 
-/// The address used: link-local, so that no pod and no host has it.
-const ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 77, 77);
+/// The addresses used: link-local, and of a network of its own (RFC 4193), so that no pod and no host has them.
+const ADDRESSES: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(169, 254, 77, 77)),
+    IpAddr::V6(Ipv6Addr::new(0xfd70, 0x6561, 0x706f, 0x77, 0, 0, 0, 0x4d4d)),
+];
 /// The limit set, bytes: enough for a child that does nothing.
 const MEMORY_BYTES: u64 = 256 << 20;
 
@@ -40,7 +43,9 @@ pub fn floor() -> Result<Floor, SandboxError> {
     let (link, mac) = network::names(&uid);
     let hierarchy = Hierarchy::find();
     let mut socket = Socket::route()?;
-    let host = network::HostNetwork { has_address: true, ..Default::default() };
+    let host = network::host_network(&mut socket)?;
+    let has_ipv6 = network::has_ipv6();
+    let addresses = &ADDRESSES[..if has_ipv6 { 2 } else { 1 }];
     let mut warnings = Vec::new();
 
     let begin = Instant::now();
@@ -51,10 +56,10 @@ pub fn floor() -> Result<Floor, SandboxError> {
         None => Entry::None,
     };
     clock.lap(Step::Cgroup);
-    let measured = measure(entry, &mut clock, |clock, pid| {
-        let index = network::create_pair(&mut socket, &link, mac, pid, None)?;
+    let measured = measure(entry, addresses, &mut clock, |clock, pid| {
+        let index = network::create_pair(&mut socket, &link, mac, pid, None, has_ipv6)?;
         clock.lap(Step::Link);
-        host.configure_host(&mut socket, index, ADDRESS, mac)?;
+        network::configure_host(&host, &mut socket, index, addresses, mac)?;
         clock.lap(Step::Route);
         Ok(())
     });
@@ -70,6 +75,7 @@ pub fn floor() -> Result<Floor, SandboxError> {
 /// From the fork to the byte; the child has ended afterwards.
 fn measure(
     entry: Entry,
+    addresses: &[IpAddr],
     clock: &mut Clock,
     connect: impl FnOnce(&mut Clock, i32) -> Result<(), SandboxError>,
 ) -> Result<(), SandboxError> {
@@ -83,7 +89,7 @@ fn measure(
         | CloneFlags::CLONE_NEWNET;
     let child = clone::spawn(namespaces, directory.as_ref().map(AsFd::as_fd), move || {
         clone::close_inherited(&[inherited]);
-        i32::from(bare_child(tasks, inner).is_err())
+        i32::from(bare_child(tasks, inner, addresses).is_err())
     })
     .map_err(SandboxError::Clone)?;
     clock.lap(Step::Clone);
@@ -99,11 +105,11 @@ fn measure(
     answered
 }
 
-fn bare_child(tasks: Entry, mut supervisor: UnixStream) -> io::Result<()> {
+fn bare_child(tasks: Entry, mut supervisor: UnixStream, addresses: &[IpAddr]) -> io::Result<()> {
     tasks.enter()?;
     let mut socket = Socket::route()?;
     supervisor.read_exact(&mut [0])?;
-    network::configure_pod(&mut socket, Some(ADDRESS)).map_err(io::Error::other)?;
+    network::configure_pod(&mut socket, addresses).map_err(io::Error::other)?;
     supervisor.write_all(&[0])?;
     // Until the supervisor has measured.
     supervisor.read_exact(&mut [0])

@@ -4,11 +4,14 @@
 //! ```text
 //! supervisor (single-threaded)                        pod process
 //!  own <run>/pods/<uid>, record
+//!  ports of the host, held
 //!  cgroup + limits
 //!  clone3 ───────────────────────────────────────────► enters its cgroup, makes its network namespace
 //!  address lease, masquerade
-//!  veth pair, host route       ◄──────────"entered"──  mounts, hostname, child(Entered): prepares itself
-//!  "go": the addresses ──────────────────────────────► address, default route, waits for its end of the link
+//!  veth pair, host routes      ◄──────────"entered"──  mounts, hostname, child(Entered): prepares itself
+//!  (or CNI plugins)
+//!  ports of the host, forwarded
+//!  "go": the addresses ──────────────────────────────► addresses, default routes, waits for its end of the link
 //!  waits for the host's end
 //!  "up" ─────────────────────────────────────────────►
 //!  Sandbox ◄────────────────────────────────"ready"──  begins
@@ -21,6 +24,8 @@
 //! Without the privileges the pod gets a user namespace, loopback and no cgroup; [`Sandbox::warnings`] says so.
 
 pub mod cgroup;
+pub mod cni;
+pub mod host_port;
 pub mod ipam;
 pub mod network;
 pub mod record;
@@ -40,7 +45,6 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
 use nix::sys::signal::Signal;
 
 pub use create::create;
@@ -54,6 +58,8 @@ use crate::paths::Paths;
 use crate::spec::NetworkMode;
 use crate::sys::pidfd::{self, Exit};
 use cgroup::Limits;
+use host_port::PortMapping;
+use network::PodNetworks;
 use remove::{Holdings, Process};
 
 /// What this machine offers to pods: found by looking, once.
@@ -86,8 +92,12 @@ pub struct Config<'a> {
     pub identity: record::Identity,
     /// Which network it gets.
     pub network: NetworkMode,
-    /// Where addresses come from, unless the host routes it elsewhere.
-    pub pod_cidr: Ipv4Net,
+    /// Where addresses come from, unless the host routes them elsewhere.
+    pub pod_networks: PodNetworks,
+    /// The ports of the host that lead to the pod's; they need [`NetworkMode::Pod`].
+    pub host_ports: &'a [PortMapping],
+    /// The plugins that see to the pod's network instead, for [`NetworkMode::Pod`].
+    pub cni: Option<&'a cni::Chain>,
     /// The cgroup's limits.
     pub limits: Limits,
     /// Size of `/dev/shm`, bytes.
@@ -120,8 +130,10 @@ pub enum Step {
     Enter,
     /// The link.
     Link,
-    /// The host's route.
+    /// The host's routes.
     Route,
+    /// The ports of the host.
+    HostPorts,
     /// The pod process's own part, before it is told to go.
     Inside,
     /// The pod process has begun.
@@ -130,7 +142,7 @@ pub enum Step {
 
 impl Step {
     /// Every step, in order.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Own,
         Self::Cgroup,
         Self::Clone,
@@ -139,6 +151,7 @@ impl Step {
         Self::Enter,
         Self::Link,
         Self::Route,
+        Self::HostPorts,
         Self::Inside,
         Self::Ready,
     ];
@@ -153,6 +166,7 @@ impl Step {
             Self::Enter => "enter",
             Self::Link => "link",
             Self::Route => "route",
+            Self::HostPorts => "host ports",
             Self::Inside => "inside",
             Self::Masquerade => "masquerade",
             Self::Ready => "ready",

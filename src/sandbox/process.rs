@@ -41,6 +41,9 @@ const READY_TIMEOUT: Duration = Duration::from_secs(30);
 /// The exit code of a pod process that could not be prepared.
 pub(super) const EXIT_FAILED: i32 = 1;
 
+/// The parameter for [`KERNEL_EPHEMERAL_PORTS`], of both families.
+const EPHEMERAL_PORTS: &str = "ipv4/ip_local_port_range";
+
 const NONSENSE: &str = "the supervisor's message makes no sense";
 
 /// A pod process in its namespaces and cgroup, with one thread still. Its network may not be there yet.
@@ -61,6 +64,8 @@ pub struct Inside {
     pub control: UnixStream,
     /// The pod's addresses; none without a network of its own that the host reaches.
     pub addresses: Vec<IpAddr>,
+    /// The host's addresses, the primary one of each family.
+    pub host_addresses: Vec<IpAddr>,
     /// The pod's directory `<state>/pods/<uid>`.
     pub pod_dir: PathBuf,
 }
@@ -81,9 +86,10 @@ impl Entered {
     /// See [`NotBegun`].
     pub fn begin(mut self) -> Result<Inside, NotBegun> {
         match self.connect() {
-            Ok(addresses) => {
+            Ok(Go { addresses, host_addresses, .. }) => {
                 send(&self.control, READY, self.warnings.join("\n").as_bytes()).map_err(|_| NotBegun)?;
-                Ok(Inside { control: self.control, addresses, pod_dir: self.pod_dir })
+                let Self { control, pod_dir, .. } = self;
+                Ok(Inside { control, addresses, host_addresses, pod_dir })
             }
             Err(reason) => {
                 self.refuse(&reason);
@@ -98,19 +104,15 @@ impl Entered {
         let _ = send(&self.control, FAILED, reason.as_bytes());
     }
 
-    /// The pod's addresses, once they work.
-    fn connect(&mut self) -> Result<Vec<IpAddr>, String> {
-        let addresses = decode(&expect(&self.control, GO)?).ok_or(NONSENSE)?;
+    /// What the supervisor says, once the addresses work.
+    fn connect(&mut self) -> Result<Go, String> {
+        let go = Go::decode(&expect(&self.control, GO)?).ok_or(NONSENSE)?;
         if let Some(mut socket) = self.network.take() {
-            // IPv6 addresses are not given out yet.
-            let address = addresses.iter().find_map(|address| match address {
-                IpAddr::V4(address) => Some(*address),
-                IpAddr::V6(_) => None,
-            });
-            network::configure_pod(&mut socket, address).map_err(|error| error.to_string())?;
+            let addresses = if go.has_link { &go.addresses[..] } else { &[] };
+            network::configure_pod(&mut socket, addresses).map_err(|error| error.to_string())?;
         }
         expect(&self.control, UP)?;
-        Ok(addresses)
+        Ok(go)
     }
 }
 
@@ -166,7 +168,7 @@ fn enter(setup: &Setup<'_>, tasks: Entry, entered: &mut Entered) -> Result<(), S
     mounts(setup, &mut entered.warnings)?;
     if setup.own_network {
         entered.network = Some(Socket::route().map_err(|error| error.to_string())?);
-        if let Err(error) = namespace::set_ipv4_parameter("ip_local_port_range", KERNEL_EPHEMERAL_PORTS) {
+        if let Err(error) = namespace::set_network_parameter(EPHEMERAL_PORTS, KERNEL_EPHEMERAL_PORTS) {
             entered.warnings.push(format!("cannot set the pod's range of ephemeral ports: {error}"));
         }
     }
@@ -222,8 +224,8 @@ pub(super) enum Told {
 }
 
 /// In the supervisor: all that the pod process needs from outside is there.
-pub(super) fn go(control: &UnixStream, addresses: &[IpAddr]) -> io::Result<()> {
-    send(control, GO, &encode(addresses))
+pub(super) fn go(control: &UnixStream, go: &Go) -> io::Result<()> {
+    send(control, GO, &go.encode())
 }
 
 /// In the supervisor: the host's side is ready to carry the pod's packets.
@@ -282,36 +284,52 @@ fn receive(mut control: &UnixStream) -> io::Result<Option<(u8, Vec<u8>)>> {
     Ok(Some((tag, payload)))
 }
 
-/// Addresses, each behind its length in bytes.
-fn encode(addresses: &[IpAddr]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for address in addresses {
-        match address {
-            IpAddr::V4(address) => {
-                bytes.push(4);
-                bytes.extend(address.octets());
-            }
-            IpAddr::V6(address) => {
-                bytes.push(16);
-                bytes.extend(address.octets());
-            }
-        }
-    }
-    bytes
+/// What the pod process needs to know of the network.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Go {
+    /// The pod's addresses.
+    pub(super) addresses: Vec<IpAddr>,
+    /// The host's.
+    pub(super) host_addresses: Vec<IpAddr>,
+    /// Whether the addresses are to be set on a link that is there.
+    pub(super) has_link: bool,
 }
 
-fn decode(mut bytes: &[u8]) -> Option<Vec<IpAddr>> {
-    let mut addresses = Vec::new();
-    while let Some((length, rest)) = bytes.split_first() {
-        let (address, rest) = rest.split_at_checked(usize::from(*length))?;
-        addresses.push(match *length {
-            4 => IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(address).ok()?)),
-            16 => IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(address).ok()?)),
-            _ => return None,
-        });
-        bytes = rest;
+impl Go {
+    /// Whether there is a link, how many addresses the pod has, and all addresses, each behind its length in bytes.
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![u8::from(self.has_link), self.addresses.len() as u8];
+        for address in self.addresses.iter().chain(&self.host_addresses) {
+            match address {
+                IpAddr::V4(address) => {
+                    bytes.push(4);
+                    bytes.extend(address.octets());
+                }
+                IpAddr::V6(address) => {
+                    bytes.push(16);
+                    bytes.extend(address.octets());
+                }
+            }
+        }
+        bytes
     }
-    Some(addresses)
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (&[has_link, own], mut bytes) = bytes.split_first_chunk()?;
+        let mut addresses = Vec::new();
+        while let Some((length, rest)) = bytes.split_first() {
+            let (address, rest) = rest.split_at_checked(usize::from(*length))?;
+            addresses.push(match *length {
+                4 => IpAddr::V4(Ipv4Addr::from(<[u8; 4]>::try_from(address).ok()?)),
+                16 => IpAddr::V6(Ipv6Addr::from(<[u8; 16]>::try_from(address).ok()?)),
+                _ => return None,
+            });
+            bytes = rest;
+        }
+        let own = usize::from(own);
+        let host_addresses = (own <= addresses.len()).then(|| addresses.split_off(own))?;
+        Some(Self { addresses, host_addresses, has_link: has_link != 0 })
+    }
 }
 
 #[cfg(test)]
@@ -321,10 +339,12 @@ mod tests {
     #[test]
     fn addresses_survive_the_way() {
         let addresses = vec!["10.201.0.2".parse().unwrap(), "fd00::2".parse().unwrap()];
-        assert_eq!(decode(&encode(&addresses)), Some(addresses));
-        assert_eq!(decode(&[]), Some(vec![]));
-        for garbage in [&[4, 1, 2][..], &[5, 1, 2, 3, 4, 5], &[0]] {
-            assert_eq!(decode(garbage), None, "{garbage:?}");
+        let host_addresses = vec!["192.0.2.1".parse().unwrap()];
+        let go = Go { addresses, host_addresses, has_link: true };
+        assert_eq!(Go::decode(&go.encode()), Some(go));
+        assert_eq!(Go::decode(&Go::default().encode()), Some(Go::default()));
+        for garbage in [&[][..], &[0], &[0, 1], &[0, 0, 4, 1, 2], &[0, 0, 5, 1, 2, 3, 4, 5], &[0, 0, 0]] {
+            assert_eq!(Go::decode(garbage), None, "{garbage:?}");
         }
     }
 

@@ -4,6 +4,7 @@
 //! <run>/lock                 held for moments: while a pod's directory appears, is looked for or vanishes
 //! <run>/pods/<uid>/lock      held by the pod's supervisor as long as it lives
 //! <run>/pods/<uid>/record.json
+//! <run>/pods/<uid>/etc/        the pod's /etc/hosts and the like
 //!
 //! absent ─take─► owned ─release─► absent
 //!                  └── owner dies ──► orphaned ─take_orphans─► owned (by the sweeper)
@@ -14,10 +15,11 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, TryLockError};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read};
 use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -68,6 +70,9 @@ pub struct Identity {
     /// The UTS hostname.
     #[serde(default)]
     pub hostname: String,
+    /// The pod's name in DNS, below its subdomain ([`crate::spec::Dns::hostname`]).
+    #[serde(default)]
+    pub dns_hostname: String,
     /// `spec.subdomain`.
     #[serde(default)]
     pub subdomain: Option<String>,
@@ -83,6 +88,7 @@ impl Identity {
             name: pod.name.clone(),
             namespace: pod.namespace.clone(),
             hostname: pod.hostname.clone(),
+            dns_hostname: pod.dns.hostname.clone(),
             subdomain: pod.subdomain.clone(),
             labels: pod.labels.clone(),
         }
@@ -197,7 +203,7 @@ impl Owner {
 
     /// The record; `None` when it is missing or makes no sense.
     pub fn read(&self) -> Option<Record> {
-        serde_json::from_slice(&fs::read(self.directory.join(RECORD)).ok()?).ok()
+        read_file(&self.directory.join(RECORD))
     }
 
     /// Holds off everyone who would take or look for a pod: for removing this one's directory.
@@ -212,9 +218,42 @@ impl Owner {
 /// The records of every pod of these directories, in no order. One that is missing, or makes no sense, is left out;
 /// the record of a pod whose supervisor was killed is there until the next sweep.
 pub fn all(paths: &Paths) -> Vec<Record> {
-    let entries = fs::read_dir(pods(paths)).into_iter().flatten().flatten();
-    let texts = entries.filter_map(|entry| fs::read(entry.path().join(RECORD)).ok());
-    texts.filter_map(|text| serde_json::from_slice(&text).ok()).collect()
+    all_below(&pods(paths))
+}
+
+/// [`all`] of the pods whose directories are below `pods`, which is [`pods_below`] some `<run>`.
+pub fn all_below(pods: &Path) -> Vec<Record> {
+    let entries = fs::read_dir(pods).into_iter().flatten().flatten();
+    entries.filter_map(|entry| read_file(&entry.path().join(RECORD))).collect()
+}
+
+/// The record of pod `uid`, if it has one.
+pub fn of(pods: &Path, uid: &str) -> Option<Record> {
+    is_valid_uid(uid).then(|| read_file(&pods.join(uid).join(RECORD)))?
+}
+
+/// Where the pods' directories are.
+pub fn pods_below(run: &Path) -> PathBuf {
+    run.join("pods")
+}
+
+fn read_file(path: &Path) -> Option<Record> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+/// The record in a pod's directory, [`directories`]: and when it was written. `None` when it is missing or makes no
+/// sense.
+pub fn read(directory: &Path) -> Option<(Record, SystemTime)> {
+    let mut file = File::open(directory.join(RECORD)).ok()?;
+    let written = file.metadata().and_then(|metadata| metadata.modified()).ok()?;
+    let mut text = Vec::new();
+    file.read_to_end(&mut text).ok()?;
+    Some((serde_json::from_slice(&text).ok()?, written))
+}
+
+/// The directory that has one of every pod, by its uid.
+pub fn directories(paths: &Paths) -> PathBuf {
+    pods(paths)
 }
 
 /// Whether pod `uid` has a directory: whether it has, or had, an owner.
@@ -241,7 +280,7 @@ fn make_directories(path: &Path) -> Result<(), RecordError> {
 }
 
 fn pods(paths: &Paths) -> PathBuf {
-    paths.run.join("pods")
+    pods_below(&paths.run)
 }
 
 fn is_valid_uid(uid: &str) -> bool {

@@ -2,14 +2,14 @@
 //! failed half-way and a pod whose supervisor was killed.
 //!
 //! ```text
-//! processes ─► cgroups ─► files ─► link (goes with its namespace) ─► leases ─► masquerade, if last ─► record
+//! processes ─► cgroups ─► files ─► host ports ─► link (goes with its namespace) ─► leases ─► way out, if last ─► record
 //! ```
 //!
 //! Every step tolerates that its thing was never made. None stops because one before it failed; every error is
 //! collected. The record goes last, so that a crash at any instant leaves what the next sweep needs.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -20,6 +20,8 @@ use nix::sys::signal::Signal;
 use thiserror::Error;
 
 use super::cgroup::{self, CgroupError};
+use super::cni::{self, CniError};
+use super::host_port::HeldPorts;
 use super::ipam::{IpamError, Leases};
 use super::network::{self, NetworkError};
 use super::record::{Identity, Owner, Record, RecordError};
@@ -49,6 +51,9 @@ pub enum RemoveError {
     /// Link, masquerade or forwarding.
     #[error(transparent)]
     Network(#[from] NetworkError),
+    /// The network of plugins.
+    #[error(transparent)]
+    Cni(#[from] CniError),
     /// An address lease.
     #[error(transparent)]
     Lease(#[from] IpamError),
@@ -79,9 +84,18 @@ pub(super) struct Holdings {
     pub(super) owner: Owner,
     pub(super) process: Process,
     pub(super) cgroups: Vec<PathBuf>,
+    /// The network of plugins, where the pod is on one.
+    pub(super) attachment: Option<cni::Attachment>,
     /// The host's end of the link, where the pod has one.
     pub(super) link: Option<String>,
-    pub(super) addresses: Vec<Ipv4Addr>,
+    /// The leased addresses.
+    pub(super) leases: Vec<Ipv4Addr>,
+    /// All that the pod answers to.
+    pub(super) addresses: Vec<IpAddr>,
+    /// The ports of the host.
+    pub(super) ports: HeldPorts,
+    /// Whether some may lead to the pod.
+    pub(super) has_forwarding: bool,
     removed: bool,
 }
 
@@ -94,8 +108,12 @@ impl Holdings {
             owner,
             process: Process::None,
             cgroups: vec![],
+            attachment: None,
             link: None,
+            leases: vec![],
             addresses: vec![],
+            ports: HeldPorts::default(),
+            has_forwarding: false,
             removed: false,
         }
     }
@@ -117,10 +135,16 @@ impl Holdings {
         {
             holdings.process = Process::Orphan { pid, started };
         }
+        holdings.attachment = cni::Attachment::of_orphan(holdings.owner.directory());
         let leases = Leases::of(paths).all().into_iter();
-        holdings.addresses = leases.filter(|(_, owner)| owner == uid).map(|(address, _)| address).collect();
-        if record.link.is_some() || !holdings.addresses.is_empty() {
+        holdings.leases = leases.filter(|(_, owner)| owner == uid).map(|(address, _)| address).collect();
+        holdings.addresses = match record.addresses {
+            none if none.is_empty() => holdings.leases.iter().copied().map(IpAddr::V4).collect(),
+            addresses => addresses,
+        };
+        if record.link.is_some() || !holdings.leases.is_empty() {
             holdings.link = Some(network::names(uid).0);
+            holdings.has_forwarding = true;
         }
         holdings
     }
@@ -138,7 +162,7 @@ impl Holdings {
             started: pid.and_then(process::start_time),
             cgroups: self.cgroups.clone(),
             link: self.link.clone(),
-            addresses: self.addresses.iter().copied().map(Into::into).collect(),
+            addresses: self.addresses.clone(),
         }
     }
 
@@ -175,24 +199,30 @@ impl Holdings {
     }
 
     fn leave_network(&mut self, errors: &mut Vec<RemoveError>) {
-        let leases = Leases::of(&self.paths);
-        let mut gone = Ok(());
-        if let Some(link) = &self.link {
-            gone = network::wait_gone(link);
+        match self.attachment.take() {
+            Some(attachment) => errors.extend(attachment.del().into_iter().map(RemoveError::from)),
+            // It may have been kept without a word about it.
+            None => errors.extend(cni::release(self.owner.directory()).err().map(RemoveError::from)),
         }
-        // An address may be given to the next pod only when this one's route is gone.
+        let Some(link) = self.link.take() else { return };
+        // An address may be given to the next pod only when nothing leads to this one any more.
+        let mut gone = Ok(());
+        if self.has_forwarding {
+            gone = network::lock_host().and_then(|_held| network::stop_forwarding(&link, &self.addresses));
+        }
+        gone = network::wait_gone(&link).and(gone);
+        let leases = Leases::of(&self.paths);
         match gone {
             Ok(()) => {
-                for address in self.addresses.drain(..) {
+                for address in self.leases.drain(..) {
                     errors.extend(leases.release(address, &self.uid).err().map(RemoveError::from));
                 }
             }
             Err(error) => errors.push(error.into()),
         }
-        if self.link.take().is_some() {
-            leases.tidy();
-            errors.extend(stop_masquerade().err().map(RemoveError::from));
-        }
+        leases.tidy();
+        errors.extend(stop_masquerade().err().map(RemoveError::from));
+        self.ports = HeldPorts::default();
     }
 
     fn remove_record(&self, errors: &mut Vec<RemoveError>) {

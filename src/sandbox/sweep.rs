@@ -33,7 +33,7 @@ pub fn sweep(paths: &Paths) -> Result<Vec<Swept>, RecordError> {
     for (uid, owner) in orphans {
         let name = owner.read().map(|record| record.identity.name);
         let mut holdings = Holdings::of_orphan(paths, &uid, owner);
-        let addresses = holdings.addresses.iter().copied().map(IpAddr::V4).collect();
+        let addresses = holdings.addresses.clone();
         let errors = holdings.remove();
         swept.push(Swept { uid, name, addresses, errors });
     }

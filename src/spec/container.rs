@@ -1,5 +1,6 @@
 //! One container of a pod.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use super::RestartPolicy;
@@ -84,6 +85,17 @@ pub struct Port {
     pub container_port: u16,
     /// `protocol`, TCP when absent.
     pub protocol: Protocol,
+    /// `hostPort` and `hostIP`. On the host's network it says nothing new.
+    pub host_port: Option<HostPort>,
+}
+
+/// A port of the host that leads to a container's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct HostPort {
+    /// `hostPort`, 1 to 65535.
+    pub port: u16,
+    /// `hostIP`: one of the host's addresses, or all of one family when unspecified. `None`: all of both.
+    pub ip: Option<IpAddr>,
 }
 
 /// A transport protocol.

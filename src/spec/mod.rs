@@ -5,16 +5,22 @@
 //! a manifest together, each with its field path.
 
 pub mod container;
+pub mod container_network;
 pub mod convert;
+pub mod dns;
 pub mod expand;
 pub mod name;
+pub mod network_policy;
 pub mod pod;
 pub mod qos;
 pub mod quantity;
 pub mod volume;
 
-pub use container::{Container, Mount, Port, Protocol, Resources, Role};
+pub use container::{Container, HostPort, Mount, Port, Protocol, Resources, Role};
+pub use container_network::ContainerNetwork;
 pub use convert::{Converted, Options, load};
+pub use dns::{CLUSTER_DOMAIN, Dns, DnsOption, DnsPolicy};
+pub use network_policy::{NetworkPolicy, NetworkRules};
 pub use pod::{HostAlias, NetworkMode, Pod, RestartPolicy};
 pub use qos::QosClass;
 pub use volume::{HostPathType, Volume, VolumeSource};

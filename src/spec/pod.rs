@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{Container, Volume};
+use super::{Container, Dns, DnsPolicy, NetworkRules, Volume};
 
 /// A validated Pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +19,8 @@ pub struct Pod {
     pub labels: BTreeMap<String, String>,
     /// `metadata.annotations`.
     pub annotations: BTreeMap<String, String>,
-    /// The UTS hostname: `spec.hostname`, else the pod's name cut to 63 bytes as the kubelet does.
+    /// The UTS hostname: `spec.hostnameOverride`, the FQDN with `spec.setHostnameAsFQDN`, else
+    /// [`Dns::hostname`].
     pub hostname: String,
     /// `spec.subdomain`: a DNS label.
     pub subdomain: Option<String>,
@@ -31,6 +32,10 @@ pub struct Pod {
     pub active_deadline: Option<Duration>,
     /// Which network the pod gets: `spec.hostNetwork`, or what the command line says.
     pub network: NetworkMode,
+    /// The pod's name in DNS, and how it resolves names.
+    pub dns: Dns,
+    /// The NetworkPolicies that select the pod, and what its annotations allow single containers.
+    pub network_rules: NetworkRules,
     /// `spec.hostAliases`.
     pub host_aliases: Vec<HostAlias>,
     /// `spec.initContainers`, in order: [`super::Role::Init`] and [`super::Role::Sidecar`].
@@ -45,6 +50,27 @@ impl Pod {
     /// Every container: init containers and sidecars first, in the manifest's order.
     pub fn all_containers(&self) -> impl Iterator<Item = &Container> {
         self.init_containers.iter().chain(&self.containers)
+    }
+
+    /// Whether the pod knows names of the cluster: not on the host's network, unless it says so
+    /// (`getPodDNSType` in `pkg/kubelet/network/dns/dns.go`).
+    pub fn knows_cluster(&self) -> bool {
+        match self.dns.policy {
+            DnsPolicy::ClusterFirst => self.network != NetworkMode::Host,
+            DnsPolicy::ClusterFirstWithHostNet => true,
+            DnsPolicy::Default | DnsPolicy::None => false,
+        }
+    }
+
+    /// What the pod itself is called in its `/etc/hosts`, the canonical name first: the FQDN and the
+    /// hostname, or `spec.hostnameOverride` alone (`GeneratePodHostNameAndDomain` in
+    /// `pkg/kubelet/kubelet_pods.go`).
+    pub fn own_names(&self) -> Vec<String> {
+        let short = &self.dns.hostname;
+        match self.dns.fqdn() {
+            Some(fqdn) if self.hostname == fqdn || self.hostname == *short => vec![fqdn, short.clone()],
+            _ => vec![self.hostname.clone()],
+        }
     }
 }
 

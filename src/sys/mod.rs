@@ -12,15 +12,20 @@
 //! | [`namespace`] | what a process does to the namespaces it has just entered |
 //! | [`mount`] | the mounts of a pod |
 //! | [`netlink`] | a small synchronous netlink socket: one send per batch, acknowledgements read once |
+//! | [`socket`] | what the kernel says about a socket |
+//! | [`conntrack`] | connections that the kernel tracks, for [`netlink`] |
 //! | [`nftables`] | nf_tables messages, for [`netlink`] |
 
 pub mod clone;
+pub mod conntrack;
 pub mod fork;
 pub mod guard;
 pub mod heap;
+pub mod inotify;
 pub mod mount;
 pub mod namespace;
 pub mod netlink;
 pub mod nftables;
 pub mod pidfd;
 pub mod process;
+pub mod socket;

@@ -38,6 +38,15 @@ pub fn volume_tmpfs(path: &Path, bytes: Option<u64>, mode: u32) -> io::Result<()
     Ok(mount(Some("tmpfs"), path, Some("tmpfs"), flags, Some(options.as_str()))?)
 }
 
+/// `source` in the place of `target`, both files or both directories. A symbolic link is followed: what it leads
+/// to is covered.
+///
+/// # Errors
+/// ENOENT when one of them is not there.
+pub fn bind(source: &Path, target: &Path) -> io::Result<()> {
+    Ok(mount(Some(source), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)?)
+}
+
 /// The message queues of this IPC namespace on `path` (mq_overview(7)).
 ///
 /// # Errors

@@ -2,9 +2,14 @@
 
 use std::fs;
 use std::io;
+use std::path::Path;
 
 use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::Signal;
+
+/// Where the parameters of the network namespace are that looks.
+const NETWORK_PARAMETERS: &str = "/proc/sys/net";
 
 /// Asks the kernel to kill this process when its parent's thread ends. A parent that ended before the call
 /// is not noticed: the caller needs a second sign of life, such as a socket's end of file.
@@ -21,6 +26,32 @@ pub fn die_with_parent() -> io::Result<()> {
 /// unshare(2)'s.
 pub fn new_network() -> io::Result<()> {
     Ok(nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)?)
+}
+
+/// Keeps the network namespace of process `pid` at `path`, a file that is made: it lives on when its last process has
+/// ended (network_namespaces(7)).
+///
+/// # Errors
+/// open(2)'s, mount(2)'s.
+pub fn keep_network(pid: i32, path: &Path) -> io::Result<()> {
+    fs::File::create(path)?;
+    let namespace = format!("/proc/{pid}/ns/net");
+    Ok(mount(Some(namespace.as_str()), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)?)
+}
+
+/// Lets go of what [`keep_network`] keeps, and removes its file. Nothing there is success.
+///
+/// # Errors
+/// umount(2)'s, unlink(2)'s.
+pub fn release_network(path: &Path) -> io::Result<()> {
+    match umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+        Ok(()) | Err(Errno::ENOENT | Errno::EINVAL) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Sets the hostname of this UTS namespace.
@@ -44,20 +75,30 @@ pub fn map_own_user(uid: u32, gid: u32) -> io::Result<()> {
     fs::write("/proc/self/gid_map", format!("{gid} {gid} 1"))
 }
 
-/// Writes a `net.ipv4` parameter of this network namespace (ip-sysctl in the kernel's documentation).
+/// Writes a parameter of this network namespace, such as `ipv4/ip_forward` (ip-sysctl in the kernel's
+/// documentation).
 ///
 /// # Errors
 /// The file's.
-pub fn set_ipv4_parameter(name: &str, value: &str) -> io::Result<()> {
-    fs::write(format!("/proc/sys/net/ipv4/{name}"), value)
+pub fn set_network_parameter(name: &str, value: &str) -> io::Result<()> {
+    fs::write(format!("{NETWORK_PARAMETERS}/{name}"), value)
 }
 
-/// Reads a `net.ipv4` parameter of this network namespace, without its end of line.
+/// Reads a parameter of this network namespace, without its end of line.
 ///
 /// # Errors
-/// The file's.
-pub fn ipv4_parameter(name: &str) -> io::Result<String> {
-    fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).map(|value| value.trim_end().to_owned())
+/// The file's: not found where this kernel has no such parameter.
+pub fn network_parameter(name: &str) -> io::Result<String> {
+    fs::read_to_string(format!("{NETWORK_PARAMETERS}/{name}")).map(|value| value.trim_end().to_owned())
+}
+
+/// The links that have parameters below `directory`, such as `ipv6/conf`; with `all` and `default`.
+///
+/// # Errors
+/// The directory's.
+pub fn links_with_parameters(directory: &str) -> io::Result<Vec<String>> {
+    let entries = fs::read_dir(format!("{NETWORK_PARAMETERS}/{directory}"))?;
+    Ok(entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect())
 }
 
 /// Whether an error means that the kernel refuses privileges rather than that something is wrong.

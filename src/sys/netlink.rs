@@ -105,6 +105,16 @@ impl Batch {
         self.push_raw(step, message.message_type(), flags | REQUEST | ACK, &payload);
     }
 
+    /// The length of all messages, bytes.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether there is no message.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
     /// Adds a message from its parts; an answer is expected when `flags` has [`ACK`].
     pub fn push_raw(&mut self, step: &'static str, kind: u16, flags: u16, payload: &[u8]) {
         self.steps.push(step);

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 /// CAP_NET_ADMIN, capability(7).
 const CAP_NET_ADMIN: u32 = 12;
@@ -21,7 +22,12 @@ pub fn threads() -> io::Result<u64> {
 /// When `pid` started, in clock ticks since boot; `None` when there is no such process. With the pid it
 /// names a process for good: pids are used again.
 pub fn start_time(pid: i32) -> Option<u64> {
-    parse_start_time(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    start_time_in(Path::new("/proc"), pid)
+}
+
+/// [`start_time`] as the process list mounted at `proc` has it: pids differ between pid namespaces.
+pub fn start_time_in(proc: &Path, pid: i32) -> Option<u64> {
+    parse_start_time(&fs::read_to_string(proc.join(format!("{pid}/stat"))).ok()?)
 }
 
 /// Field 22 of proc_pid_stat(5). The command name in field 2 may hold spaces and parentheses.

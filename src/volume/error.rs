@@ -84,6 +84,14 @@ pub enum VolumeError {
         /// The system's answer; a way out of the volume is refused as `PermissionDenied`.
         source: io::Error,
     },
+    /// The pod's own `/etc` cannot be given.
+    #[error("container {container:?}: cannot open the pod's /etc: {source}")]
+    Etc {
+        /// The container.
+        container: String,
+        /// The system's answer.
+        source: io::Error,
+    },
     /// A mount of a volume that is not there or not mounted yet.
     #[error("container {container:?} mounts volume {volume:?} at {mount_path}: the volume is not ready")]
     NotReady {

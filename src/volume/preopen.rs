@@ -10,6 +10,9 @@ use super::VolumeError;
 use super::prepare::{Prepared, Volumes};
 use crate::spec::{Container, Mount};
 
+/// Where the pod's own files are: `hosts`, `resolv.conf`, `hostname`.
+const ETC: &str = "/etc";
+
 /// One directory that a container can open.
 #[derive(Debug)]
 pub struct Preopen {
@@ -39,13 +42,26 @@ impl Volumes {
     /// The directories for the mounts of `container`, in their order. A `subPath` that is missing is made,
     /// with the volume's permissions, as the kubelet does; it is resolved beneath its volume, and a symlink that leads out is refused.
     ///
+    /// After them comes `/etc` with the pod's own files, unless a mount is there or is everything, `/`. A mount
+    /// below it, such as `/etc/app`, goes with it: a path is looked up in the longest that fits.
+    ///
     /// The last one is the working directory, `.`: a wasi-libc that does not ask for `initial-cwd` finds relative
     /// paths there. A working directory that is missing is made, as container runtimes do.
     ///
     /// For every start of the container anew: volumes change between runs.
     pub fn preopens(&self, container: &Container) -> Result<Vec<Preopen>, VolumeError> {
         let mounts = container.mounts.iter().map(|mount| self.preopen(container, mount));
-        mounts.chain(self.working_dir(container)).collect()
+        mounts.chain(self.etc(container)).chain(self.working_dir(container)).collect()
+    }
+
+    fn etc(&self, container: &Container) -> Option<Result<Preopen, VolumeError>> {
+        let etc = self.etc.as_ref()?;
+        if container.mounts.iter().any(|mount| mount.path == "/" || mount.path == ETC) {
+            return None;
+        }
+        let dir =
+            etc.try_clone().map_err(|source| VolumeError::Etc { container: container.name.clone(), source });
+        Some(dir.map(|dir| Preopen { guest_path: ETC.to_owned(), read_only: true, dir }))
     }
 
     fn working_dir(&self, container: &Container) -> Option<Result<Preopen, VolumeError>> {
@@ -135,6 +151,8 @@ mod tests {
             termination_grace: Default::default(),
             active_deadline: None,
             network: NetworkMode::None,
+            dns: Default::default(),
+            network_rules: Default::default(),
             host_aliases: vec![],
             init_containers: vec![],
             containers: vec![Container {
@@ -186,6 +204,39 @@ mod tests {
         assert_eq!(fs::read_to_string(preopens[1].host_path().join("f")).unwrap(), "shared");
         assert_eq!((preopens[0].guest_path.as_str(), preopens[0].read_only), ("/a", false));
         assert_eq!((preopens[1].guest_path.as_str(), preopens[1].read_only), ("/ro", true));
+    }
+
+    #[test]
+    fn etc_is_given_to_containers_that_have_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let etc = || Dir::open_ambient_dir(dir.path(), cap_std::ambient_authority()).unwrap();
+        let paths = |mounts: &[&str], working_dir: Option<&str>| {
+            let mounts = mounts.iter().map(|path| at("data", path, None)).collect();
+            let mut pod = pod(vec![("data", DISK)], mounts);
+            pod.containers[0].working_dir = working_dir.map(Into::into);
+            let mut volumes = Volumes::prepare(&pod, dir.path()).unwrap();
+            volumes.offer_etc(etc());
+            let preopens = volumes.preopens(&pod.containers[0]).unwrap();
+            assert!(preopens.iter().all(|p| p.read_only == (p.guest_path == "/etc")));
+            preopens.into_iter().map(|preopen| preopen.guest_path).collect::<Vec<_>>()
+        };
+        assert_eq!(paths(&[], None), ["/etc"]);
+        assert_eq!(paths(&["/a"], Some("/a")), ["/a", "/etc", "."]);
+        assert_eq!(paths(&["/etc/app"], Some("/etc/app/x")), ["/etc/app", "/etc", "."]);
+        assert_eq!(paths(&["/etcetera"], None), ["/etcetera", "/etc"]);
+    }
+
+    #[test]
+    fn a_mount_at_etc_or_of_everything_wins() {
+        let dir = tempfile::tempdir().unwrap();
+        for path in ["/", "/etc"] {
+            let pod = pod(vec![("data", DISK)], vec![at("data", path, None)]);
+            let mut volumes = Volumes::prepare(&pod, dir.path()).unwrap();
+            volumes.offer_etc(Dir::open_ambient_dir(dir.path(), cap_std::ambient_authority()).unwrap());
+            let preopens = volumes.preopens(&pod.containers[0]).unwrap();
+            assert_eq!(preopens.len(), 1);
+            assert!(!preopens[0].read_only);
+        }
     }
 
     #[test]

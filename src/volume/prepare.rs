@@ -25,6 +25,8 @@ const EMPTY_DIRS: &str = "volumes/kubernetes.io~empty-dir";
 #[derive(Debug)]
 pub struct Volumes {
     pub(super) by_name: BTreeMap<String, Prepared>,
+    /// What containers see at `/etc` that mount nothing there.
+    pub(super) etc: Option<Dir>,
 }
 
 /// How far a volume is.
@@ -52,7 +54,8 @@ impl Volumes {
     /// `pod_dir` is left to its owner to remove, also after an error.
     pub fn prepare(pod: &Pod, pod_dir: &Path) -> Result<Self, VolumeError> {
         let prepared = |volume: &Volume| Ok((volume.name.clone(), prepare(volume, pod_dir)?));
-        let volumes = Self { by_name: pod.volumes.iter().map(prepared).collect::<Result<_, _>>()? };
+        let by_name = pod.volumes.iter().map(prepared).collect::<Result<_, _>>()?;
+        let volumes = Self { by_name, etc: None };
         pod.all_containers().try_for_each(|container| volumes.refuse_file_mounts(container))?;
         Ok(volumes)
     }
@@ -73,6 +76,11 @@ impl Volumes {
             }
         }
         Ok(())
+    }
+
+    /// Gives a directory to every container that has nothing of its own there, to read, as `/etc`.
+    pub fn offer_etc(&mut self, directory: Dir) {
+        self.etc = Some(directory);
     }
 
     fn refuse_file_mounts(&self, container: &Container) -> Result<(), VolumeError> {

@@ -98,6 +98,57 @@ fn two_pods_use_the_same_port_on_addresses_of_their_own() {
 }
 
 #[test]
+fn a_port_of_the_host_leads_to_a_container() {
+    if needs_root() {
+        // Free a moment ago.
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let ports = format!("ports: [{{containerPort: 8080, hostPort: {port}, hostIP: 127.0.0.1}}]");
+        let text = SERVER.replace("args: [serve, '8080']", &format!("args: [serve, '8080'], {ports}"));
+        let pod = Running::start(&text, &[]);
+        let address = pod.wait_for("address");
+        assert!(address.contains(&format!("host port 127.0.0.1:{port}/tcp to 8080")), "{address}");
+        assert_eq!(echo(("127.0.0.1", port), "by way of the host"), "by way of the host");
+        let words = format!("hostPort 127.0.0.1:{port}/tcp is in use on this host");
+        run(&text, &[]).expect_code(125).expect_stderr(&words);
+        drop(pod);
+    }
+}
+
+#[test]
+fn the_status_has_addresses_of_both_families_and_the_hosts() {
+    if needs_root() {
+        let text = "
+apiVersion: v1
+kind: Pod
+metadata: {name: status}
+spec:
+  restartPolicy: Never
+  containers:
+  - {name: main, image: {probe}, args: [print, '1']}
+";
+        let addresses = |list: &serde_json::Value, field: &str| -> Vec<std::net::IpAddr> {
+            let items = list.as_array().into_iter().flatten();
+            items.map(|item| item[field].as_str().unwrap().parse().unwrap()).collect()
+        };
+        let status = run(text, &["-o", "json"]).expect_code(0).pod()["status"].take();
+        let pod_ips = addresses(&status["podIPs"], "ip");
+        assert_eq!(status["podIP"], pod_ips[0].to_string());
+        assert!(pod_ips[0].is_ipv4());
+        let has_ipv6 = std::fs::read_to_string("/proc/sys/net/ipv6/conf/default/disable_ipv6");
+        let families = if has_ipv6.is_ok_and(|disabled| disabled.trim() == "0") { 2 } else { 1 };
+        assert_eq!(pod_ips.len(), families, "{pod_ips:?}");
+        let host_ips = addresses(&status["hostIPs"], "ip");
+        assert!(host_ips.iter().all(|ip| !pod_ips.contains(ip)));
+
+        let host = run(text, &["-o", "json", "--network", "host"]).expect_code(0).pod()["status"].take();
+        assert_eq!(addresses(&host["podIPs"], "ip"), host_ips, "on the host's network they are the host's");
+        assert_eq!(host["hostIPs"], status["hostIPs"]);
+    }
+}
+
+#[test]
 fn native_processes_in_the_pods_network_reach_wasm_and_are_reached() {
     if needs_root() {
         let text = "

@@ -103,11 +103,11 @@ pub(super) fn removal_ends_native_processes_too(world: &World) {
 pub(super) fn the_last_pod_out_turns_off_the_light(world: &World) {
     let mut netfilter = Socket::netfilter().unwrap();
     let mut there = || nftables::table_exists(&mut netfilter, "peapod").unwrap();
-    let forwarding = || peapod::sys::namespace::ipv4_parameter("ip_forward").unwrap();
+    let forwarding = || parameter("ipv4/ip_forward").unwrap();
     assert!(!there());
     // A new namespace may take it over from the machine.
     let before = forwarding();
-    peapod::sys::namespace::set_ipv4_parameter("ip_forward", "0").unwrap();
+    set_network_parameter("ipv4/ip_forward", "0").unwrap();
     let one = world.create(|inside| until_told(&inside));
     let two = world.create(|inside| until_told(&inside));
     assert!(there());
@@ -119,10 +119,10 @@ pub(super) fn the_last_pod_out_turns_off_the_light(world: &World) {
     assert!(!there());
     assert_eq!(forwarding(), "0");
 
-    peapod::sys::namespace::set_ipv4_parameter("ip_forward", "1").unwrap();
+    set_network_parameter("ipv4/ip_forward", "1").unwrap();
     remove(world.create(|inside| until_told(&inside)));
     assert_eq!(forwarding(), "1", "it was on before");
-    peapod::sys::namespace::set_ipv4_parameter("ip_forward", &before).unwrap();
+    set_network_parameter("ipv4/ip_forward", &before).unwrap();
 }
 
 pub(super) fn the_floor_is_measured_and_removed(_: &World) {

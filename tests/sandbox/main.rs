@@ -4,6 +4,8 @@
 //! starts from itself; its "host" is a network namespace of its own. `cargo test --test sandbox -- FILTER`.
 
 mod cgroups;
+mod cni;
+mod host_ports;
 mod networks;
 mod removal;
 mod rootless;
@@ -12,7 +14,7 @@ mod world;
 use std::collections::HashSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
@@ -21,24 +23,27 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::route::{
     RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns, unshare};
 use peapod::paths::Paths;
 use peapod::sandbox::{self, Config, Entered, Inside, Sandbox, SandboxError, Step, cgroup, network};
 use peapod::spec::NetworkMode;
+use peapod::sys::namespace::{network_parameter as parameter, set_network_parameter};
 use peapod::sys::netlink::{ACK, Batch, CREATE, EXCLUSIVE, Socket, attributes};
 use peapod::sys::pidfd::{self, Exit};
 use peapod::sys::{nftables, process};
 
 use cgroups::*;
+use cni::*;
+use host_ports::*;
 use networks::*;
 use removal::*;
 use rootless::*;
@@ -50,6 +55,8 @@ const TEST_TIMEOUT: Duration = Duration::from_secs(120);
 const NOBODY: u32 = 65534;
 /// The host's own address (RFC 5737).
 const HOST: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+/// And its IPv6 address (RFC 3849).
+const HOST_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 /// The test that becomes an ordinary user, or is run by one.
 const ROOTLESS: &str = "without_root_a_pod_has_loopback";
 /// What tells this binary which part to play, and where.
@@ -62,6 +69,11 @@ const TESTS: &[Test] = &[
     ("the_pod_has_namespaces_of_its_own", the_pod_has_namespaces_of_its_own),
     ("the_first_packet_is_never_lost", the_first_packet_is_never_lost),
     ("two_pods_use_one_port_and_see_real_addresses", two_pods_use_one_port_and_see_real_addresses),
+    ("the_link_is_quiet", the_link_is_quiet),
+    ("a_host_without_ipv6_has_pods_without", a_host_without_ipv6_has_pods_without),
+    ("ipv6_forwarding_makes_no_router_of_the_host", ipv6_forwarding_makes_no_router_of_the_host),
+    ("a_host_that_forwards_listens_to_its_router_still", a_host_that_forwards_listens_to_its_router_still),
+    ("no_more_pods_than_addresses", no_more_pods_than_addresses),
     ("a_native_process_enters_the_pod", a_native_process_enters_the_pod),
     ("the_outside_sees_the_hosts_address", the_outside_sees_the_hosts_address),
     ("links_carry_no_more_than_the_way_out", links_carry_no_more_than_the_way_out),
@@ -70,6 +82,15 @@ const TESTS: &[Test] = &[
     ("a_host_without_addresses_reaches_its_pods", a_host_without_addresses_reaches_its_pods),
     ("the_network_moves_aside", the_network_moves_aside),
     ("two_roots_never_share_an_address", two_roots_never_share_an_address),
+    ("host_ports_lead_in_from_everywhere", host_ports_lead_in_from_everywhere),
+    ("a_host_ip_is_exact", a_host_ip_is_exact),
+    ("a_host_port_is_had_once", a_host_port_is_had_once),
+    ("host_ports_of_many_pods_are_their_own", host_ports_of_many_pods_are_their_own),
+    ("datagrams_follow_the_port_to_the_next_pod", datagrams_follow_the_port_to_the_next_pod),
+    ("stale_host_ports_are_in_nobodys_way", stale_host_ports_are_in_nobodys_way),
+    ("a_cni_chain_replaces_the_pods_network", a_cni_chain_replaces_the_pods_network),
+    ("a_killed_supervisor_leaves_a_cni_network", a_killed_supervisor_leaves_a_cni_network),
+    ("a_broken_cni_plugin_is_told_and_undone", a_broken_cni_plugin_is_told_and_undone),
     ("the_cgroup_limits_and_kills", the_cgroup_limits_and_kills),
     (
         "the_unified_hierarchy_is_entered_killed_and_removed",
@@ -188,6 +209,8 @@ fn play(part: &str) {
             link_up(1);
             if name != "a_host_without_addresses_reaches_its_pods" {
                 add_address(1, HOST);
+                add_address(1, HOST_V6);
+                wait_for(HOST_V6);
             }
             let before = world.traces();
             test(&world);

@@ -1,6 +1,9 @@
 //! Roll-back, removal, sweeping.
 
+use peapod::sandbox::cni::{Chain, PLUGIN_DIRECTORIES};
+use peapod::sandbox::host_port::PortMapping;
 use peapod::sandbox::record::Identity;
+use peapod::spec::{HostPort, Protocol};
 
 use super::*;
 
@@ -80,19 +83,48 @@ pub(super) fn a_panic_in_the_pod_stays_there(world: &World) {
     remove(sandbox);
 }
 
+/// The port of the host that leads to a supervised pod, when it is the only one.
+pub(super) const SUPERVISED_HOST_PORT: u16 = 18090;
+
 /// A supervisor in a process of its own: says its pod's pid, uid and address, then waits for its stdin to end.
 pub(super) fn supervise(world: &World) {
     let uid = fresh_uid();
-    let sandbox = create(&world.config(&uid), |inside| until_told(&inside)).unwrap();
+    let host = HostPort { port: SUPERVISED_HOST_PORT, ip: None };
+    let host_ports = [PortMapping { host, protocol: Protocol::Tcp, pod_port: 8080 }];
+    let has = |variable| std::env::var_os(variable).is_some();
+    let host_ports = if has(MANY) || has(CNI) { &[] } else { &host_ports[..] };
+    let plugins = PLUGIN_DIRECTORIES.map(PathBuf::from).to_vec();
+    let chain = has(CNI).then(|| Chain::load(&world.root.join("net.d"), plugins).unwrap());
+    let config = Config { host_ports, cni: chain.as_ref(), ..world.config(&uid) };
+    let sandbox = create(&config, |inside| {
+        let listeners = [TcpListener::bind("0.0.0.0:8080").unwrap(), only_v6(8080)];
+        for listener in listeners {
+            std::thread::spawn(move || tell_addresses(listener));
+        }
+        say(&inside.control, "listening");
+        until_told(&inside)
+    });
+    let sandbox = sandbox.unwrap();
+    assert_eq!(hear(&sandbox.control), "listening");
     println!("{} {uid} {}", sandbox.pid(), address(&sandbox));
     let _ = std::io::stdin().read_line(&mut String::new());
     remove(sandbox);
 }
 
+/// Says that there are several supervisors, which cannot have one port of the host.
+const MANY: &str = "PEAPOD_TEST_MANY";
+/// Says that plugins see to the network: those of the configuration that is there.
+pub(super) const CNI: &str = "PEAPOD_TEST_CNI";
+
 pub(super) fn supervisor(world: &World) -> Child {
+    start_supervisor(world, &[])
+}
+
+pub(super) fn start_supervisor(world: &World, variables: &[&str]) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .env(PART, "supervisor")
         .env(ROOT, &world.root)
+        .envs(variables.iter().map(|name| (name, "1")))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -192,7 +224,7 @@ pub(super) fn garbage_is_swept_up(world: &World) {
 }
 
 pub(super) fn eight_at_once_get_eight_addresses(world: &World) {
-    let mut supervisors: Vec<_> = (0..8).map(|_| supervisor(world)).collect();
+    let mut supervisors: Vec<_> = (0..8).map(|_| start_supervisor(world, &[MANY])).collect();
     let said: Vec<_> = supervisors.iter_mut().map(said).collect();
     let addresses: HashSet<_> = said.iter().map(|(_, _, address)| address).collect();
     assert_eq!(addresses.len(), 8, "{said:?}");

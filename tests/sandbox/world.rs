@@ -31,7 +31,9 @@ impl World {
                 ..Identity::default()
             },
             network: NetworkMode::Pod,
-            pod_cidr: "10.201.0.0/16".parse().unwrap(),
+            pod_networks: network::PodNetworks::default(),
+            host_ports: &[],
+            cni: None,
             limits: cgroup::Limits { memory_bytes: Some(256 << 20), cpu_millis: Some(1500), pids: Some(64) },
             shm_bytes: 1 << 20,
             fail_at: None,
@@ -60,7 +62,16 @@ impl World {
         if nftables::table_exists(&mut netfilter, "peapod").unwrap() {
             traces.push("nftables table".into());
         }
-        traces.push(format!("ip_forward {}", peapod::sys::namespace::ipv4_parameter("ip_forward").unwrap()));
+        for set in ["host-ports-v4", "host-ports-v6", "pods-v4", "pods-v6"] {
+            let elements = nftables::elements(&mut netfilter, "peapod", set).unwrap();
+            traces.extend(elements.iter().map(|element| format!("{set} {element:?}")));
+        }
+        let ipv6 = ["all/forwarding", "all/force_forwarding", "default/force_forwarding", "lo/accept_ra"];
+        let parameters = ipv6.map(|name| format!("ipv6/conf/{name}"));
+        for name in parameters.iter().map(String::as_str).chain(["ipv4/ip_forward"]) {
+            traces.push(format!("{name} {:?}", parameter(name).ok()));
+        }
+        traces.extend(routes());
         traces.extend(children().into_iter().map(|pid| format!("process {pid}")));
         traces.sort();
         traces
@@ -90,9 +101,24 @@ pub(super) fn remove(sandbox: Sandbox) {
     assert!(!cgroups.iter().any(|path| path.exists()), "{cgroups:?}");
 }
 
+/// The pod's IPv4 address.
 pub(super) fn address(sandbox: &Sandbox) -> IpAddr {
-    assert_eq!(sandbox.addresses.len(), 1, "{:?}", sandbox.warnings);
-    sandbox.addresses[0]
+    both(sandbox)[0]
+}
+
+/// The pod's addresses, IPv4 and IPv6.
+pub(super) fn both(sandbox: &Sandbox) -> [IpAddr; 2] {
+    let [v4 @ IpAddr::V4(_), v6 @ IpAddr::V6(_)] = sandbox.addresses[..] else {
+        panic!("{:?} {:?}", sandbox.addresses, sandbox.warnings)
+    };
+    [v4, v6]
+}
+
+/// The routes by way of pods' links, as the kernel's files show them.
+fn routes() -> Vec<String> {
+    let files = ["route", "ipv6_route"].map(|file| fs::read_to_string(format!("/proc/self/net/{file}")));
+    let lines = files.iter().flatten().flat_map(|text| text.lines());
+    lines.filter(|line| line.contains(network::LINK_PREFIX)).map(str::to_owned).collect()
 }
 
 /// Says one line to the other side.
@@ -133,6 +159,75 @@ pub(super) fn repeated_syns() -> u64 {
     pairs.find(|(name, _)| *name == "TCPSynRetrans").unwrap().1.parse().unwrap()
 }
 
+/// The host's addresses towards another machine (RFC 5737, RFC 3849).
+pub(super) const UPLINK: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1))];
+/// The other machine's.
+pub(super) const OUTSIDE: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(203, 0, 113, 2)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 2))];
+
+type Task = Box<dyn FnOnce() + Send>;
+
+/// Another machine: a network namespace, held by a thread, at the other end of a link.
+pub(super) struct Outside {
+    tasks: std::sync::mpsc::Sender<Task>,
+    uplink: u32,
+}
+
+impl Outside {
+    pub(super) fn new() -> Self {
+        let (tasks, next) = std::sync::mpsc::channel::<Task>();
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            ready.send(fs::File::open("/proc/thread-self/ns/net").unwrap()).unwrap();
+            next.into_iter().for_each(|task| task());
+        });
+        let namespace = is_ready.recv().unwrap();
+        let mut peer = LinkMessage::default();
+        peer.attributes = vec![
+            LinkAttribute::IfName("world".into()),
+            LinkAttribute::NetNsFd(std::os::fd::AsRawFd::as_raw_fd(&namespace)),
+        ];
+        let mut uplink = LinkMessage::default();
+        uplink.attributes = vec![
+            LinkAttribute::IfName("uplink".into()),
+            LinkAttribute::LinkInfo(vec![
+                LinkInfo::Kind(InfoKind::Veth),
+                LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+            ]),
+        ];
+        execute("make an uplink", RouteNetlinkMessage::NewLink(uplink));
+        let uplink = nix::net::if_::if_nametoindex("uplink").unwrap();
+        link_up(uplink);
+        UPLINK.into_iter().for_each(|address| add_address(uplink, address));
+        let outside = Self { tasks, uplink };
+        outside.run(|| {
+            let index = nix::net::if_::if_nametoindex("world").unwrap();
+            link_up(index);
+            OUTSIDE.into_iter().for_each(|address| add_address(index, address));
+            wait_for(OUTSIDE[1]);
+        });
+        wait_for(UPLINK[1]);
+        outside
+    }
+
+    /// Runs something over there, and waits for its result.
+    pub(super) fn run<T: Send + 'static>(&self, task: impl FnOnce() -> T + Send + 'static) -> T {
+        let (done, result) = std::sync::mpsc::channel();
+        self.tasks.send(Box::new(move || drop(done.send(task())))).unwrap();
+        result.recv().expect("the task ends well")
+    }
+}
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        let mut message = LinkMessage::default();
+        message.header.index = self.uplink;
+        execute("delete the uplink", RouteNetlinkMessage::DelLink(message));
+    }
+}
+
 /// A server that tells everyone their address.
 pub(super) fn tell_addresses(listener: TcpListener) {
     for stream in listener.incoming() {
@@ -140,6 +235,40 @@ pub(super) fn tell_addresses(listener: TcpListener) {
         let peer = stream.peer_addr().unwrap().ip();
         let _ = writeln!(stream, "{peer}");
     }
+}
+
+/// A listener for IPv6 alone, as another for IPv4 has the port.
+pub(super) fn only_v6(port: u16) -> TcpListener {
+    use nix::sys::socket::{
+        AddressFamily, Backlog, SockFlag, SockType, SockaddrIn6, bind, listen, setsockopt, sockopt,
+    };
+    let socket =
+        nix::sys::socket::socket(AddressFamily::Inet6, SockType::Stream, SockFlag::SOCK_CLOEXEC, None);
+    let socket = socket.unwrap();
+    setsockopt(&socket, sockopt::Ipv6V6Only, &true).unwrap();
+    let any = std::net::SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0);
+    bind(std::os::fd::AsRawFd::as_raw_fd(&socket), &SockaddrIn6::from(any)).unwrap();
+    listen(&socket, Backlog::MAXCONN).unwrap();
+    TcpListener::from(socket)
+}
+
+/// The same with datagrams.
+pub(super) fn tell_addresses_by_datagram(socket: UdpSocket) {
+    while let Ok((_, peer)) = socket.recv_from(&mut [0; 16]) {
+        let _ = socket.send_to(peer.ip().to_canonical().to_string().as_bytes(), peer);
+    }
+}
+
+pub(super) fn ask_address_by_datagram(server: SocketAddr) -> String {
+    let any: IpAddr =
+        if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0)).unwrap();
+    socket.set_read_timeout(Some(TEST_TIMEOUT / 4)).unwrap();
+    socket.connect(server).unwrap();
+    socket.send(b"who am I?").unwrap();
+    let mut answer = [0; 64];
+    let length = socket.recv(&mut answer).unwrap_or_else(|error| panic!("{server}: {error}"));
+    String::from_utf8(answer[..length].to_vec()).unwrap()
 }
 
 pub(super) fn ask_address(server: SocketAddr) -> String {
@@ -164,21 +293,50 @@ pub(super) fn link_up(index: u32) {
     execute("bring a link up", RouteNetlinkMessage::SetLink(message));
 }
 
-pub(super) fn add_address(index: u32, address: Ipv4Addr) {
+pub(super) fn add_address(index: u32, address: impl Into<IpAddr>) {
+    let address = address.into();
     let mut message = AddressMessage::default();
-    message.header.family = netlink_packet_route::AddressFamily::Inet;
-    message.header.prefix_len = if index == 1 { 32 } else { 24 };
+    message.header.family = family(address);
+    message.header.prefix_len = match (address, index) {
+        (IpAddr::V4(_), 1) => 32,
+        (IpAddr::V4(_), _) => 24,
+        (IpAddr::V6(_), 1) => 128,
+        (IpAddr::V6(_), _) => 64,
+    };
     message.header.index = index;
-    message.attributes =
-        vec![AddressAttribute::Local(address.into()), AddressAttribute::Address(address.into())];
+    message.attributes = vec![
+        AddressAttribute::Local(address),
+        AddressAttribute::Address(address),
+        AddressAttribute::Flags(AddressFlags::Nodad),
+    ];
     execute("add an address", RouteNetlinkMessage::NewAddress(message));
 }
 
+fn family(address: IpAddr) -> AddressFamily {
+    if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
+}
+
+/// Waits until packets to this address of the host arrive: a worker of the kernel sees to that.
+pub(super) fn wait_for(address: impl Into<IpAddr>) {
+    let IpAddr::V6(address) = address.into() else { return };
+    let hex: String = address.octets().iter().map(|byte| format!("{byte:02x}")).collect();
+    let deadline = Instant::now() + TEST_TIMEOUT;
+    let is_local = |line: &str| {
+        let words: Vec<_> = line.split_ascii_whitespace().collect();
+        // RTF_LOCAL of linux/ipv6_route.h.
+        words[0] == hex && u32::from_str_radix(words[8], 16).unwrap() & 0x8000_0000 != 0
+    };
+    while !fs::read_to_string("/proc/thread-self/net/ipv6_route").unwrap().lines().any(is_local) {
+        assert!(Instant::now() < deadline, "{address} is not there");
+        std::thread::yield_now();
+    }
+}
+
 pub(super) fn add_route(destination: &str) {
-    let destination: ipnet::Ipv4Net = destination.parse().unwrap();
+    let destination: ipnet::IpNet = destination.parse().unwrap();
     let mut message = RouteMessage::default();
     message.header = RouteHeader {
-        address_family: netlink_packet_route::AddressFamily::Inet,
+        address_family: family(destination.addr()),
         destination_prefix_length: destination.prefix_len(),
         table: RouteHeader::RT_TABLE_MAIN,
         protocol: RouteProtocol::Static,

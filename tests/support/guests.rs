@@ -46,7 +46,7 @@ fn workspace() -> PathBuf {
 }
 
 /// Builds `packages` and returns the directory that holds them.
-fn build(target: &str, packages: &[&str]) -> PathBuf {
+pub fn build(target: &str, packages: &[&str]) -> PathBuf {
     require_target(target);
     let target_dir = workspace().join("target");
     let mut command = cargo();

@@ -3,43 +3,44 @@
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use super::super::listener::Listener;
+use super::super::Result;
+use super::super::listener::{DEFAULT_BACKLOG, Listener};
+use super::super::meter::Count;
 use super::super::stream::Stream;
-use super::super::{Error, Result};
-use super::state::{Connected, Holds, State};
+use super::state::{Connected, Core, Holds, State};
 use super::{Inner, TcpSocket};
 
 /// Where a listening socket's connections come out. Keeps the socket open.
 pub struct Acceptor {
     pub(super) socket: Arc<Inner>,
     pub(super) listener: Arc<Listener>,
-    /// Accepted by [`Self::poll_ready`], not yet handed out.
-    pub(super) pending: Option<Result<TcpSocket>>,
 }
 
 impl Acceptor {
-    /// Waits until [`Self::poll_accept`] has an answer.
+    /// Waits until a connection is there, or the socket no longer listens.
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.pending.is_none() {
-            let accepted = ready!(self.listener.poll_accept(cx));
-            self.pending = Some(accepted.and_then(|stream| self.adopt(stream)));
-        }
-        Poll::Ready(())
+        self.listener.poll_ready(cx)
     }
 
     /// The next connection, with the listener's options.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] when the socket no longer listens, for ever;
-    /// [`Error::TooManySockets`] and the like, after which accepting may be tried again.
+    /// [`Error::InvalidArgument`](crate::net::Error::InvalidArgument) when the socket no longer listens, for
+    /// ever; [`Error::TooManySockets`](crate::net::Error::TooManySockets), at once and with the connections
+    /// left where they are, as EMFILE of `accept(2)`; and what the kernel says, after which accepting may be
+    /// tried again.
     pub fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<TcpSocket>> {
-        ready!(self.poll_ready(cx));
-        Poll::Ready(self.pending.take().unwrap_or(Err(Error::InvalidArgument)))
-    }
-
-    fn adopt(&self, stream: Stream) -> Result<TcpSocket> {
+        let endpoint = &self.socket.endpoint;
+        endpoint.check_room()?;
+        let stream = ready!(self.listener.poll_accept(cx))?;
+        endpoint.meter.count(stream.plane(), Count::TcpAccepted);
         let options = self.socket.lock().options.clone();
+        let file = match &stream {
+            Stream::Memory(_) => None,
+            Stream::Kernel(_) => Some(endpoint.files.take()?),
+        };
         let state = State::Connected(Connected::new(stream, Holds::Nothing));
-        TcpSocket::with(self.socket.endpoint.clone(), self.socket.family, state, options)
+        let core = Core { state, options, backlog: DEFAULT_BACKLOG, file };
+        Poll::Ready(TcpSocket::with(endpoint.clone(), self.socket.family, core))
     }
 }

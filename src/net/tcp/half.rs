@@ -5,15 +5,16 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
-use super::super::Result;
 use super::super::memory::Data;
+use super::super::meter::{Count, Plane};
 use super::super::stream::Stream;
+use super::super::{Error, Result};
 use super::Inner;
 
 /// The receiving direction of a connection. Dropping it is `shutdown(SHUT_RD)`.
 pub struct ReceiveHalf {
     pub(super) stream: Stream,
-    pub(super) _socket: Arc<Inner>,
+    pub(super) socket: Arc<Inner>,
 }
 
 impl ReceiveHalf {
@@ -27,7 +28,12 @@ impl ReceiveHalf {
     /// # Errors
     /// [`ConnectionReset`](crate::net::Error::ConnectionReset) and what else the kernel reports.
     pub fn poll_read_bytes(&self, cx: &mut Context<'_>, max: usize) -> Poll<Result<Bytes>> {
-        if max == 0 { Poll::Ready(Ok(Bytes::new())) } else { self.stream.poll_read_bytes(cx, max) }
+        if max == 0 {
+            return Poll::Ready(Ok(Bytes::new()));
+        }
+        let read = self.stream.poll_read_bytes(cx, max);
+        self.received(&read, Bytes::len);
+        read
     }
 
     /// Fills the front of the buffer. 0 is the end (or an empty buffer).
@@ -35,7 +41,20 @@ impl ReceiveHalf {
     /// # Errors
     /// As [`Self::poll_read_bytes`].
     pub fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<Result<usize>> {
-        if buffer.is_empty() { Poll::Ready(Ok(0)) } else { self.stream.poll_read(cx, buffer) }
+        if buffer.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        let read = self.stream.poll_read(cx, buffer);
+        self.received(&read, |n| *n);
+        read
+    }
+
+    fn received<T>(&self, read: &Poll<Result<T>>, len: impl FnOnce(&T) -> usize) {
+        match read {
+            Poll::Ready(Ok(data)) => self.socket.traffic.received(self.stream.plane(), len(data)),
+            Poll::Ready(Err(error)) => count_reset(&self.socket, &self.stream, *error),
+            Poll::Pending => {}
+        }
     }
 }
 
@@ -45,10 +64,17 @@ impl Drop for ReceiveHalf {
     }
 }
 
+/// The kernel tells of an RST by the one call that fails with it; the memory plane counts its own.
+fn count_reset(socket: &Inner, stream: &Stream, error: Error) {
+    if stream.plane() == Plane::Kernel && error == Error::ConnectionReset {
+        socket.endpoint.meter.count(Plane::Kernel, Count::TcpResetsReceived);
+    }
+}
+
 /// The sending direction of a connection. Dropping it is `shutdown(SHUT_WR)`.
 pub struct SendHalf {
     pub(super) stream: Stream,
-    pub(super) _socket: Arc<Inner>,
+    pub(super) socket: Arc<Inner>,
 }
 
 impl SendHalf {
@@ -75,7 +101,9 @@ impl SendHalf {
     /// # Errors
     /// [`ConnectionBroken`](crate::net::Error::ConnectionBroken), [`ConnectionReset`](crate::net::Error::ConnectionReset), and what else the kernel reports.
     pub fn poll_write_bytes(&self, cx: &mut Context<'_>, data: &mut Bytes) -> Poll<Result<usize>> {
-        self.stream.poll_write(cx, Data::Bytes(data))
+        let written = self.stream.poll_write(cx, Data::Bytes(data));
+        self.sent(&written);
+        written
     }
 
     /// Copies from the front of `data` (not empty).
@@ -83,7 +111,17 @@ impl SendHalf {
     /// # Errors
     /// As [`Self::poll_write_bytes`].
     pub fn poll_write(&self, cx: &mut Context<'_>, data: &[u8]) -> Poll<Result<usize>> {
-        self.stream.poll_write(cx, Data::Slice(data))
+        let written = self.stream.poll_write(cx, Data::Slice(data));
+        self.sent(&written);
+        written
+    }
+
+    fn sent(&self, written: &Poll<Result<usize>>) {
+        match written {
+            Poll::Ready(Ok(n)) => self.socket.traffic.sent(self.stream.plane(), *n),
+            Poll::Ready(Err(error)) => count_reset(&self.socket, &self.stream, *error),
+            Poll::Pending => {}
+        }
     }
 }
 

@@ -15,29 +15,39 @@
 
 mod acceptor;
 mod half;
+mod look;
 mod socket_options;
 mod state;
 
+#[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
+mod model_tests;
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 pub use acceptor::Acceptor;
 pub use half::{ReceiveHalf, SendHalf};
 
-use self::state::{Bound, Claim, Connecting, Core, Listening, State};
+use self::state::{Bound, Claim, Connecting, Core, Listening, State, Waiting};
 use super::addr::{self, Family};
 use super::endpoint::{Member, Shared};
+use super::files::File;
 use super::listener::{DEFAULT_BACKLOG, Listener};
+use super::meter::Traffic;
+use super::observe::Socket;
 use super::options::Options;
 use super::policy::Request;
-use super::stack::SharedPorts;
+use super::stack::{SharedPorts, source_of};
 use super::{Error, Result, kernel};
 
 pub(in crate::net) struct Inner {
     endpoint: Arc<Shared>,
     id: u64,
     family: Family,
+    traffic: Traffic,
     core: Mutex<Core>,
 }
 
@@ -65,7 +75,14 @@ impl Member for Inner {
 
     fn close(&self) {
         // Dropped after the lock is released.
-        let _old = std::mem::replace(&mut self.lock().state, State::Closed(Error::ConnectionAborted));
+        let mut core = self.lock();
+        let _old =
+            (std::mem::replace(&mut core.state, State::Closed(Error::ConnectionAborted)), core.file.take());
+        drop(core);
+    }
+
+    fn describe(&self) -> Option<Socket> {
+        self.look()
     }
 }
 
@@ -89,12 +106,15 @@ impl std::fmt::Debug for TcpSocket {
 
 impl TcpSocket {
     pub(in crate::net) fn new(endpoint: Arc<Shared>, family: Family) -> Result<Self> {
-        Self::with(endpoint, family, State::Unbound, Options::default())
+        let core =
+            Core { state: State::Unbound, options: Options::default(), backlog: DEFAULT_BACKLOG, file: None };
+        Self::with(endpoint, family, core)
     }
 
-    fn with(endpoint: Arc<Shared>, family: Family, state: State, options: Options) -> Result<Self> {
-        let core = Mutex::new(Core { state, options, backlog: DEFAULT_BACKLOG });
-        let inner = endpoint.clone().register(|id| Inner { endpoint, id, family, core })?;
+    fn with(endpoint: Arc<Shared>, family: Family, core: Core) -> Result<Self> {
+        let core = Mutex::new(core);
+        let traffic = Traffic::new(endpoint.meter.clone());
+        let inner = endpoint.clone().register(|id| Inner { endpoint, id, family, traffic, core })?;
         Ok(Self { inner })
     }
 
@@ -111,19 +131,25 @@ impl TcpSocket {
     /// [`Error::AddressNotBindable`], [`Error::AccessDenied`].
     pub fn bind(&self, local: SocketAddr) -> Result<()> {
         let mut core = self.inner.lock();
+        let core = &mut *core;
         if !matches!(core.state, State::Unbound) {
             return Err(Error::InvalidState);
         }
         addr::check_tcp_bind(self.inner.family, local)?;
-        core.state = State::Bound(self.bind_kernel(&core.options, local)?);
+        self.inner.endpoint.check(Request::TcpBind(local))?;
+        core.state = State::Bound(self.bind_kernel(&mut core.file, &core.options, local)?);
         Ok(())
     }
 
-    fn bind_kernel(&self, options: &Options, local: SocketAddr) -> Result<Bound> {
-        self.inner.endpoint.check(Request::TcpBind(local))?;
+    /// Holds a port with a kernel socket.
+    fn bind_kernel(&self, file: &mut Option<File>, options: &Options, local: SocketAddr) -> Result<Bound> {
+        let ports = self.inner.ports();
+        // A port that the kernel will choose is none of the memory plane's.
+        let claim = if local.port() == 0 { None } else { Some(Claim::of_free(ports, local)?) };
+        self.inner.endpoint.files.ensure(file)?;
         let socket = kernel::socket(self.inner.family, options)?;
         let local = kernel::bind(&socket, local)?;
-        Ok(Bound { socket, local, claim: Claim::new(self.inner.ports(), local.port()) })
+        Ok(Bound { socket, local, claim: claim.unwrap_or_else(|| Claim::new(ports, local.port())) })
     }
 
     /// Whether the socket has a local address.
@@ -146,7 +172,9 @@ impl TcpSocket {
         let mut core = self.inner.lock();
         let core = &mut *core;
         if let State::Unbound = core.state {
-            core.state = State::Bound(self.bind_kernel(&core.options, self.inner.family.unspecified())?);
+            let any = self.inner.family.unspecified();
+            self.inner.endpoint.check(Request::TcpBind(any))?;
+            core.state = State::Bound(self.bind_kernel(&mut core.file, &core.options, any)?);
         }
         let State::Bound(bound) = &core.state else { return Err(Error::InvalidState) };
         self.inner.endpoint.check(Request::TcpListen(bound.local))?;
@@ -156,14 +184,20 @@ impl TcpSocket {
             return Err(Error::InvalidState);
         };
         let Bound { socket, local, claim } = bound;
-        let kernel = kernel::listener(socket, core.backlog)?;
+        let endpoint = &self.inner.endpoint;
         let ports = self.inner.ports();
-        let budget = self.inner.endpoint.stack.budget.clone();
-        let options = core.options.clone();
-        let listener = Arc::new(Listener::new(local, kernel, core.backlog, options, ports.clone(), budget));
+        let listener = Arc::new(Listener::new(
+            local,
+            kernel::listener(socket)?,
+            core.backlog,
+            core.options.clone(),
+            endpoint.clone(),
+        ));
         ports.lock().unwrap_or_else(PoisonError::into_inner).listen(local, listener.clone())?;
         core.state = State::Listening(Listening { listener: listener.clone(), _claim: claim });
-        Ok(Acceptor { socket: self.inner.clone(), listener, pending: None })
+        // The container may have been stopped meanwhile, when this socket did not listen yet.
+        endpoint.check_may_listen().inspect_err(|_| listener.close())?;
+        Ok(Acceptor { socket: self.inner.clone(), listener })
     }
 
     /// Chooses the plane and begins to connect. What fails later is told by [`Self::poll_connect`].
@@ -188,29 +222,48 @@ impl TcpSocket {
             State::Bound(bound) => Some(bound),
             _ => None,
         };
-        core.state = match self.connecting(&core.options, bound, remote) {
+        core.state = match self.connecting(&mut core.file, &core.options, bound, remote) {
             Ok(connecting) => State::Connecting(connecting),
             Err(error) => State::Closed(error),
         };
-        // The kernel's attempt only starts with its first poll.
-        if let State::Connecting(Connecting::Kernel { .. }) = core.state {
-            let _ = core.poll_connect(&mut Context::from_waker(Waker::noop()));
-        }
         Ok(())
     }
 
-    fn connecting(&self, options: &Options, bound: Option<Bound>, remote: SocketAddr) -> Result<Connecting> {
+    fn connecting(
+        &self,
+        file: &mut Option<File>,
+        options: &Options,
+        mut bound: Option<Bound>,
+        remote: SocketAddr,
+    ) -> Result<Connecting> {
         let stack = &self.inner.endpoint.stack;
-        if let Some(listener) = stack.memory_listener(remote) {
-            let local = stack.connect(bound.as_ref().map(|b| b.local), remote)?;
-            let stream = Some(listener.connect(local, remote, options));
-            return Ok(Connecting::Memory { stream, bound });
+        let local = |bound: &Option<Bound>| bound.as_ref().map(|b| b.local);
+        let mut route = stack.connect(local(&bound), remote);
+        if matches!(route, Err(Error::AddressInUse)) && bound.is_none() {
+            // The memory plane has no port left (or none at all, beside the kernel's): one of the kernel's.
+            let source = SocketAddr::new(source_of(remote.ip()), 0);
+            bound = Some(self.bind_kernel(file, options, source)?);
+            route = stack.connect(local(&bound), remote);
+        }
+        if let Some((listener, local)) = route? {
+            let meter = &self.inner.endpoint.meter;
+            let (stream, ticket) = listener.connect(local, remote, options, meter);
+            return Ok(Connecting::Memory { stream: Some(stream), waiting: ticket.map(Waiting::new), bound });
         }
         let (socket, claim) = match bound {
             Some(bound) => (bound.socket, Some(bound.claim)),
-            None => (kernel::socket(self.inner.family, options)?, None),
+            None => {
+                self.inner.endpoint.files.ensure(file)?;
+                (kernel::socket(self.inner.family, options)?, None)
+            }
         };
-        Ok(Connecting::Kernel { attempt: kernel::connect(socket, remote), claim })
+        let attempt = kernel::connect(socket, remote).map_err(|error| match error {
+            // WIT: "address-in-use: Tried to perform an implicit bind, but there were no ephemeral ports
+            // available. (EADDRINUSE, EADDRNOTAVAIL on Linux, EAGAIN on BSD)"
+            Error::AddressNotBindable if claim.is_none() => Error::AddressInUse,
+            error => error,
+        })?;
+        Ok(Connecting::Kernel { attempt, remote, claim })
     }
 
     /// Waits for the connection.
@@ -219,24 +272,26 @@ impl TcpSocket {
     /// [`Error::ConnectionRefused`], [`Error::RemoteUnreachable`], [`Error::Timeout`] and the like;
     /// the same again on every later call. [`Error::InvalidState`] if nothing was started.
     pub fn poll_connect(&self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        self.inner.lock().poll_connect(cx)
+        self.inner.lock().poll_connect(cx, &self.inner.endpoint.meter)
     }
 
     /// The local address.
     ///
     /// # Errors
-    /// [`Error::InvalidState`] while unbound or connecting.
+    /// [`Error::InvalidState`] while unbound.
     pub fn local_address(&self) -> Result<SocketAddr> {
         match &self.inner.lock().state {
             State::Bound(bound) => Ok(bound.local),
             State::Listening(listening) => Ok(listening.listener.local()),
             State::Connected(connected) => Ok(connected.stream.local()),
-            State::Unbound | State::Connecting(_) => Err(Error::InvalidState),
+            State::Connecting(connecting) => connecting.local(),
+            State::Unbound => Err(Error::InvalidState),
             State::Closed(error) => Err(*error),
         }
     }
 
-    /// The peer's address.
+    /// The peer's address, also when the connection is over: the WIT's `connected` state has no way back, and
+    /// where Linux says ENOTCONN, wasi-libc answers [`Error::InvalidState`] with `abort`.
     ///
     /// # Errors
     /// [`Error::InvalidState`] unless connected.
@@ -256,7 +311,7 @@ impl TcpSocket {
         match &mut self.inner.lock().state {
             State::Connected(c) if !c.receive_taken => {
                 c.receive_taken = true;
-                Ok(ReceiveHalf { stream: c.stream.clone(), _socket: self.inner.clone() })
+                Ok(ReceiveHalf { stream: c.stream.clone(), socket: self.inner.clone() })
             }
             State::Closed(error) => Err(*error),
             _ => Err(Error::InvalidState),
@@ -271,7 +326,7 @@ impl TcpSocket {
         match &mut self.inner.lock().state {
             State::Connected(c) if !c.send_taken => {
                 c.send_taken = true;
-                Ok(SendHalf { stream: c.stream.clone(), _socket: self.inner.clone() })
+                Ok(SendHalf { stream: c.stream.clone(), socket: self.inner.clone() })
             }
             State::Closed(error) => Err(*error),
             _ => Err(Error::InvalidState),

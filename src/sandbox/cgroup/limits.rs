@@ -92,6 +92,8 @@ mod tests {
             termination_grace: Default::default(),
             active_deadline: None,
             network: NetworkMode::Pod,
+            dns: Default::default(),
+            network_rules: Default::default(),
             host_aliases: vec![],
             init_containers: init.iter().map(|(role, memory)| container(*role, *memory)).collect(),
             containers: main.iter().map(|memory| container(Role::Main, *memory)).collect(),

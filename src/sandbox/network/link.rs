@@ -1,26 +1,23 @@
-//! Links, addresses and routes: the messages and the two batches, one for each end of the link.
+//! The link between the host and a pod: its making, a batch for each of its ends, its end.
+//!
+//! Neither end ever says anything by itself: no ARP (`IFF_NOARP` and permanent neighbours), no IPv6 link-local address
+//! and hence no router solicitation, no duplicate address detection, no multicast listener reports.
 
-use std::collections::HashSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-use ipnet::Ipv4Net;
 use netlink_packet_core::Emitable;
-use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
+use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
-use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage, NeighbourState};
-use netlink_packet_route::route::{
-    RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
-};
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
 
-use super::{GATEWAY, HostRoute, NetworkError, POD_LINK, ROUTE_PROTOCOL};
-use crate::sys::netlink::{ACK, Batch, CREATE, DUMP, EXCLUSIVE, Socket, Waited, attributes};
+use super::messages::{neighbour, no_link_local_address, push_own_address, route, up};
+use super::{HostNetwork, NetworkError, POD_LINK, gateway_of};
+use crate::sys::netlink::{ACK, Batch, CREATE, EXCLUSIVE, Socket, Waited, attributes};
 
 /// A link-layer address.
 pub type Mac = [u8; 6];
@@ -39,68 +36,12 @@ const UP_TIMEOUT: Duration = Duration::from_secs(5);
 const GONE_TIMEOUT: Duration = Duration::from_secs(2);
 
 const RTM_GETLINK: u16 = 18;
-const RTM_NEWROUTE: u16 = 24;
-const RTM_GETROUTE: u16 = 26;
 /// Length of `struct ifinfomsg`, bytes.
 const LINK_HEADER: usize = 16;
-/// Length of `struct rtmsg`, bytes.
-const ROUTE_HEADER: usize = 12;
 const IFLA_MTU: u16 = 4;
 const IFLA_OPERSTATE: u16 = 16;
-const RTA_DST: u16 = 1;
-const RTA_OIF: u16 = 4;
-/// `RTN_LOCAL`.
-const ROUTE_LOCAL: u8 = 2;
 /// `IF_OPER_UP` (RFC 2863 by way of linux/if.h).
 const OPERATIONAL: u8 = 6;
-
-/// What the host's routing tables say.
-#[derive(Debug, Default)]
-pub(crate) struct HostNetwork {
-    /// Every IPv4 route.
-    pub(crate) routes: Vec<HostRoute>,
-    /// Whether the host has an address that a pod can answer to.
-    pub(crate) has_address: bool,
-    /// The index of the link that the default route leaves by.
-    pub(crate) uplink: Option<u32>,
-}
-
-impl HostNetwork {
-    /// The addresses that a route of their own leads to: a pod's, perhaps one of another set of directories.
-    pub(crate) fn taken(&self) -> HashSet<Ipv4Addr> {
-        let own = self.routes.iter().filter(|route| route.destination.prefix_len() == 32);
-        own.map(|route| route.destination.addr()).collect()
-    }
-}
-
-/// Reads the host's routing tables.
-pub(crate) fn host_network(socket: &mut Socket) -> Result<HostNetwork, NetworkError> {
-    let mut network = HostNetwork::default();
-    let mut request = [0; ROUTE_HEADER];
-    request[0] = libc::AF_INET as u8;
-    socket.dump("read the routes", RTM_GETROUTE, DUMP, &request, |kind, payload| {
-        // struct rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type, flags.
-        let &[_, length, _, _, _, protocol, _, route_type, ..] = payload else { return };
-        if kind != RTM_NEWROUTE {
-            return;
-        }
-        let destination = attributes(payload, ROUTE_HEADER)
-            .find(|(kind, _)| *kind == RTA_DST)
-            .and_then(|(_, value)| value.first_chunk::<4>())
-            .map_or(Ipv4Addr::UNSPECIFIED, |bytes| Ipv4Addr::from(*bytes));
-        if length == 0 && network.uplink.is_none() {
-            let mut links = attributes(payload, ROUTE_HEADER).filter(|(kind, _)| *kind == RTA_OIF);
-            network.uplink = links.next().and_then(|(_, value)| number(value));
-        }
-        if let Ok(destination) = Ipv4Net::new(destination, length) {
-            network.routes.push(HostRoute { destination, protocol });
-        }
-        if route_type == ROUTE_LOCAL && !destination.is_loopback() && !destination.is_link_local() {
-            network.has_address = true;
-        }
-    })?;
-    Ok(network)
-}
 
 /// Makes the link between the host and the network namespace of process `pid`; `mtu` is that of the host's way
 /// out, lest packets be too large for it. The host's end is up, the pod's has to be brought up inside. Returns the
@@ -111,6 +52,7 @@ pub(crate) fn create_pair(
     pod_mac: Mac,
     pid: i32,
     mtu: Option<u32>,
+    has_ipv6: bool,
 ) -> Result<u32, NetworkError> {
     let end = |name: &str, mac: Mac| {
         let mut message = LinkMessage::default();
@@ -128,14 +70,20 @@ pub(crate) fn create_pair(
     let mut peer = end(POD_LINK, pod_mac);
     peer.attributes.push(LinkAttribute::NetNsPid(pid as u32));
     let mut host = end(name, HOST_MAC);
-    host.header.flags = LinkFlags::Up;
-    host.header.change_mask = LinkFlags::Up;
+    host.header.flags = LinkFlags::Up | LinkFlags::Noarp;
+    host.header.change_mask = host.header.flags;
     host.attributes.push(LinkAttribute::LinkInfo(vec![
         LinkInfo::Kind(InfoKind::Veth),
         LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
     ]));
     let mut batch = Batch::default();
     batch.push("make the pod's link", &RouteNetlinkMessage::NewLink(host), CREATE | EXCLUSIVE);
+    if has_ipv6 {
+        // Not taken from the message that makes the link. In time: the link has no carrier yet.
+        let mut message = no_link_local_address(0);
+        message.attributes.push(LinkAttribute::IfName(name.into()));
+        batch.push("keep the pod's link quiet", &RouteNetlinkMessage::SetLink(message), 0);
+    }
     socket.execute(&batch)?;
     index_of(name)
 }
@@ -147,44 +95,61 @@ fn index_of(name: &str) -> Result<u32, NetworkError> {
         .map_err(|errno| NetworkError::File { action: format!("find link {name}"), source: errno.into() })
 }
 
-impl HostNetwork {
-    /// The host's side of a pod: where its address is.
-    ///
-    /// # Errors
-    /// [`NetworkError::is_taken`] when the host has a route for `address` already.
-    pub(crate) fn configure_host(
-        &self,
-        socket: &mut Socket,
-        index: u32,
-        address: Ipv4Addr,
-        pod_mac: Mac,
-    ) -> Result<(), NetworkError> {
-        let mut batch = Batch::default();
-        batch.push(
-            "route the pod's address",
-            &route(Ipv4Net::from(address), None, index),
-            CREATE | EXCLUSIVE,
-        );
+/// The host's side of a pod: where its addresses are.
+///
+/// # Errors
+/// [`NetworkError::is_taken`] when the host has a route for one of them already; then it has none of these.
+pub(crate) fn configure_host(
+    host: &HostNetwork,
+    socket: &mut Socket,
+    index: u32,
+    addresses: &[IpAddr],
+    pod_mac: Mac,
+) -> Result<(), NetworkError> {
+    let mut batch = Batch::default();
+    for &address in addresses {
+        let to_pod = RouteNetlinkMessage::NewRoute(route(Some(address), None, index));
+        batch.push("route the pod's address", &to_pod, CREATE | EXCLUSIVE);
         batch.push("name the pod's link-layer address", &neighbour(address, pod_mac, index), CREATE);
-        if !self.has_address {
+        if !host.can_answer(address) {
             // Otherwise the host would have no address to speak from.
-            batch.push("give the host an address", &own_address(GATEWAY, index), CREATE);
+            push_own_address(&mut batch, "give the host an address", gateway_of(address), index);
         }
-        Ok(socket.execute(&batch)?)
     }
+    let configured = socket.execute(&batch).map_err(NetworkError::from);
+    if configured.as_ref().is_err_and(NetworkError::is_taken) {
+        // The kernel goes on after a request that it refuses. The routes by way of other links are others'.
+        let mut batch = Batch::default();
+        for &address in addresses {
+            let to_pod = RouteNetlinkMessage::DelRoute(route(Some(address), None, index));
+            batch.push("withdraw a route", &to_pod, 0);
+        }
+        // The one that was refused is not there.
+        let _ = socket.execute(&batch);
+    }
+    configured
 }
 
-/// In the pod: `lo` up; with a link, its address, a default route, and the link operational.
-pub(crate) fn configure_pod(socket: &mut Socket, address: Option<Ipv4Addr>) -> Result<(), NetworkError> {
+/// In the pod: `lo` up; with a link, its addresses, default routes, and the link operational.
+pub(crate) fn configure_pod(socket: &mut Socket, addresses: &[IpAddr]) -> Result<(), NetworkError> {
     let mut batch = Batch::default();
-    batch.push("bring lo up", &up(LOOPBACK_INDEX), 0);
-    let Some(address) = address else { return Ok(socket.execute(&batch)?) };
+    batch.push("bring lo up", &up(LOOPBACK_INDEX, LinkFlags::empty()), 0);
+    if addresses.is_empty() {
+        return Ok(socket.execute(&batch)?);
+    }
     let index = index_of(POD_LINK)?;
-    batch.push("set the pod's address", &own_address(address, index), CREATE);
-    batch.push("bring eth0 up", &up(index), 0);
-    batch.push("name the gateway's link-layer address", &neighbour(GATEWAY, HOST_MAC, index), CREATE);
-    let default = Ipv4Net::default();
-    batch.push("set the default route", &route(default, Some(GATEWAY), index), CREATE);
+    if addresses.iter().any(IpAddr::is_ipv6) {
+        let quiet = RouteNetlinkMessage::SetLink(no_link_local_address(index));
+        batch.push("keep eth0 quiet", &quiet, 0);
+    }
+    batch.push("bring eth0 up", &up(index, LinkFlags::Noarp), 0);
+    for &address in addresses {
+        let gateway = gateway_of(address);
+        push_own_address(&mut batch, "set the pod's address", address, index);
+        batch.push("name the gateway's link-layer address", &neighbour(gateway, HOST_MAC, index), CREATE);
+        let default = RouteNetlinkMessage::NewRoute(route(None, Some(gateway), index));
+        batch.push("set the default route", &default, CREATE);
+    }
     socket.execute(&batch)?;
     wait_up(socket, index, None).map(drop)
 }
@@ -273,59 +238,4 @@ pub(crate) fn wait_gone(name: &str) -> Result<(), NetworkError> {
             }
         }
     }
-}
-
-fn up(index: u32) -> RouteNetlinkMessage {
-    let mut message = LinkMessage::default();
-    message.header.index = index;
-    message.header.flags = LinkFlags::Up;
-    message.header.change_mask = LinkFlags::Up;
-    RouteNetlinkMessage::SetLink(message)
-}
-
-fn own_address(address: Ipv4Addr, index: u32) -> RouteNetlinkMessage {
-    let mut message = AddressMessage::default();
-    message.header.family = AddressFamily::Inet;
-    message.header.prefix_len = 32;
-    message.header.scope = AddressScope::Universe;
-    message.header.index = index;
-    message.attributes =
-        vec![AddressAttribute::Local(IpAddr::V4(address)), AddressAttribute::Address(IpAddr::V4(address))];
-    RouteNetlinkMessage::NewAddress(message)
-}
-
-fn neighbour(address: Ipv4Addr, mac: Mac, index: u32) -> RouteNetlinkMessage {
-    let mut message = NeighbourMessage::default();
-    message.header.family = AddressFamily::Inet;
-    message.header.ifindex = index;
-    message.header.state = NeighbourState::Permanent;
-    message.attributes = vec![
-        NeighbourAttribute::Destination(address.into()),
-        NeighbourAttribute::LinkLayerAddress(mac.into()),
-    ];
-    RouteNetlinkMessage::NewNeighbour(message)
-}
-
-/// A route by way of link `index`: to `gateway` without asking whether the link's address contains it, or else
-/// straight.
-fn route(destination: Ipv4Net, gateway: Option<Ipv4Addr>, index: u32) -> RouteNetlinkMessage {
-    let mut message = RouteMessage::default();
-    message.header = RouteHeader {
-        address_family: AddressFamily::Inet,
-        destination_prefix_length: destination.prefix_len(),
-        table: RouteHeader::RT_TABLE_MAIN,
-        protocol: RouteProtocol::from(ROUTE_PROTOCOL),
-        scope: if gateway.is_some() { RouteScope::Universe } else { RouteScope::Link },
-        kind: RouteType::Unicast,
-        flags: if gateway.is_some() { RouteFlags::Onlink } else { RouteFlags::empty() },
-        ..RouteHeader::default()
-    };
-    message.attributes = vec![RouteAttribute::Oif(index)];
-    if destination.prefix_len() > 0 {
-        message.attributes.push(RouteAttribute::Destination(destination.addr().into()));
-    }
-    if let Some(gateway) = gateway {
-        message.attributes.push(RouteAttribute::Gateway(gateway.into()));
-    }
-    RouteNetlinkMessage::NewRoute(message)
 }

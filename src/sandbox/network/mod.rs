@@ -1,19 +1,25 @@
 //! A pod's network: a routed point-to-point link to the host, and the host's way on to the world.
 //!
 //! ```text
-//!            pod's namespace             │ host's namespace
-//!  address/32 ─ eth0 ════════════════════╪════ pea<12 hex> ─ route address/32, protocol 112
-//!  default via 169.254.1.1 onlink        │                  nftables: table ip peapod, masquerade
-//!  ephemeral ports 32768–49151           │                  ip_forward = 1
+//!            pod's namespace              │ host's namespace
+//!  address/32, address/128 ─ eth0 ════════╪════ pea<12 hex> ─ routes address/32 and /128, protocol 112
+//!  default via 169.254.1.1 onlink         │                  nftables: table inet peapod, masquerade
+//!  default via prefix::169.254.1.1 onlink │                  ip_forward = 1, force_forwarding = 1
+//!  ephemeral ports 32768–49151            │
 //! ```
 //!
 //! No bridge: it slows down with every port and ends at 1,024. Both ends know each other's MAC address from
 //! the start, so nobody ever asks for it, and the pod's programs start only when the operational state of both
-//! ends is up: a packet sent before that is lost, and its retransmission takes a second.
+//! ends is up: a packet sent before that is lost, and its retransmission takes a second. The IPv6 address is the
+//! leased IPv4 address behind a prefix; on a host that has IPv6 turned off a pod has none.
 
 mod cidr;
+mod forwarding;
+mod host_port;
 mod link;
 mod masquerade;
+mod messages;
+mod routes;
 
 use std::net::Ipv4Addr;
 
@@ -21,10 +27,13 @@ use nix::errno::Errno;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-pub use cidr::{HostRoute, choose_cidr};
-pub(super) use link::{HostNetwork, Mac, configure_pod, create_pair, host_network, mtu, wait_gone, wait_up};
+pub use cidr::{HostRoute, PREFIX_V6_MAX, PodNetworks, embed, gateway_of};
+pub(super) use host_port::{forward, stop_forwarding};
+pub(super) use link::{Mac, configure_host, configure_pod, create_pair, mtu, wait_gone, wait_up};
 pub(super) use masquerade::{lock_host, masquerade, stop_when_unused};
+pub(super) use routes::{HostNetwork, host_network};
 
+use crate::sys::namespace::network_parameter;
 use crate::sys::netlink::NetlinkError;
 
 /// Every host end of a pod's link begins with this.
@@ -77,6 +86,11 @@ pub(super) fn names(uid: &str) -> (String, Mac) {
     // Locally administered, unicast.
     let mac = [0x02, digest[0], digest[1], digest[2], digest[3], digest[4]];
     (format!("{LINK_PREFIX}{hex}"), mac)
+}
+
+/// Whether new links of this host take part in IPv6: not without the kernel module, nor where it is turned off.
+pub(super) fn has_ipv6() -> bool {
+    network_parameter("ipv6/conf/default/disable_ipv6").is_ok_and(|value| value == "0")
 }
 
 /// This process's network namespace as a file.

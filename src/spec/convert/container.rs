@@ -1,6 +1,6 @@
 //! One entry of `containers` or `initContainers`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::Path;
 
 use k8s_openapi::api::core::v1 as wire;
@@ -8,16 +8,16 @@ use k8s_openapi::api::core::v1 as wire;
 use super::location;
 use super::report::{Report, is_set, items};
 use super::volume::Volumes;
-use super::{environment, resources, security};
+use super::{environment, port, resources, security};
 use crate::manifest::{FieldPath, hint};
-use crate::spec::{Container, Mount, Port, Protocol, RestartPolicy, Role, name};
+use crate::spec::{Container, Mount, RestartPolicy, Role, name};
 
 /// What a container is converted within.
 pub(super) struct Surroundings<'a> {
     pub(super) manifest_dir: &'a Path,
     pub(super) volumes: &'a Volumes,
     pub(super) restart_policy: RestartPolicy,
-    pub(super) host_network: bool,
+    pub(super) host_ports: port::HostPorts,
     /// Bytes that `$(VAR)` may still expand to in this pod.
     pub(super) expansion_budget: usize,
 }
@@ -136,7 +136,7 @@ pub(super) fn convert(
         let message = format!("{directory} is in none of the container's mounts, and it has no other files");
         report.error(&path.field("workingDir"), message);
     }
-    let ports = convert_ports(items(ports), &path.field("ports"), around.host_network, report);
+    let ports = port::convert(items(ports), role, &path.field("ports"), &mut around.host_ports, report);
     let resources = resources::convert(resources, &path.field("resources"), report);
     let image_name = image.clone().unwrap_or_default();
     let image = location::image(&image_name, around.manifest_dir)
@@ -268,58 +268,4 @@ fn convert_mount(
     };
     let mounted = mounted.map_err(|message| report.error(&path.field("mountPath"), message)).ok()?;
     Some(Mount { volume: name.clone(), path: mounted, sub_path, read_only })
-}
-
-fn convert_ports(
-    list: &[wire::ContainerPort],
-    path: &FieldPath,
-    host_network: bool,
-    report: &mut Report,
-) -> Vec<Port> {
-    let mut ports = Vec::new();
-    let mut names = HashSet::new();
-    let mut numbers = HashSet::new();
-    for (index, port) in list.iter().enumerate() {
-        let path = path.index(index);
-        let wire::ContainerPort { container_port, host_ip, host_port, name, protocol } = port;
-        let number = u16::try_from(*container_port).ok().filter(|number| *number > 0);
-        if number.is_none() {
-            report.error(
-                &path.field("containerPort"),
-                format_args!("invalid value {container_port}: must be between 1 and 65535"),
-            );
-        }
-        // With the host's network a hostPort says nothing new, and the API server fills it in.
-        let restates = host_network && *host_port == Some(*container_port);
-        report.unsupported(
-            is_set(host_port) && !restates,
-            &path.field("hostPort"),
-            "ports are not forwarded; connect to the pod's own address, or use hostNetwork",
-        );
-        report.unsupported(
-            is_set(host_ip) && !restates,
-            &path.field("hostIP"),
-            "ports are not forwarded; connect to the pod's own address, or use hostNetwork",
-        );
-        if let Some(name) = name
-            && report.check(&path.field("name"), name::port(name))
-            && !names.insert(name.as_str())
-        {
-            report.error(&path.field("name"), format_args!("duplicate value {name:?}: another port has it"));
-        }
-        let protocol_path = path.field("protocol");
-        let protocols = [("TCP", Some(Protocol::Tcp)), ("UDP", Some(Protocol::Udp)), ("SCTP", None)];
-        let protocol = report.choice(&protocol_path, protocol.as_deref().unwrap_or("TCP"), &protocols);
-        report.unsupported(protocol == Some(None), &protocol_path, "WASI has TCP and UDP only");
-        if let (Some(container_port), Some(Some(protocol))) = (number, protocol) {
-            if !numbers.insert((container_port, protocol)) {
-                report.error(
-                    &path.field("containerPort"),
-                    format_args!("duplicate value {container_port}: the container has this port already"),
-                );
-            }
-            ports.push(Port { name: name.clone(), container_port, protocol });
-        }
-    }
-    ports
 }

@@ -1,7 +1,8 @@
 //! From the wire type to the domain type, in one place.
 //!
 //! ```text
-//! Manifest ─► metadata, volumes, containers (image, env, mounts, ports, resources), network ─► Pod
+//! Manifest ─► metadata, volumes, containers (image, env, mounts, ports, resources), names, network ─► Pod
+//!            NetworkPolicies that select it, annotations of its containers ───────────────────────────┘
 //!          ├► errors:   wrong, or not supported and ignoring it would change what runs
 //!          └► warnings: ignored, and nothing about what runs here changes
 //! ```
@@ -9,11 +10,17 @@
 //! Every wire type is taken apart field by field without `..`: a field that a new version of
 //! Kubernetes brings does not compile until it is decided here. Nothing stops at the first error.
 
+mod annotations;
 mod container;
 mod environment;
 mod location;
 mod metadata;
+mod names;
+mod network_policy;
 mod pod_spec;
+#[cfg(test)]
+mod policy_tests;
+mod port;
 mod report;
 mod resources;
 mod security;
@@ -24,6 +31,8 @@ mod volume;
 use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1 as wire;
+
+pub use names::{MAX_NAMESERVERS, MAX_SEARCH_BYTES, MAX_SEARCHES};
 
 use super::{NetworkMode, Pod};
 use crate::manifest::{self, FieldPath, FieldWarning, Invalid, Manifest};
@@ -92,18 +101,21 @@ fn is_within(path: &str, outer: &str) -> bool {
 /// Everything that is wrong with it at once.
 pub fn pod(manifest: &Manifest, options: &Options) -> Result<Converted, Invalid> {
     // ConfigMaps, Secrets and claims are read and kept; volumes and variables of them come later.
-    let Manifest { pod, config_maps: _, secrets: _, claims: _ } = manifest;
+    let Manifest { pod, config_maps: _, secrets: _, claims: _, network_policies } = manifest;
     let wire::Pod { metadata, spec, status: _ } = pod;
     let mut report = Report::default();
     let metadata = metadata::convert(metadata, options.name.as_deref(), &mut report);
     let spec_path = FieldPath::root().field("spec");
-    let converted = match spec {
+    let mut converted = match spec {
         Some(spec) => Some(pod_spec::convert(metadata, spec, &spec_path, options, &mut report)),
         None => {
             report.error(&spec_path, "required; it holds the containers");
             None
         }
     };
+    if let Some(pod) = &mut converted {
+        pod.network_rules.policies = network_policy::convert_all(network_policies, pod, &mut report);
+    }
     let Report { errors, warnings } = report;
     match converted {
         Some(converted) if errors.is_empty() => {

@@ -1,7 +1,6 @@
 //! `spec` of the pod.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1 as wire;
@@ -9,15 +8,15 @@ use k8s_openapi::api::core::v1 as wire;
 use super::container::{RESTART_POLICIES, Surroundings};
 use super::metadata::Metadata;
 use super::report::{Report, is_set, items};
-use super::{DEFAULT_GRACE_SECONDS, MAX_EXPANSION_BYTES, Options, container, security, volume};
+use super::{
+    DEFAULT_GRACE_SECONDS, MAX_EXPANSION_BYTES, Options, annotations, container, names, port, security,
+    volume,
+};
 use crate::manifest::FieldPath;
-use crate::spec::{Container, HostAlias, NetworkMode, Pod, Role, name};
+use crate::spec::{Container, NetworkMode, NetworkRules, Pod, Role};
 
 /// Containers of one pod: each that runs needs at least one of the engine's fiber stacks (`engine::config`).
 const MAX_CONTAINERS: usize = 100;
-
-/// Linux' limit of a hostname, bytes (`HOST_NAME_MAX`, gethostname(2)).
-const MAX_HOSTNAME_BYTES: usize = 64;
 
 /// Converts `spec`, together with the `metadata` that makes it a pod.
 pub(super) fn convert(
@@ -104,7 +103,6 @@ pub(super) fn convert(
         report.ignored(set, &path.field(field), why);
     }
     for (set, field, why) in [
-        (is_set(dns_config), "dnsConfig", "the pod resolves names as this machine does"),
         (is_set(ephemeral_containers), "ephemeralContainers", "they are added to running pods only"),
         (is_set(host_ipc), "hostIPC", "a pod has its own IPC namespace"),
         (is_set(host_pid), "hostPID", "a WebAssembly guest sees no processes"),
@@ -120,9 +118,7 @@ pub(super) fn convert(
             "limits of the pod as a whole are not enforced yet; give the containers' own",
         ),
         (is_set(scheduling_gates), "schedulingGates", "nothing removes them, the pod would never start"),
-        (is_set(set_hostname_as_fqdn), "setHostnameAsFQDN", "there is no cluster domain"),
         (is_set(share_process_namespace), "shareProcessNamespace", "a WebAssembly guest sees no processes"),
-        (is_set(subdomain), "subdomain", "there is no cluster domain"),
     ] {
         report.unsupported(set, &path.field(field), why);
     }
@@ -131,7 +127,6 @@ pub(super) fn convert(
     {
         report.error(&path.field("os").field("name"), format_args!("{name:?}: pods run on linux here"));
     }
-    check_dns_policy(dns_policy.as_deref(), &path.field("dnsPolicy"), report);
     security::pod(security_context, &path.field("securityContext"), report);
 
     let network = options.network.unwrap_or(match host_network {
@@ -142,14 +137,23 @@ pub(super) fn convert(
         .as_deref()
         .and_then(|text| report.choice(&path.field("restartPolicy"), text, &RESTART_POLICIES))
         .unwrap_or_default();
-    let hostname = convert_hostname(hostname, hostname_override, &metadata.name, path, report);
-    let host_aliases = convert_host_aliases(items(host_aliases), &path.field("hostAliases"), report);
+    let fields = names::Fields {
+        hostname,
+        hostname_override,
+        subdomain,
+        set_hostname_as_fqdn: *set_hostname_as_fqdn,
+        dns_policy: dns_policy.as_deref(),
+        dns_config: dns_config.as_ref(),
+    };
+    let names::Names { hostname, subdomain, dns } =
+        names::convert(&fields, &metadata.name, &metadata.namespace, path, report);
+    let host_aliases = names::host_aliases(items(host_aliases), &path.field("hostAliases"), report);
     let volumes = volume::convert(volumes, &path.field("volumes"), report);
     let mut around = Surroundings {
         manifest_dir: &options.manifest_dir,
         volumes: &volumes,
         restart_policy,
-        host_network: network == NetworkMode::Host || *host_network == Some(true),
+        host_ports: port::HostPorts::new(network == NetworkMode::Host),
         expansion_budget: MAX_EXPANSION_BYTES,
     };
     if containers.is_empty() {
@@ -161,12 +165,13 @@ pub(super) fn convert(
             format!("{count} containers with the init containers; a pod has at most {MAX_CONTAINERS}");
         report.error(&path.field("containers"), message);
     }
-    let mut names = HashMap::new();
+    let mut taken = HashMap::new();
+    let (wire_init_containers, wire_containers) = (init_containers, containers);
     let init_containers = convert_containers(
         items(init_containers),
         Role::Init,
         &path.field("initContainers"),
-        &mut names,
+        &mut taken,
         &mut around,
         report,
     );
@@ -174,10 +179,15 @@ pub(super) fn convert(
         containers,
         Role::Main,
         &path.field("containers"),
-        &mut names,
+        &mut taken,
         &mut around,
         report,
     );
+    // Also those that are wrong: their annotations are not.
+    let named =
+        items(wire_init_containers).iter().chain(wire_containers).map(|container| container.name.as_str());
+    let all: Vec<&str> = named.collect();
+    let networks = annotations::convert(&metadata.annotations, &all, report);
     warn_of_shared_ports(&containers, &path.field("containers"), report);
     Pod {
         name: metadata.name,
@@ -186,7 +196,7 @@ pub(super) fn convert(
         labels: metadata.labels,
         annotations: metadata.annotations,
         hostname,
-        subdomain: None,
+        subdomain,
         restart_policy,
         termination_grace: Duration::from_secs(
             seconds(
@@ -200,6 +210,9 @@ pub(super) fn convert(
         active_deadline: seconds(*active_deadline_seconds, 1, &path.field("activeDeadlineSeconds"), report)
             .map(Duration::from_secs),
         network,
+        dns,
+        // The policies stand beside the Pod, and are converted after it.
+        network_rules: NetworkRules { policies: Vec::new(), containers: networks },
         host_aliases,
         init_containers,
         containers,
@@ -251,14 +264,6 @@ fn warn_of_shared_ports(containers: &[Container], path: &FieldPath, report: &mut
     }
 }
 
-fn check_dns_policy(policy: Option<&str>, path: &FieldPath, report: &mut Report) {
-    // Without a cluster DNS the first three mean the same: resolve as this machine does.
-    let choices =
-        [("ClusterFirst", true), ("ClusterFirstWithHostNet", true), ("Default", true), ("None", false)];
-    let supported = policy.and_then(|policy| report.choice(path, policy, &choices));
-    report.unsupported(supported == Some(false), path, "the pod resolves names as this machine does");
-}
-
 /// Whether `toleration` is one of the two that the API server adds to every pod.
 fn is_default_toleration(toleration: &wire::Toleration) -> bool {
     let wire::Toleration { effect, key, operator, toleration_seconds: _, value } = toleration;
@@ -266,50 +271,6 @@ fn is_default_toleration(toleration: &wire::Toleration) -> bool {
         && effect.as_deref() == Some("NoExecute")
         && operator.as_deref() == Some("Exists")
         && !is_set(value)
-}
-
-fn convert_hostname(
-    hostname: &Option<String>,
-    hostname_override: &Option<String>,
-    pod_name: &str,
-    path: &FieldPath,
-    report: &mut Report,
-) -> String {
-    let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-    let hostname = given(hostname);
-    if let Some(hostname) = &hostname {
-        report.check(&path.field("hostname"), name::label(hostname));
-    }
-    if let Some(hostname) = given(hostname_override) {
-        let path = path.field("hostnameOverride");
-        if report.check(&path, name::subdomain(&hostname)) && hostname.len() > MAX_HOSTNAME_BYTES {
-            report.error(&path, format_args!("must be no more than {MAX_HOSTNAME_BYTES} bytes"));
-        }
-        return hostname;
-    }
-    hostname.unwrap_or_else(|| name::hostname(pod_name))
-}
-
-fn convert_host_aliases(list: &[wire::HostAlias], path: &FieldPath, report: &mut Report) -> Vec<HostAlias> {
-    let mut aliases = Vec::new();
-    for (index, alias) in list.iter().enumerate() {
-        let path = path.index(index);
-        let wire::HostAlias { hostnames, ip } = alias;
-        let hostnames = items(hostnames);
-        for (at, hostname) in hostnames.iter().enumerate() {
-            report.check(&path.field("hostnames").index(at), name::subdomain(hostname));
-        }
-        match ip.parse::<IpAddr>() {
-            Ok(ip) => aliases.push(HostAlias { ip, hostnames: hostnames.to_vec() }),
-            Err(_) => report.error(
-                &path.field("ip"),
-                format_args!(
-                    "invalid value {ip:?}: must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
-                ),
-            ),
-        }
-    }
-    aliases
 }
 
 /// A number of seconds between `least` and Kubernetes' limit of 32 bits.

@@ -17,6 +17,17 @@ impl Report {
         self.errors.push(FieldError::new(path, message.to_string()));
     }
 
+    /// Adds what was found in another document of the manifest.
+    pub(super) fn of_document(&mut self, number: usize, other: Self) {
+        let path = |path: &str| match path {
+            "" => format!("document {number}"),
+            path => format!("document {number}: {path}"),
+        };
+        let Self { errors, warnings } = other;
+        self.errors.extend(errors.into_iter().map(|e| FieldError { path: path(&e.path), ..e }));
+        self.warnings.extend(warnings.into_iter().map(|w| FieldWarning { path: path(&w.path), ..w }));
+    }
+
     /// `path` deserves the reader's attention.
     pub(super) fn warn(&mut self, path: &FieldPath, message: impl Display) {
         self.warnings.push(FieldWarning::new(path, message.to_string()));

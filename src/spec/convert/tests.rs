@@ -7,31 +7,31 @@ use proptest::prelude::*;
 use super::*;
 use crate::image::Reference;
 use crate::spec::{
-    Container, HostPathType, Mount, Port, Protocol, QosClass, Resources, RestartPolicy, Role, Volume,
-    VolumeSource,
+    Container, HostPathType, HostPort, Mount, Port, Protocol, QosClass, Resources, RestartPolicy, Role,
+    Volume, VolumeSource,
 };
 
 fn options() -> Options {
     Options { manifest_dir: "/srv/pods".into(), ..Options::default() }
 }
 
-fn accepted(text: &str) -> Converted {
+pub(super) fn accepted(text: &str) -> Converted {
     load(text.as_bytes(), &options()).unwrap_or_else(|invalid| panic!("{text}\n{invalid}"))
 }
 
-fn refused(text: &str) -> Vec<String> {
+pub(super) fn refused(text: &str) -> Vec<String> {
     match load(text.as_bytes(), &options()) {
         Ok(_) => panic!("accepted:\n{text}"),
         Err(invalid) => invalid.errors.iter().map(ToString::to_string).collect(),
     }
 }
 
-fn warnings(converted: &Converted) -> Vec<String> {
+pub(super) fn warnings(converted: &Converted) -> Vec<String> {
     converted.warnings.iter().map(ToString::to_string).collect()
 }
 
 /// A pod with `spec` and `container` as further lines of flow mappings' contents.
-fn pod_with(spec: &str, container: &str) -> String {
+pub(super) fn pod_with(spec: &str, container: &str) -> String {
     let comma = |text: &str| if text.is_empty() { String::new() } else { format!(", {text}") };
     format!(
         "{{apiVersion: v1, kind: Pod, metadata: {{name: web}}, \
@@ -124,6 +124,8 @@ fn every_supported_field_arrives() {
         termination_grace: std::time::Duration::from_secs(5),
         active_deadline: Some(std::time::Duration::from_secs(600)),
         network: NetworkMode::Pod,
+        dns: crate::spec::Dns { hostname: "www".into(), ..Default::default() },
+        network_rules: Default::default(),
         host_aliases: vec![crate::spec::HostAlias {
             ip: "::1".parse().unwrap(),
             hostnames: strings(&["db.local", "db"]),
@@ -167,8 +169,13 @@ fn every_supported_field_arrives() {
                 mount("host", "/host", None, true),
             ],
             ports: vec![
-                Port { name: Some("http".into()), container_port: 8080, protocol: Protocol::Tcp },
-                Port { name: None, container_port: 8080, protocol: Protocol::Udp },
+                Port {
+                    name: Some("http".into()),
+                    container_port: 8080,
+                    protocol: Protocol::Tcp,
+                    host_port: None,
+                },
+                Port { name: None, container_port: 8080, protocol: Protocol::Udp, host_port: None },
             ],
             resources: Resources {
                 cpu_limit_millis: Some(500),
@@ -365,8 +372,6 @@ fn what_changes_nothing_here_is_a_warning() {
 #[test]
 fn what_would_change_what_runs_is_an_error() {
     for (spec, container, path) in [
-        ("dnsConfig: {nameservers: [1.1.1.1]}", "", "spec.dnsConfig"),
-        ("dnsPolicy: None", "", "spec.dnsPolicy"),
         ("ephemeralContainers: [{name: e}]", "", "spec.ephemeralContainers"),
         ("hostIPC: true", "", "spec.hostIPC"),
         ("hostPID: true", "", "spec.hostPID"),
@@ -374,9 +379,7 @@ fn what_would_change_what_runs_is_an_error() {
         ("resourceClaims: [{name: a}]", "", "spec.resourceClaims"),
         ("resources: {limits: {cpu: 1}}", "", "spec.resources"),
         ("schedulingGates: [{name: a}]", "", "spec.schedulingGates"),
-        ("setHostnameAsFQDN: true", "", "spec.setHostnameAsFQDN"),
         ("shareProcessNamespace: true", "", "spec.shareProcessNamespace"),
-        ("subdomain: a", "", "spec.subdomain"),
         ("securityContext: {fsGroup: 0}", "", "spec.securityContext.fsGroup"),
         ("securityContext: {runAsUser: 0}", "", "spec.securityContext.runAsUser"),
         ("securityContext: {sysctls: [{name: a, value: b}]}", "", "spec.securityContext.sysctls"),
@@ -421,6 +424,95 @@ fn what_would_change_what_runs_is_an_error() {
 }
 
 #[test]
+fn what_the_pod_is_called() {
+    let named = |spec: &str| {
+        let pod = accepted(&pod_with(spec, "")).pod;
+        (pod.hostname.clone(), pod.own_names().join(" "))
+    };
+    let both = |hostname: &str, names: &str| (hostname.to_owned(), names.to_owned());
+    assert_eq!(named(""), both("web", "web"));
+    assert_eq!(named("hostname: www"), both("www", "www"));
+    let fqdn = "www.db.default.svc.cluster.local";
+    assert_eq!(named("hostname: www, subdomain: db"), both("www", &format!("{fqdn} www")));
+    assert_eq!(named("subdomain: db"), both("web", "web.db.default.svc.cluster.local web"));
+    assert_eq!(
+        named("hostname: www, subdomain: db, setHostnameAsFQDN: true"),
+        both(fqdn, &format!("{fqdn} www"))
+    );
+    // Without a subdomain there is no other.
+    assert_eq!(named("setHostnameAsFQDN: true"), both("web", "web"));
+    assert_eq!(named("hostname: www, subdomain: db, hostnameOverride: my.host"), both("my.host", "my.host"));
+    // The longest hostname that Linux takes.
+    let longest = format!("hostname: {}, subdomain: db, setHostnameAsFQDN: true", "a".repeat(35));
+    assert_eq!(named(&longest).0.len(), 64);
+}
+
+#[test]
+fn how_the_pod_resolves_names() {
+    let pod = accepted(&pod_with(
+        "dnsPolicy: None, dnsConfig: {nameservers: [1.1.1.1, '2001:db8::1'], searches: [a.example., ., _x.b], \
+         options: [{name: ndots, value: '2'}, {name: edns0}]}",
+        "",
+    ));
+    assert_eq!(pod.warnings, []);
+    let Pod { dns, .. } = pod.pod;
+    assert_eq!(dns.policy, crate::spec::DnsPolicy::None);
+    assert_eq!(dns.nameservers.len(), 2);
+    assert_eq!(dns.searches, ["a.example", ".", "_x.b"]);
+    assert_eq!((dns.options[0].name.as_str(), dns.options[0].value.as_deref()), ("ndots", Some("2")));
+    assert_eq!((dns.options[1].name.as_str(), dns.options[1].value.as_deref()), ("edns0", None));
+    for (spec, message) in [
+        ("dnsConfig: {options: [{name: nodots}]}", "resolv.conf(5) has no option"),
+        ("dnsConfig: {options: [{name: ndots, value: many}]}", "needs a number"),
+        ("dnsConfig: {options: [{name: timeout}]}", "needs a number"),
+    ] {
+        let found = warnings(&accepted(&pod_with(spec, "")));
+        assert!(
+            found.len() == 1
+                && found[0].starts_with("spec.dnsConfig.options[0]: ")
+                && found[0].contains(message),
+            "{spec}: {found:?}"
+        );
+    }
+}
+
+#[test]
+fn names_are_checked_as_the_api_server_does() {
+    let many = |what: &str, count: usize| {
+        let list: Vec<String> = (0..count).map(|n| what.replace('#', &n.to_string())).collect();
+        list.join(", ")
+    };
+    for (spec, path) in [
+        ("dnsPolicy: None".to_owned(), "spec.dnsConfig: required"),
+        ("dnsPolicy: None, dnsConfig: {searches: [a]}".to_owned(), "spec.dnsConfig.nameservers: required"),
+        ("dnsPolicy: none".to_owned(), "spec.dnsPolicy: "),
+        ("dnsConfig: {nameservers: [dns.example]}".to_owned(), "spec.dnsConfig.nameservers[0]: "),
+        (format!("dnsConfig: {{nameservers: [{}]}}", many("10.0.0.#", 4)), "spec.dnsConfig.nameservers: "),
+        (format!("dnsConfig: {{searches: [{}]}}", many("d#.example", 33)), "spec.dnsConfig.searches: "),
+        (
+            format!("dnsConfig: {{searches: [{}]}}", many("abcdefgh#.".repeat(20).trim_end_matches('.'), 12)),
+            "spec.dnsConfig.searches: must not have more than 2048",
+        ),
+        ("dnsConfig: {searches: [a b]}".to_owned(), "spec.dnsConfig.searches[0]: "),
+        ("dnsConfig: {options: [{value: '1'}]}".to_owned(), "spec.dnsConfig.options[0].name: required"),
+        ("dnsConfig: {options: [{name: \"a\\nb\"}]}".to_owned(), "spec.dnsConfig.options[0]: must not hold"),
+        ("subdomain: A".to_owned(), "spec.subdomain: "),
+        ("subdomain: a.b".to_owned(), "spec.subdomain: "),
+        (
+            format!("subdomain: {}, setHostnameAsFQDN: true", "a".repeat(40)),
+            "spec.setHostnameAsFQDN: the FQDN web.",
+        ),
+        (
+            "hostnameOverride: a, setHostnameAsFQDN: true".to_owned(),
+            "spec.hostnameOverride: may not be specified when setHostnameAsFQDN is true",
+        ),
+    ] {
+        let found = refused(&pod_with(&spec, ""));
+        assert!(found.len() == 1 && found[0].starts_with(path), "{spec}: {found:?}");
+    }
+}
+
+#[test]
 fn empty_values_are_no_fields() {
     let converted = accepted(&pod_with(
         "affinity: {}, dnsConfig: {}, ephemeralContainers: [], hostPID: false, securityContext: {}, \
@@ -440,10 +532,84 @@ fn restart_policy_of_containers() {
 }
 
 #[test]
-fn host_ports_may_restate_the_port_on_the_hosts_network() {
-    let port = "ports: [{containerPort: 80, hostPort: 80, hostIP: 0.0.0.0}]";
-    assert_eq!(accepted(&pod_with("hostNetwork: true", port)).pod.network, NetworkMode::Host);
-    assert_eq!(refused(&pod_with("", port)).len(), 2);
+fn host_ports_are_the_containers_own_on_the_hosts_network() {
+    let port = |host: u16| format!("ports: [{{containerPort: 80, hostPort: {host}, hostIP: 0.0.0.0}}]");
+    assert_eq!(accepted(&pod_with("hostNetwork: true", &port(80))).pod.network, NetworkMode::Host);
+    let found = refused(&pod_with("hostNetwork: true", &port(81)));
+    assert_eq!(
+        found,
+        ["spec.containers[0].ports[0].hostPort: must match containerPort 80 when hostNetwork is true"]
+    );
+}
+
+#[test]
+fn host_ports_are_forwarded() {
+    let hosts = |ports: &str| {
+        let pod = accepted(&pod_with("", &format!("ports: [{ports}]"))).pod;
+        pod.containers[0].ports.iter().map(|port| port.host_port).collect::<Vec<_>>()
+    };
+    let ip = |ip: &str| Some(ip.parse().unwrap());
+    assert_eq!(hosts("{containerPort: 80, hostPort: 8080}"), [Some(HostPort { port: 8080, ip: None })]);
+    assert_eq!(hosts("{containerPort: 80, hostPort: 0}"), [None]);
+    assert_eq!(
+        hosts(
+            "{containerPort: 80, hostPort: 8080, hostIP: 127.0.0.1}, \
+             {containerPort: 81, hostPort: 8080, hostIP: '::'}, \
+             {containerPort: 80, hostPort: 8080, protocol: UDP, hostIP: ''}"
+        ),
+        [
+            Some(HostPort { port: 8080, ip: ip("127.0.0.1") }),
+            Some(HostPort { port: 8080, ip: ip("::") }),
+            Some(HostPort { port: 8080, ip: None })
+        ]
+    );
+    for (port, words) in [
+        ("hostPort: 65536", "hostPort: invalid value 65536: must be between 1 and 65535"),
+        ("hostPort: -1", "hostPort: invalid value -1"),
+        (
+            "hostPort: 1, hostIP: localhost",
+            "hostIP: invalid value \"localhost\": must be an IPv4 or IPv6 address",
+        ),
+    ] {
+        let found = refused(&pod_with("", &format!("ports: [{{containerPort: 80, {port}}}]")));
+        assert!(found.len() == 1 && found[0].contains(words), "{found:?}");
+    }
+}
+
+#[test]
+fn a_host_port_is_there_once() {
+    for (one, other, overlap) in [
+        ("", "", true),
+        ("", "127.0.0.1", true),
+        ("0.0.0.0", "127.0.0.1", true),
+        ("127.0.0.1", "127.0.0.1", true),
+        ("127.0.0.1", "127.0.0.2", false),
+        ("0.0.0.0", "'::1'", false),
+        ("'::'", "'::1'", true),
+    ] {
+        let text = pod_with(
+            "",
+            &format!(
+                "ports: [{{containerPort: 80, hostPort: 80, hostIP: {one}}}, \
+                 {{containerPort: 81, hostPort: 80, hostIP: {other}}}]"
+            ),
+        );
+        if overlap {
+            let expected = "spec.containers[0].ports[1].hostPort: duplicate value 80: spec.containers[0].ports[0] has this port";
+            assert_eq!(refused(&text), [expected], "{one} {other}");
+        } else {
+            accepted(&text);
+        }
+    }
+    // What runs before may name what runs later.
+    let init = |container_port: u16| {
+        format!(
+            "initContainers: [{{name: i, image: ./i.wasm, ports: [{{containerPort: {container_port}, hostPort: 80}}]}}]"
+        )
+    };
+    let main = "ports: [{containerPort: 80, hostPort: 80}]";
+    accepted(&pod_with(&init(80), main));
+    assert_eq!(refused(&pod_with(&init(81), main)).len(), 1);
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub struct UdpSocket {
 /// What a UDP socket receives.
 pub struct IncomingDatagramStream {
     socket: net::UdpSocket,
+    /// Met after datagrams that the same call returned; the next call's.
+    error: Option<net::Error>,
 }
 
 /// What a UDP socket sends.
@@ -60,7 +62,9 @@ impl Pollable for UdpSocket {
 #[async_trait]
 impl Pollable for IncomingDatagramStream {
     async fn ready(&mut self) {
-        poll_fn(|cx| self.socket.poll_receive_ready(cx)).await;
+        if self.error.is_none() {
+            poll_fn(|cx| self.socket.poll_receive_ready(cx)).await;
+        }
     }
 }
 
@@ -133,7 +137,7 @@ impl HostUdpSocket for SocketsCtxView<'_> {
             None if socket.remote_address().is_ok() => socket.disconnect()?,
             None => {}
         }
-        let incoming = IncomingDatagramStream { socket: socket.clone() };
+        let incoming = IncomingDatagramStream { socket: socket.clone(), error: None };
         let outgoing = OutgoingDatagramStream { socket, permit: 0, blocked: false };
         Ok((self.table.push_child(incoming, &this)?, self.table.push_child(outgoing, &this)?))
     }
@@ -190,8 +194,13 @@ impl HostIncomingDatagramStream for SocketsCtxView<'_> {
         this: Resource<IncomingDatagramStream>,
         max_results: u64,
     ) -> SocketResult<Vec<IncomingDatagram>> {
-        let stream = self.table.get(&this)?;
+        let stream = self.table.get_mut(&this)?;
         let max = usize::try_from(max_results).unwrap_or(usize::MAX).min(MAX_DATAGRAMS);
+        if max > 0
+            && let Some(error) = stream.error.take()
+        {
+            return Err(error.into());
+        }
         let mut datagrams = Vec::new();
         let mut bytes = 0;
         while datagrams.len() < max && bytes < MAX_TRANSFER {
@@ -201,7 +210,11 @@ impl HostIncomingDatagramStream for SocketsCtxView<'_> {
                     datagrams.push(IncomingDatagram { data, remote_address: from.into() });
                 }
                 Poll::Ready(Err(error)) if datagrams.is_empty() => return Err(error.into()),
-                Poll::Ready(Err(_)) | Poll::Pending => break,
+                Poll::Ready(Err(error)) => {
+                    stream.error = Some(error);
+                    break;
+                }
+                Poll::Pending => break,
             }
         }
         Ok(datagrams)
@@ -241,9 +254,10 @@ impl HostOutgoingDatagramStream for SocketsCtxView<'_> {
             return Err(SocketError::Trap(wasmtime::format_err!("send of more datagrams than permitted")));
         }
         let mut sent = 0;
-        for datagram in datagrams {
+        for mut datagram in datagrams {
             let remote = datagram.remote_address.map(SocketAddr::from);
-            match stream.socket.poll_send(&mut Context::from_waker(Waker::noop()), &datagram.data, remote) {
+            let mut cx = Context::from_waker(Waker::noop());
+            match stream.socket.poll_send(&mut cx, &mut datagram.data, remote) {
                 Poll::Ready(Ok(())) => sent += 1,
                 Poll::Ready(Err(error)) if sent == 0 => return Err(error.into()),
                 Poll::Ready(Err(_)) => break,

@@ -43,6 +43,8 @@ impl<T> Accepting<T> {
                 ready!(rest.as_mut().poll(cx));
                 self.rest = None;
             }
+            // Without room for a socket accepting fails at once; that matters only when there is someone.
+            ready!(self.acceptor.poll_ready(cx));
             match ready!(self.acceptor.poll_accept(cx)) {
                 Ok(socket) => return Poll::Ready(Some(socket)),
                 Err(Error::InvalidArgument) => return Poll::Ready(None),

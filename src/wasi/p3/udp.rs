@@ -16,12 +16,12 @@ impl<T> HostUdpSocketWithStore<T> for Sockets {
     async fn send(
         store: &Accessor<T, Self>,
         this: Resource<UdpSocket>,
-        data: Vec<u8>,
+        mut data: Vec<u8>,
         remote: Option<IpSocketAddress>,
     ) -> SocketResult<()> {
         let socket = store.with(|mut view| view.get().table.get(&this).cloned())?;
         let remote = remote.map(SocketAddr::from);
-        Ok(poll_fn(|cx| socket.poll_send(cx, &data, remote)).await?)
+        Ok(poll_fn(|cx| socket.poll_send(cx, &mut data, remote)).await?)
     }
 
     async fn receive(

@@ -20,7 +20,8 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::stdio::{LogOutput, LogSink};
 use super::*;
-use crate::net::{PlaneConfig, Stack, StackConfig};
+use crate::net::names::Hosts;
+use crate::net::{NamesConfig, PlaneConfig, Stack, StackConfig};
 
 struct State {
     wasi: WasiCtx,
@@ -143,7 +144,9 @@ async fn run(pod: &Arc<Stack>, args: &[&str]) -> String {
 
 fn pod(memory: bool) -> Arc<Stack> {
     let planes = PlaneConfig { memory, ..PlaneConfig::default() };
-    Stack::new(StackConfig { hostname: "web-0".into(), planes, ..StackConfig::default() })
+    let hosts = Hosts::of_pod(&["web-0".into()], &[], &[]);
+    let names = NamesConfig { hosts, ..NamesConfig::default() };
+    Stack::new(StackConfig { names, planes, ..StackConfig::default() })
 }
 
 #[tokio::test]

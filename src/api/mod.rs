@@ -1,0 +1,26 @@
+//! The API of running pods: HTTP/1.1 and JSON on a unix socket, in the shape of the Kubernetes API.
+//!
+//! ```text
+//!  peapod ss ─► client ──HTTP──► server ─► Pods ─┬─► supervisor of `peapod run`: its one pod
+//!                                                └─► (an agent: all pods of the node)
+//! ```
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /api/v1/pods` | a PodList |
+//! | `GET /api/v1/namespaces/{namespace}/pods/{name}` | the Pod with its status of now |
+//! | `GET /api/v1/namespaces/{namespace}/pods/{name}/network` | a [`types::PodNetwork`]: sockets and counters |
+//! | anything else | a metav1.Status with `code`, `reason` and `message` |
+//!
+//! The paths name the pod although the socket of `peapod run` has only one, so that whoever serves many can offer
+//! the same API, and more subresources of a pod (`exec`, `ephemeralcontainers`, `events`) have their place. A
+//! connection carries one request. [`server`] knows HTTP and nothing of how pods run; that is behind
+//! [`server::Pods`].
+//!
+//! The socket of a pod is `<run>/pods/<uid>/control.sock`, mode 0600 in a directory of mode 0700: whoever may
+//! connect is the user who runs the pod, or root. It goes with that directory. See [`socket`].
+
+pub mod client;
+pub mod server;
+pub mod socket;
+pub mod types;

@@ -1,0 +1,170 @@
+//! What the supervisor of `peapod run` answers on its pod's control socket.
+//!
+//! ```text
+//! server's tasks ─ Desk ─► Inquiry (queue) ─► the watch ─► Questions ─ Ask ─► pod process
+//!        ▲                                       │             ▲               │
+//!        └──────────── oneshot ◄─────────────────┴─────────────┴── Answer ◄────┘
+//! ```
+//!
+//! The watch owns the way to the pod process, so that it asks and matches what comes back. A question stays open
+//! until the pod process has answered it, whether or not somebody still waits: that bounds what a pod process which
+//! does not answer is asked.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use crate::api::server::{Failure, MAX_CONNECTIONS, Pods};
+use crate::api::types::{API_VERSION, PodNetwork};
+use crate::pod::control::{Part, Question, Request};
+
+/// How long the pod process may take. It answers between two turns of its containers.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Questions to the pod process that are open at the same time: one for each client.
+const MAX_OPEN: usize = MAX_CONNECTIONS;
+
+/// What a client wants to know.
+pub enum Inquiry {
+    Pod(oneshot::Sender<Pod>),
+    Network(oneshot::Sender<Result<PodNetwork, Failure>>),
+}
+
+/// The server's side; clones are the same.
+#[derive(Clone)]
+pub struct Desk(mpsc::Sender<Inquiry>);
+
+impl Desk {
+    /// The desk, and where its inquiries come out.
+    pub fn new() -> (Self, mpsc::Receiver<Inquiry>) {
+        let (sender, inquiries) = mpsc::channel(MAX_OPEN);
+        (Self(sender), inquiries)
+    }
+
+    async fn ask<T>(&self, inquiry: impl FnOnce(oneshot::Sender<T>) -> Inquiry) -> Result<T, Failure> {
+        let ended = || Failure::Unavailable("the pod ends".to_owned());
+        let (sender, answer) = oneshot::channel();
+        let asked = async {
+            self.0.send(inquiry(sender)).await.map_err(|_| ended())?;
+            answer.await.map_err(|_| ended())
+        };
+        timeout(PATIENCE, asked).await.unwrap_or(Err(Failure::Timeout))
+    }
+}
+
+impl Pods for Desk {
+    async fn list(&self) -> Result<Vec<Pod>, Failure> {
+        Ok(vec![self.ask(Inquiry::Pod).await?])
+    }
+
+    async fn network(&self, _uid: &str) -> Result<PodNetwork, Failure> {
+        self.ask(Inquiry::Network).await?
+    }
+}
+
+/// The watch's side.
+pub struct Questions<'a> {
+    pod: &'a Pod,
+    next_id: u64,
+    open: HashMap<u64, Open>,
+}
+
+struct Open {
+    answer: oneshot::Sender<Result<PodNetwork, Failure>>,
+    network: PodNetwork,
+}
+
+impl<'a> Questions<'a> {
+    /// About this pod.
+    pub fn new(pod: &'a Pod) -> Self {
+        Self { pod, next_id: 0, open: HashMap::new() }
+    }
+
+    /// Answers what can be answered here; the rest is asked of the pod process with the request returned.
+    pub fn inquire(&mut self, inquiry: Inquiry, status: Option<&PodStatus>) -> Option<Request> {
+        // A client that is gone wants no answer.
+        match inquiry {
+            Inquiry::Pod(answer) => {
+                let _ = answer.send(Pod { status: status.cloned(), ..self.pod.clone() });
+                None
+            }
+            Inquiry::Network(answer) if self.open.len() >= MAX_OPEN => {
+                let why = "the pod process has not answered what it was asked before";
+                let _ = answer.send(Err(Failure::Unavailable(why.to_owned())));
+                None
+            }
+            Inquiry::Network(answer) => {
+                let id = self.next_id;
+                self.next_id += 1;
+                self.open.insert(id, Open { answer, network: self.empty() });
+                Some(Request::Ask { id, question: Question::Network })
+            }
+        }
+    }
+
+    fn empty(&self) -> PodNetwork {
+        let ObjectMeta { name, namespace, uid, .. } = self.pod.metadata.clone();
+        PodNetwork {
+            api_version: API_VERSION.to_owned(),
+            kind: "PodNetwork".to_owned(),
+            metadata: ObjectMeta { name, namespace, uid, ..ObjectMeta::default() },
+            sockets: Vec::new(),
+            omitted: 0,
+            containers: Vec::new(),
+        }
+    }
+
+    /// A part of an answer came.
+    pub fn answered(&mut self, id: u64, part: Part) {
+        match part {
+            Part::Sockets(sockets) => {
+                // Not kept when nobody waits any more.
+                if let Some(open) = self.open.get_mut(&id).filter(|open| !open.answer.is_closed()) {
+                    open.network.sockets.extend(sockets);
+                }
+            }
+            Part::Containers { containers, omitted } => {
+                if let Some(Open { answer, mut network }) = self.open.remove(&id) {
+                    network.containers = containers;
+                    network.omitted = omitted;
+                    let _ = answer.send(Ok(network));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn parts_become_one_answer_and_a_pod_that_is_silent_is_asked_no_more() {
+        let pod = Pod::default();
+        let mut questions = Questions::new(&pod);
+        let mut waiting = Vec::new();
+        for id in 0..MAX_OPEN as u64 {
+            let (sender, answer) = oneshot::channel();
+            let request = questions.inquire(Inquiry::Network(sender), None);
+            assert_eq!(request, Some(Request::Ask { id, question: Question::Network }));
+            waiting.push(answer);
+        }
+        let (sender, refused) = oneshot::channel();
+        assert_eq!(questions.inquire(Inquiry::Network(sender), None), None);
+        assert!(matches!(refused.await, Ok(Err(Failure::Unavailable(_)))));
+        // Also those that nobody waits for are open until they are answered.
+        waiting.truncate(1);
+        assert_eq!(questions.open.len(), MAX_OPEN);
+        for id in 0..MAX_OPEN as u64 {
+            questions.answered(id, Part::Sockets(Vec::new()));
+            questions.answered(id, Part::Containers { containers: Vec::new(), omitted: id });
+        }
+        assert!(questions.open.is_empty());
+        assert_eq!(waiting.remove(0).await.unwrap().unwrap().kind, "PodNetwork");
+        questions.answered(7, Part::Containers { containers: Vec::new(), omitted: 0 });
+    }
+}

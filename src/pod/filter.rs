@@ -1,0 +1,175 @@
+//! A pod's NetworkPolicies and annotations, put in force: in the kernel, in the process, and kept up to date.
+//!
+//! ```text
+//! supervisor:   Surroundings::look ─ the node's addresses, where the records are
+//!                    │ fork
+//! pod process:  Filter::apply ─ the firewall, before the pod has its address
+//!               Filter::policy ─ for net::Stack, once it has
+//!               Filter::follow ─ pods come and go ─► firewall and policy; what the kernel denied ─► the user
+//! ```
+//!
+//! All of it is next to nothing for a pod that nothing selects.
+
+use std::cell::RefCell;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::ifaddrs::getifaddrs;
+use tokio::sync::mpsc;
+
+use super::control::Event;
+use super::firewall::Firewall;
+use super::peers::Peers;
+use crate::net::Policy;
+use crate::net::policy::{Direction, Node, PodRules, PolicyConfig, Tell};
+use crate::sandbox;
+use crate::spec::{NetworkMode, Pod};
+use crate::sys::process::is_privileged;
+
+/// How often the kernel's counters are looked at: soon enough for who wonders why nobody answers.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(5);
+
+/// What the pod's process cannot see any more from within its namespaces.
+pub(super) struct Surroundings {
+    /// Without addresses when the pod is not isolated for ingress.
+    node: Node,
+    /// Where the pods' records are.
+    run: PathBuf,
+    /// Whether the pod gets a link to the node: otherwise nobody reaches it, and it reaches nobody.
+    linked: bool,
+}
+
+impl Surroundings {
+    /// In the supervisor, before the fork.
+    pub(super) fn look(pod: &Pod, config: &sandbox::Config<'_>) -> Self {
+        let isolated = pod.network_rules.policies.iter().any(|policy| policy.ingress.is_some());
+        let addresses = if isolated { own_addresses() } else { Vec::new() };
+        let linked = pod.network == NetworkMode::Pod && is_privileged();
+        let node = Node { addresses, point_to_point: linked };
+        Self { node, run: config.paths.run.clone(), linked }
+    }
+}
+
+/// The addresses of this network namespace's interfaces, which is the node's.
+fn own_addresses() -> Vec<IpAddr> {
+    let interfaces = getifaddrs().into_iter().flatten().filter_map(|interface| interface.address);
+    let addresses = interfaces.filter_map(|address| {
+        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+    });
+    addresses.filter(|ip| !ip.is_loopback()).collect()
+}
+
+/// What is in force.
+pub(super) struct Filter {
+    surroundings: Surroundings,
+    tell: mpsc::Sender<Event>,
+    firewall: Option<Firewall>,
+    /// `None`: no selector depends on other pods.
+    peers: Option<Peers>,
+}
+
+impl Filter {
+    /// Puts the pod's policies in force in the kernel, whose network namespace this is.
+    pub(super) fn apply(pod: &Pod, surroundings: Surroundings, tell: mpsc::Sender<Event>) -> Self {
+        let mut filter = Self { surroundings, tell, firewall: None, peers: None };
+        let rules = PodRules::new(&pod.network_rules.policies);
+        if rules.is_empty() {
+            return filter;
+        }
+        if !rules.selectors().is_empty() {
+            filter.peers = Some(Peers::new(&filter.surroundings.run, rules.selectors().to_vec()));
+        }
+        if filter.surroundings.linked {
+            match Firewall::apply(&rules, &filter.peer_addresses(), &filter.surroundings.node) {
+                Ok(firewall) => filter.firewall = Some(firewall),
+                Err(error) => filter.warn(format!(
+                    "NetworkPolicies hold for the pod's containers only, not for native processes in its network: \
+                     {error}; is the kernel module nf_tables (with nft_ct) there?"
+                )),
+            }
+        }
+        filter
+    }
+
+    /// The same policies, and the containers' annotations, for the pod's network stack.
+    pub(super) fn policy(&self, pod: &Pod, addresses: &[IpAddr]) -> Policy {
+        let tell = self.tell.clone();
+        let tell: Tell = Arc::new(move |line| {
+            // What finds no place is one of many like it; all are counted.
+            let _ = tell.try_send(Event::Warning(line));
+        });
+        let policy = Policy::new(PolicyConfig {
+            rules: &pod.network_rules,
+            containers: pod.all_containers().map(|container| container.name.as_str()).collect(),
+            addresses: addresses.to_vec(),
+            node: self.surroundings.node.clone(),
+            kernel_filters: self.firewall.is_some(),
+            tell,
+        });
+        policy.set_peers(&self.peer_addresses());
+        policy
+    }
+
+    /// Keeps both up to date with the pods that come and go, and tells what the kernel denies. Never ends.
+    pub(super) async fn follow(self, policy: Policy) {
+        let Self { peers, firewall, tell, .. } = self;
+        let firewall = firewall.map(RefCell::new);
+        let changed = |addresses: Vec<Vec<IpAddr>>| {
+            policy.set_peers(&addresses);
+            let result = firewall.as_ref().map(|firewall| firewall.borrow_mut().set_peers(&addresses));
+            if let Some(Err(error)) = result {
+                let text = format!(
+                    "the pods that NetworkPolicies select have changed, and the kernel refuses: {error}"
+                );
+                let _ = tell.try_send(Event::Warning(text));
+            }
+        };
+        let follow_peers = async {
+            match peers {
+                Some(peers) => peers.follow(changed).await,
+                None => std::future::pending().await,
+            }
+        };
+        let watch_denials = async {
+            match &firewall {
+                Some(firewall) => watch_denials(firewall, &policy, &tell).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::join!(follow_peers, watch_denials);
+    }
+
+    fn peer_addresses(&self) -> Vec<Vec<IpAddr>> {
+        self.peers.as_ref().map(Peers::addresses).unwrap_or_default()
+    }
+
+    fn warn(&self, text: String) {
+        let _ = self.tell.try_send(Event::Warning(text));
+    }
+}
+
+/// Tells when the kernel has denied something: nobody else says why a native process is not answered, or a client of
+/// the pod.
+async fn watch_denials(firewall: &RefCell<Firewall>, policy: &Policy, tell: &mpsc::Sender<Event>) {
+    let mut told = [(Direction::Ingress, 0), (Direction::Egress, 0)];
+    loop {
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+        for (direction, told) in &mut told {
+            // Without a policy for the direction there is no counter.
+            let Ok(count) = firewall.borrow_mut().denied(*direction) else { continue };
+            let fresh = count.saturating_sub(*told);
+            if fresh > 0 {
+                *told = count;
+                let what = match direction {
+                    Direction::Ingress => "that came to the pod",
+                    Direction::Egress => "of the pod's network, other than the containers' own,",
+                };
+                let why = policy.explain(*direction);
+                let _ = tell.try_send(Event::Warning(format!("{fresh} packets {what} were denied: {why}")));
+            }
+        }
+    }
+}
