@@ -12,6 +12,11 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView, p2, p3};
 #[path = "../../tests/support/guests.rs"]
 mod guests;
 
+/// For guests that peapod builds.
+fn peapod() -> std::process::Command {
+    std::process::Command::new(env!("CARGO_BIN_EXE_peapod"))
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Version {
     P2,

@@ -1,6 +1,7 @@
 //! The images of a pod, from the manifest's words to linked programs; all that are bad are reported at once.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 
 use super::display::Display;
 use super::progress::Spinner;
@@ -15,6 +16,8 @@ use crate::spec::{Container, Pod};
 pub struct Images<'a> {
     display: &'a Display,
     build: bool,
+    /// Where tools for that are kept.
+    tools: PathBuf,
     hosts: Hosts,
     store: image::Store,
     linked: HashMap<Reference, Result<Program, Bad>>,
@@ -40,6 +43,7 @@ impl<'a> Images<'a> {
         Ok(Self {
             display,
             build,
+            tools: paths.tools(),
             hosts: Hosts::new(engine)?,
             store: image::Store::open(&paths.cache, engine)?,
             linked: HashMap::new(),
@@ -108,7 +112,7 @@ impl<'a> Images<'a> {
     fn image(&self, reference: &Reference) -> Result<Image, image::ImageError> {
         let spinner = Spinner::new(self.display);
         let progress = |event: image::Event<'_>| spinner.show(event);
-        let file = image::build::prepare(reference, self.build, &progress)?;
+        let file = image::build::prepare(reference, self.build, &self.tools, &progress)?;
         self.store.load_with(&Reference::Local(file), &progress)
     }
 }

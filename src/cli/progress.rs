@@ -39,6 +39,9 @@ impl<'a> Spinner<'a> {
             Event::InstallingTarget { target } => {
                 self.display.begin("install", format_args!("Rust's target {target}, with rustup"));
             }
+            Event::InstallingTool { name, version } => {
+                self.display.begin("install", format_args!("{name} {version}, from PyPI"));
+            }
             // On a terminal cargo shows its own progress.
             Event::Building { .. } | Event::Built { fresh: true, .. } => {}
             Event::Built { path, fresh: false, duration } => {

@@ -68,6 +68,13 @@ pub enum Event<'a> {
         /// The target's name.
         target: &'a str,
     },
+    /// A tool that builds guests is fetched and installed.
+    InstallingTool {
+        /// The tool's name.
+        name: &'a str,
+        /// Its version.
+        version: &'a str,
+    },
     /// A build of guest source begins.
     Building {
         /// The directory.

@@ -14,4 +14,5 @@ mod network;
 mod observe;
 mod policy;
 mod rootless;
+mod sockets;
 mod volumes;

@@ -3,15 +3,17 @@
 //! ```text
 //! guests() ─► cargo build for wasm32-wasip2 and -wasip1 ─► paths
 //! assemble("library") ─► tests/guests/wat/library.wat ─► bytes
+//! {c}, {python} ─► peapod run --build, once ─► the directory, for pods that are run with --build
 //! ```
 
 // Each test crate that includes this module uses a part of it.
 #![allow(dead_code)]
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// Where each guest's Wasm file is.
 pub struct Guests {
@@ -108,6 +110,12 @@ pub fn fill_in(text: &str) -> String {
         .replace("{probe}", &built.probe.to_string_lossy())
         .replace("{p3}", &built.p3.to_string_lossy())
         .replace("{core}", &built.core_p1.to_string_lossy());
+    for name in ["c", "python"] {
+        let placeholder = format!("{{{name}}}");
+        if text.contains(&placeholder) {
+            text = text.replace(&placeholder, &built_by_peapod(name).to_string_lossy());
+        }
+    }
     for name in ["unknown-import", "http-handler-0.3", "http-handler", "library", "reactor-module"] {
         let placeholder = format!("{{{name}}}");
         if text.contains(&placeholder) {
@@ -117,6 +125,30 @@ pub fn fill_in(text: &str) -> String {
         }
     }
     text
+}
+
+/// A guest that peapod itself builds, `tests/guests/<name>`: compiled to machine code once, so that tests
+/// that run at the same time do not each do so.
+pub fn built_by_peapod(name: &'static str) -> PathBuf {
+    static BUILT: Mutex<BTreeMap<&str, PathBuf>> = Mutex::new(BTreeMap::new());
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    let directory = built.entry(name).or_insert_with(|| {
+        let directory = workspace().join(name);
+        let manifest = format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: build}}, spec: {{restartPolicy: Never, containers: \
+             [{{name: main, image: {}}}]}}}}",
+            directory.display()
+        );
+        let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("build-{name}.yaml"));
+        std::fs::write(&file, manifest).expect("write a manifest");
+        let mut command = super::peapod();
+        let output = command.args(["run", "--build"]).arg(file).output().expect("start peapod");
+        // Without arguments it says how it is used, with exit code 1.
+        let words = String::from_utf8_lossy(&output.stderr);
+        assert!(words.contains("ended    main Error, exit code 1"), "tests/guests/{name}:\n{words}");
+        directory
+    });
+    directory.clone()
 }
 
 /// The files of the built guests.

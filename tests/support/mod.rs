@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long anything in a test may take before the test fails. Generous: CI machines are slow.
@@ -166,6 +167,15 @@ impl Running {
         let pid = self.pid();
         let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
         children.split_whitespace().next().unwrap_or_else(|| panic!("no pod process")).parse().unwrap()
+    }
+
+    /// A thread in the pod's network, for a native peer: setns works per thread.
+    pub fn native<T: Send + 'static>(&self, peer: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+        let namespace = std::fs::File::open(format!("/proc/{}/ns/net", self.pod_pid())).unwrap();
+        std::thread::spawn(move || {
+            nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            peer()
+        })
     }
 
     /// Waits for a line of output that has `text` and was not returned before. The two outputs of the command come in

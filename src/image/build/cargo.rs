@@ -8,15 +8,14 @@
 //! ```
 
 use std::ffi::OsStr;
-use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
 use serde::Deserialize;
 
 use super::super::{Event, ImageError, Progress};
+use super::command::{failure, on_terminal, tool};
 use super::{Built, build_error, toolchain_error};
-use crate::sys::guard::guard;
 
 /// The target where the crate does not say.
 const DEFAULT_TARGET: &str = "wasm32-wasip2";
@@ -40,7 +39,7 @@ pub fn build(directory: &Path, progress: Progress<'_>) -> Result<Built, ImageErr
         Artifact::Library(_) => cargo.arg("--lib"),
     };
     // On a terminal cargo shows its own progress; in a pipe its words matter only if it fails.
-    let shown = io::stderr().is_terminal();
+    let shown = on_terminal();
     cargo.stderr(if shown { Stdio::inherit() } else { Stdio::piped() });
     let output = run(cargo, "cargo", directory)?;
     if !output.status.success() {
@@ -194,20 +193,24 @@ impl std::fmt::Display for Artifact {
     }
 }
 
-/// Installs the standard library of `target` where it is missing and rustup can.
-fn ensure_target(directory: &Path, target: &str, progress: Progress<'_>) -> Result<(), ImageError> {
+/// Where the standard library of `target` is. Installs it where it is missing and rustup can.
+pub(super) fn ensure_target(
+    directory: &Path,
+    target: &str,
+    progress: Progress<'_>,
+) -> Result<PathBuf, ImageError> {
     let mut rustc = tool("rustc", directory);
     rustc.args(["--print", "target-libdir", "--target", target]).stderr(Stdio::piped());
     let output = run(rustc, "rustc", directory)?;
     let libraries = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim_end());
     if output.status.success() && libraries.is_dir() {
-        return Ok(());
+        return Ok(libraries);
     }
     progress(Event::InstallingTarget { target });
     let mut rustup = tool("rustup", directory);
     rustup.args(["target", "add", target]).stderr(Stdio::piped());
     match rustup.output() {
-        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) if output.status.success() => Ok(libraries),
         Ok(output) => {
             let reason = format!(
                 "Rust's target {target} is missing and {}",
@@ -225,99 +228,19 @@ fn ensure_target(directory: &Path, target: &str, progress: Progress<'_>) -> Resu
     }
 }
 
-/// A tool of the Rust toolchain as a user would call it in `directory`: without what an outer `cargo
-/// run` or `cargo test` left in the environment for *its* crate. A build does not outlive this process.
-fn tool(name: &str, directory: &Path) -> Command {
-    let mut command = Command::new(name);
-    command.current_dir(directory).stdin(Stdio::null()).stdout(Stdio::piped());
-    for (variable, _) in std::env::vars_os() {
-        if variable.to_str().is_some_and(is_of_outer_cargo) {
-            command.env_remove(&variable);
-        }
+/// What rustc says when asked so, without the line's end.
+pub(super) fn rustc(directory: &Path, question: &[&str]) -> Result<String, ImageError> {
+    let mut rustc = tool("rustc", directory);
+    rustc.args(question).stderr(Stdio::piped());
+    let output = run(rustc, "rustc", directory)?;
+    if !output.status.success() {
+        return Err(toolchain_error(directory, failure("rustc", &output, false)));
     }
-    guard(&mut command);
-    command
+    Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
 }
 
-/// Whether an environment variable is about the crate that an outer cargo is running, rather than about
-/// the user's own wishes (such as `CARGO_HOME`, `CARGO_NET_OFFLINE`, `RUSTUP_TOOLCHAIN`).
-fn is_of_outer_cargo(variable: &str) -> bool {
-    // https://doc.rust-lang.org/cargo/reference/environment-variables.html; the flags and directories
-    // are the user's, but for the host: two guests with one name would overwrite each other in a
-    // shared directory, and flags for the host's linker break the guest's.
-    const EXACT: &[&str] = &[
-        "CARGO",
-        "CARGO_BIN_NAME",
-        "CARGO_BUILD_RUSTFLAGS",
-        "CARGO_BUILD_TARGET",
-        "CARGO_BUILD_TARGET_DIR",
-        "CARGO_CRATE_NAME",
-        "CARGO_ENCODED_RUSTFLAGS",
-        "CARGO_MAKEFLAGS",
-        "CARGO_MANIFEST_DIR",
-        "CARGO_MANIFEST_LINKS",
-        "CARGO_MANIFEST_PATH",
-        "CARGO_PRIMARY_PACKAGE",
-        "CARGO_TARGET_DIR",
-        "CARGO_TARGET_TMPDIR",
-        "MAKEFLAGS",
-        "MFLAGS",
-        "OUT_DIR",
-        "RUSTFLAGS",
-    ];
-    const PREFIXES: &[&str] = &["CARGO_BIN_EXE_", "CARGO_CFG_", "CARGO_FEATURE_", "CARGO_PKG_"];
-    EXACT.contains(&variable) || PREFIXES.iter().any(|prefix| variable.starts_with(prefix))
-}
-
-fn run(mut command: Command, name: &str, directory: &Path) -> Result<Output, ImageError> {
-    // `output` reads both pipes without a thread: the caller may be the zygote.
-    command.output().map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => toolchain_error(
-            directory,
-            format!("--build needs {name}, which is not installed; get Rust from https://rustup.rs"),
-        ),
-        _ => toolchain_error(directory, format!("cannot run {name}: {error}")),
+fn run(command: std::process::Command, name: &str, directory: &Path) -> Result<Output, ImageError> {
+    super::command::run(command, directory, || {
+        format!("--build needs {name}, which is not installed; get Rust from https://rustup.rs")
     })
-}
-
-/// How a tool failed, with its own words unless they were `shown` already.
-fn failure(what: &str, output: &Output, shown: bool) -> String {
-    /// Bytes of a tool's words that are repeated: the end, where the reason is.
-    const MAX_WORDS: usize = 16 << 10;
-    let mut message = format!("{what} failed ({})", output.status);
-    if !shown {
-        let words = &output.stderr[output.stderr.len().saturating_sub(MAX_WORDS)..];
-        message.push_str(":\n");
-        message.push_str(String::from_utf8_lossy(words).trim_end());
-    }
-    message
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_an_outer_cargo_left_is_taken_away() {
-        for variable in [
-            "CARGO",
-            "CARGO_MANIFEST_DIR",
-            "CARGO_PKG_NAME",
-            "CARGO_TARGET_DIR",
-            "RUSTFLAGS",
-            "CARGO_BIN_EXE_peapod",
-        ] {
-            assert!(is_of_outer_cargo(variable), "{variable}");
-        }
-        for variable in [
-            "PATH",
-            "CARGO_HOME",
-            "CARGO_NET_OFFLINE",
-            "CARGO_REGISTRIES_X_INDEX",
-            "RUSTUP_TOOLCHAIN",
-            "RUSTUP_HOME",
-        ] {
-            assert!(!is_of_outer_cargo(variable), "{variable}");
-        }
-    }
 }

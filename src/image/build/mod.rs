@@ -5,10 +5,20 @@
 //!          └─► a directory ─► Recipe::of ─► its tool, if anything is older ─► the file it names
 //! ```
 //!
-//! What is fresh and what is not is the tool's to decide: `cargo build` compiles what is missing or
-//! older than its source.
+//! | directory with | recipe | tool | fresh or not is known by |
+//! |---|---|---|---|
+//! | `Cargo.toml` | [`cargo`] | the user's own cargo | cargo |
+//! | `app.py` | [`python`] | componentize-py, fetched | [`output`]: digests of all that goes in |
+//! | `*.c` | [`c`] | clang, fetched; Rust's libc and linker | [`output`] |
+//!
+//! What is fetched comes from PyPI in exactly one version each, see [`tools`].
 
+mod c;
 mod cargo;
+mod command;
+mod output;
+mod python;
+mod tools;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -20,24 +30,30 @@ use super::{Event, ImageError, Progress, Reference};
 enum Recipe {
     /// A `Cargo.toml`: Rust.
     Cargo,
+    /// An `app.py`: Python.
+    Python,
+    /// Files `*.c`: C.
+    C,
 }
 
 impl Recipe {
-    /// Each recipe with the file that tells it.
-    const KNOWN: &'static [(&'static str, Recipe)] = &[("Cargo.toml", Recipe::Cargo)];
-
     fn of(directory: &Path) -> Result<Self, ImageError> {
-        let found = Self::KNOWN.iter().find(|(file, _)| directory.join(file).is_file());
-        found.map(|(_, recipe)| *recipe).ok_or_else(|| {
-            let files: Vec<&str> = Self::KNOWN.iter().map(|(file, _)| *file).collect();
-            build_error(
+        if directory.join("Cargo.toml").is_file() {
+            Ok(Self::Cargo)
+        } else if directory.join(python::PROGRAM).is_file() {
+            Ok(Self::Python)
+        } else if c::found_in(directory) {
+            Ok(Self::C)
+        } else {
+            Err(build_error(
                 directory,
                 format!(
-                    "a directory that peapod cannot build: it has no {}; name the .wasm file",
-                    files.join(" or ")
+                    "a directory that peapod cannot build: it has no Cargo.toml (Rust), no {} (Python) and no *.c \
+                     (C); name the .wasm file",
+                    python::PROGRAM
                 ),
-            )
-        })
+            ))
+        }
     }
 }
 
@@ -50,12 +66,18 @@ struct Built {
 }
 
 /// The WebAssembly file for `reference`: the file itself, or what its directory is built to when
-/// `build` says so. Whether the file exists and what it holds is for [`super::Store::load`] to say.
+/// `build` says so. Tools that peapod fetches for that are kept below the directory `tools`. Whether the
+/// file exists and what it holds is for [`super::Store::load`] to say.
 ///
 /// # Errors
 ///
 /// When it is a directory and `build` is false; when the build fails, with the compiler's words.
-pub fn prepare(reference: &Reference, build: bool, progress: Progress<'_>) -> Result<PathBuf, ImageError> {
+pub fn prepare(
+    reference: &Reference,
+    build: bool,
+    tools: &Path,
+    progress: Progress<'_>,
+) -> Result<PathBuf, ImageError> {
     let path = reference.path();
     if !path.is_dir() {
         return Ok(path.to_owned());
@@ -68,6 +90,8 @@ pub fn prepare(reference: &Reference, build: bool, progress: Progress<'_>) -> Re
     progress(Event::Building { path });
     let Built { file, fresh } = match recipe {
         Recipe::Cargo => cargo::build(path, progress),
+        Recipe::Python => python::build(path, tools, progress),
+        Recipe::C => c::build(path, tools, progress),
     }?;
     progress(Event::Built { path, fresh, duration: start.elapsed() });
     Ok(file)

@@ -20,7 +20,7 @@ fn guest(files: &[(&str, &str)]) -> TempDir {
 }
 
 fn prepare_dir(dir: &Path) -> Result<PathBuf, ImageError> {
-    prepare(&Reference::Local(dir.to_owned()), true, &|_| {})
+    prepare(&Reference::Local(dir.to_owned()), true, Path::new("/nowhere"), &|_| {})
 }
 
 fn failure_of(files: &[(&str, &str)]) -> (ErrorKind, String) {
@@ -44,14 +44,14 @@ fn a_crate_is_built_to_its_component() {
         }
     };
     let reference = Reference::Local(dir.path().into());
-    let file = prepare(&reference, true, &progress).unwrap();
+    let file = prepare(&reference, true, Path::new("/nowhere"), &progress).unwrap();
     assert!(file.ends_with("target/wasm32-wasip2/release/hello.wasm"), "{}", file.display());
     assert_eq!(built.get(), Some(false));
     let kind = crate::image::source::kind(&fs::read(&file).unwrap());
     assert_eq!(kind, Ok(crate::image::source::Kind::Component));
 
     // Fresh: the same file again. Its source gone: the compiler's words.
-    assert_eq!(prepare(&reference, true, &progress).unwrap(), file);
+    assert_eq!(prepare(&reference, true, Path::new("/nowhere"), &progress).unwrap(), file);
     assert_eq!(built.get(), Some(true));
     fs::write(dir.path().join("src/main.rs"), "fn main() { nonsense }").unwrap();
     let error = prepare_dir(dir.path()).unwrap_err();
@@ -81,9 +81,9 @@ fn a_library_is_an_image_if_it_is_a_cdylib() {
 
 #[test]
 fn what_cannot_be_built_says_why() {
-    let (kind, text) = failure_of(&[("main.c", "int main;")]);
+    let (kind, text) = failure_of(&[("main.zig", "pub fn main() void {}")]);
     assert_eq!(kind, ErrorKind::CannotRun);
-    assert!(text.contains("Cargo.toml"), "{text}");
+    assert!(text.contains("Cargo.toml") && text.contains("app.py") && text.contains("*.c"), "{text}");
     let (_, text) = failure_of(&[("Cargo.toml", HELLO), ("src/bin/a.rs", MAIN), ("src/bin/b.rs", MAIN)]);
     assert!(text.contains("a, b") && text.contains("default-run"), "{text}");
     let (_, text) = failure_of(&[("Cargo.toml", "[package]\nname = 1"), ("src/main.rs", MAIN)]);
@@ -102,8 +102,9 @@ fn what_cannot_be_built_says_why() {
 #[test]
 fn a_file_is_left_alone_and_a_directory_needs_the_flag() {
     let file = Reference::Local("/nowhere/app.wasm".into());
-    assert_eq!(prepare(&file, true, &|_| {}).unwrap(), Path::new("/nowhere/app.wasm"));
+    assert_eq!(prepare(&file, true, Path::new("/nowhere"), &|_| {}).unwrap(), Path::new("/nowhere/app.wasm"));
     let dir = guest(&[("Cargo.toml", HELLO)]);
-    let error = prepare(&Reference::Local(dir.path().into()), false, &|_| {}).unwrap_err();
+    let reference = Reference::Local(dir.path().into());
+    let error = prepare(&reference, false, Path::new("/nowhere"), &|_| {}).unwrap_err();
     assert!(matches!(error, ImageError::NeedsBuild(_)));
 }

@@ -1,0 +1,27 @@
+"""A guest in Python: the standard library's sockets.
+
+    checks                    TAP lines, against itself
+    serve PORT                echoes TCP and UDP, many connections at once, until accept fails
+    talk tcp|udp HOST PORT    a conversation with such a server, TAP lines
+    http PORT                 http.server, until accept fails
+"""
+
+import sys
+
+import checks
+import echo
+import web
+
+
+def main() -> int:
+    match sys.argv[1:]:
+        case ["checks"]:
+            return checks.run()
+        case ["serve", port]:
+            return echo.serve(int(port))
+        case ["talk", kind, host, port]:
+            return echo.talk(kind, host, int(port))
+        case ["http", port]:
+            return web.serve(int(port))
+    print(__doc__, file=sys.stderr)
+    return 1
