@@ -19,6 +19,7 @@
 
 mod contenders;
 mod idle;
+mod namespace;
 mod programs;
 
 use std::collections::BTreeMap;
@@ -83,6 +84,7 @@ const SCENARIOS: [Scenario; 3] = [
 
 fn main() -> anyhow::Result<()> {
     let options = Options::from_arguments()?;
+    namespace::enter()?;
     // For tasks and threads.
     let programs: &'static Programs = Box::leak(Box::new(Programs::build()?));
     for version in [Version::P2, Version::P3] {
