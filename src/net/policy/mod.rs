@@ -32,6 +32,7 @@ mod tests;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use denials::{Denied, Reason};
 pub use rules::{Direction, Isolation, Peer, PodRules, Rule};
@@ -119,6 +120,8 @@ struct Rules {
     kernel_filters: bool,
     annotations: BTreeMap<String, Arc<Annotation>>,
     denials: Denials,
+    /// The kernel's, coming in and going out.
+    denied_packets: [AtomicU64; 2],
 }
 
 impl Policy {
@@ -139,6 +142,7 @@ impl Policy {
             kernel_filters,
             annotations,
             denials: Denials::new(containers, tell),
+            denied_packets: Default::default(),
         })))
     }
 
@@ -152,6 +156,18 @@ impl Policy {
     /// What was denied so far, of each container and reason; only what was denied at least once.
     pub fn denied(&self) -> Vec<Denied> {
         self.0.as_ref().map(|rules| rules.denials.counts()).unwrap_or_default()
+    }
+
+    /// Tells how many packets the kernel has denied in a direction so far.
+    pub fn set_denied_packets(&self, direction: Direction, packets: u64) {
+        if let Some(rules) = &self.0 {
+            rules.denied_packets(direction).store(packets, Ordering::Relaxed);
+        }
+    }
+
+    /// How many packets the kernel had denied in a direction when that was last told.
+    pub fn denied_packets(&self, direction: Direction) -> u64 {
+        self.0.as_ref().map_or(0, |rules| rules.denied_packets(direction).load(Ordering::Relaxed))
     }
 
     /// Why what the pod's NetworkPolicies do not allow in a direction is denied.
@@ -239,6 +255,14 @@ impl Guard {
 }
 
 impl Rules {
+    fn denied_packets(&self, direction: Direction) -> &AtomicU64 {
+        let [ingress, egress] = &self.denied_packets;
+        match direction {
+            Direction::Ingress => ingress,
+            Direction::Egress => egress,
+        }
+    }
+
     /// Why the pod's policies deny it; `None`: they do not.
     fn judge(&self, request: Request<'_>) -> Option<Reason> {
         let (direction, peer, protocol, port) = match request {
