@@ -40,7 +40,14 @@ pub(super) fn convert(
     for (index, port) in list.iter().enumerate() {
         let path = path.index(index);
         let wire::ContainerPort { container_port, host_ip, host_port, name, protocol } = port;
-        let container_port = number(*container_port, &path.field("containerPort"), report);
+        let container_port = match container_port {
+            // As it is when it is not there.
+            0 => {
+                report.error(&path.field("containerPort"), "required; a number between 1 and 65535");
+                None
+            }
+            _ => number(*container_port, &path.field("containerPort"), report),
+        };
         if let Some(name) = name
             && report.check(&path.field("name"), name::port(name))
             && !names.insert(name.as_str())
