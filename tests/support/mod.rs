@@ -166,6 +166,14 @@ impl Running {
         children.split_whitespace().next().unwrap_or_else(|| panic!("no pod process")).parse().unwrap()
     }
 
+    /// KiB of the pod process in memory.
+    #[track_caller]
+    pub fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pod_pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
     /// A thread in the pod's network, for a native peer: setns works per thread.
     pub fn native<T: Send + 'static>(&self, peer: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
         let namespace = std::fs::File::open(format!("/proc/{}/ns/net", self.pod_pid())).unwrap();
