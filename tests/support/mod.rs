@@ -205,7 +205,7 @@ impl Running {
     /// Waits for the pod's address.
     #[track_caller]
     pub fn address(&self) -> IpAddr {
-        let line = self.wait_for("address");
+        let line = self.wait_for("│ address ");
         let word = line.split_whitespace().find_map(|word| word.trim_end_matches(',').parse().ok());
         word.unwrap_or_else(|| panic!("no address in {line:?}"))
     }
