@@ -123,8 +123,8 @@ pub fn die_midway(args: &[String]) -> Outcome {
     }
 }
 
-/// `bereaved PORT|ADDRESS`: accepts one connection, reads what comes, answers with much, and says how it
-/// ends: `end after BYTES` or `reset after BYTES: KIND (ERRNO): TEXT`. Then takes over the dead one's port.
+/// `bereaved PORT|ADDRESS`: accepts one connection, answers what comes, and says how reading ends, `after BYTES
+/// end` or `after BYTES KIND (ERRNO): TEXT`, and that writing does. Then takes over the dead one's port.
 pub fn bereaved(args: &[String]) -> Outcome {
     let address = listen_address(args)?;
     let listener = TcpListener::bind(&address).about(&address)?;
@@ -137,10 +137,16 @@ pub fn bereaved(args: &[String]) -> Outcome {
         match stream.read(&mut chunk) {
             Ok(0) => break "end".to_owned(),
             Ok(count) => total += count,
-            Err(error) => break format!("reset: {}", described(&error)),
+            Err(error) => break described(&error),
         }
     };
     println!("after {total} bytes {how}");
+    let error = loop {
+        if let Err(error) = stream.write_all(&chunk) {
+            break error;
+        }
+    };
+    println!("write: {}", described(&error));
     retry(Duration::from_secs(20), || TcpListener::bind("127.0.0.1:7999")).about("the dead one's port")?;
     println!("its port is free");
     Ok(ExitCode::SUCCESS)
