@@ -186,7 +186,13 @@ impl Running {
     /// Waits for a line of output that has `text`, and returns it.
     #[track_caller]
     pub fn wait_for(&self, text: &str) -> String {
-        let end = Instant::now() + PATIENCE;
+        self.wait_within(text, PATIENCE)
+    }
+
+    /// [`Self::wait_for`] with another patience: for a pod whose images are built first.
+    #[track_caller]
+    pub fn wait_within(&self, text: &str, patience: Duration) -> String {
+        let end = Instant::now() + patience;
         loop {
             match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(line) if line.contains(text) => return line,
@@ -205,7 +211,13 @@ impl Running {
     /// Waits for the pod's address.
     #[track_caller]
     pub fn address(&self) -> IpAddr {
-        let line = self.wait_for("│ address ");
+        self.address_within(PATIENCE)
+    }
+
+    /// [`Self::address`] of a pod whose images are built first.
+    #[track_caller]
+    pub fn address_within(&self, patience: Duration) -> IpAddr {
+        let line = self.wait_within("│ address ", patience);
         let word = line.split_whitespace().find_map(|word| word.trim_end_matches(',').parse().ok());
         word.unwrap_or_else(|| panic!("no address in {line:?}"))
     }
