@@ -212,7 +212,8 @@ impl Endpoint {
     pub fn resolve(&self, name: String) -> impl Future<Output = Result<Vec<IpAddr>>> + Send + use<> {
         let shared = self.shared.0.clone();
         async move {
-            let found = shared.stack.resolve(&shared.container, &name, &shared.lookups).await;
+            shared.check(Request::Resolve(&name))?;
+            let found = shared.stack.resolve(&name, &shared.lookups).await;
             match &found {
                 Ok(found) => shared.guard.learn(&name, found),
                 Err(Error::TemporaryResolverFailure) => shared.guard.lookup_failed(&name),
