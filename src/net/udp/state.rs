@@ -31,6 +31,10 @@ pub(super) const fn max_payload(family: Family) -> usize {
     }
 }
 
+/// Datagrams that one call may throw away before it yields: whoever floods a socket with what it may not receive
+/// must not hold up the other containers.
+const MAX_REFUSED: usize = 64;
+
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Binding {
     /// The address that bind was given, with the real port: what a disconnect goes back to.
@@ -219,7 +223,7 @@ impl Inner {
         if open.binding.is_none() {
             return Poll::Ready(Err(Error::InvalidState));
         }
-        loop {
+        for _ in 0..MAX_REFUSED {
             let Some((plane, received)) = open.take(&self.inbox) else {
                 ready!(open.poll_ready(cx, &self.inbox))?;
                 continue;
@@ -232,6 +236,9 @@ impl Inner {
                 return Poll::Ready(Ok(datagram));
             }
         }
+        // There is more: the others' turn first.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     fn check_send(&self, open: &mut Open, remote: SocketAddr) -> Result<()> {

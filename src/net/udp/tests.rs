@@ -14,7 +14,9 @@ use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage, Neig
 
 use super::model_tests::in_a_network;
 use super::*;
-use crate::net::{Endpoint, PlaneConfig, Stack, StackConfig};
+use crate::net::policy::PolicyConfig;
+use crate::net::{Endpoint, PlaneConfig, Policy, Stack, StackConfig};
+use crate::spec::NetworkRules;
 use crate::sys::netlink::{Batch, CREATE, Socket};
 
 fn addr(text: &str) -> SocketAddr {
@@ -353,4 +355,34 @@ fn a_full_kernel_buffer_waits() {
             assert!(receiving.get() > 0);
         });
     });
+}
+
+/// Who floods a socket with what it may not receive holds nobody up.
+#[tokio::test]
+async fn what_may_not_be_received_is_thrown_away_a_few_at_a_time() {
+    let none = crate::spec::container_network::parse("bind: none; connect: none").expect("none");
+    let policy = Policy::new(PolicyConfig {
+        rules: &NetworkRules { policies: vec![], containers: [("narrow".to_owned(), none)].into() },
+        containers: vec!["narrow"],
+        addresses: vec![],
+        node: Default::default(),
+        kernel_filters: false,
+        tell: Arc::new(drop),
+    });
+    let pod = Stack::new(StackConfig { policy, ..StackConfig::default() });
+    let (narrow, hostile) = (pod.attach("narrow"), pod.attach("hostile"));
+    let (socket, local) = bound(&narrow, "127.0.0.1:0");
+    let (flood, _) = bound(&hostile, "127.0.0.1:0");
+    for _ in 0..150 {
+        send(&flood, b"x", local).await.expect("send");
+    }
+    let count = Arc::new(Count::default());
+    let waker = Waker::from(count.clone());
+    let mut cx = Context::from_waker(&waker);
+    for left in [86, 22, 0] {
+        assert!(socket.poll_receive(&mut cx).is_pending());
+        assert_eq!(queued(&socket), left);
+    }
+    assert_eq!(count.get(), 2, "not when there is nothing left");
+    assert_eq!(pod.denied()[0].count, 150);
 }
