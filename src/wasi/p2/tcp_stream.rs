@@ -86,8 +86,8 @@ impl Pollable for Reader {
 const LINGER: Duration = Duration::from_secs(60);
 
 enum Write {
-    /// Exits: `Busy` when the kernel does not take all, `Closed`.
-    Open { half: SendHalf, permit: usize },
+    /// Exits: `Busy` when not all is taken at once, `Closed`.
+    Open(SendHalf),
     /// The rest of a write is under way. Exits: `Open`, `Closed`.
     Busy(AbortOnDropJoinHandle<Result<SendHalf, Error>>),
     /// The same, and `shutdown` waits for it. Exit: `Closed`.
@@ -104,7 +104,7 @@ pub(super) struct Writer(Arc<Mutex<Write>>);
 
 impl Writer {
     pub(super) fn new(half: SendHalf) -> Self {
-        Self(Arc::new(Mutex::new(Write::Open { half, permit: 0 })))
+        Self(Arc::new(Mutex::new(Write::Open(half))))
     }
 
     fn lock(&self) -> MutexGuard<'_, Write> {
@@ -115,7 +115,7 @@ impl Writer {
         let mut state = self.lock();
         *state = match mem::replace(&mut *state, Write::Closed) {
             Write::Busy(task) | Write::Closing(task) => Write::Closing(task),
-            Write::Open { .. } | Write::Failed(_) | Write::Closed => Write::Closed,
+            Write::Open(_) | Write::Failed(_) | Write::Closed => Write::Closed,
         };
     }
 }
@@ -127,7 +127,7 @@ impl Write {
         let result = ready!(Pin::new(task).poll(cx));
         let closing = matches!(self, Self::Closing(_));
         *self = match result {
-            Ok(half) if !closing => Self::Open { half, permit: 0 },
+            Ok(half) if !closing => Self::Open(half),
             Ok(_) => Self::Closed,
             Err(error) => Self::Failed(error),
         };
@@ -138,11 +138,8 @@ impl Write {
     fn poll_permit(&mut self, cx: &mut Context<'_>) -> Poll<StreamResult<usize>> {
         ready!(self.poll_settled(cx));
         let error = match self {
-            Self::Open { half, permit } => match ready!(half.poll_room(cx)) {
-                Ok(room) => {
-                    *permit = room.unwrap_or(MAX_TRANSFER).min(MAX_TRANSFER);
-                    return Poll::Ready(Ok(*permit));
-                }
+            Self::Open(half) => match ready!(half.poll_room(cx, MAX_TRANSFER)) {
+                Ok(room) => return Poll::Ready(Ok(room)),
                 Err(error) => error,
             },
             Self::Failed(error) => *error,
@@ -156,21 +153,21 @@ impl Write {
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         ready!(self.poll_settled(cx));
         match self {
-            Self::Open { half, .. } => half.poll_ready(cx),
+            Self::Open(half) => half.poll_ready(cx),
             _ => Poll::Ready(()),
         }
     }
 
     fn write(&mut self, mut bytes: Bytes) -> StreamResult<()> {
-        let (half, permit) = match self {
-            Self::Open { half, permit } => (half, permit),
+        let half = match self {
+            Self::Open(half) => half,
             Self::Failed(_) | Self::Closed => return Err(StreamError::Closed),
             Self::Busy(_) | Self::Closing(_) => return Err(StreamError::trap("write without a permit")),
         };
-        if bytes.len() > *permit {
+        if bytes.len() > half.promised() {
             return Err(StreamError::trap("write of more bytes than permitted"));
         }
-        *permit = 0;
+        half.promise(0);
         while !bytes.is_empty() {
             match half.poll_write_bytes(&mut now(), &mut bytes) {
                 Poll::Ready(Ok(_)) => {}
@@ -179,7 +176,8 @@ impl Write {
                     return Err(stream_error(error));
                 }
                 Poll::Pending => {
-                    if let Self::Open { half, .. } = mem::replace(self, Self::Closed) {
+                    if let Self::Open(mut half) = mem::replace(self, Self::Closed) {
+                        half.promise(bytes.len());
                         *self = Self::Busy(wasmtime_wasi::runtime::spawn(write_all(half, bytes)));
                     }
                     return Ok(());
@@ -190,9 +188,10 @@ impl Write {
     }
 }
 
-async fn write_all(half: SendHalf, mut bytes: Bytes) -> Result<SendHalf, Error> {
+async fn write_all(mut half: SendHalf, mut bytes: Bytes) -> Result<SendHalf, Error> {
     while !bytes.is_empty() {
         poll_fn(|cx| half.poll_write_bytes(cx, &mut bytes)).await?;
+        half.promise(bytes.len());
     }
     Ok(half)
 }
@@ -208,7 +207,7 @@ impl OutputStream for Writer {
         match &*self.lock() {
             Write::Failed(error) => Err(stream_error(*error)),
             Write::Closed => Err(StreamError::Closed),
-            Write::Open { .. } | Write::Busy(_) | Write::Closing(_) => Ok(()),
+            Write::Open(_) | Write::Busy(_) | Write::Closing(_) => Ok(()),
         }
     }
 
