@@ -73,13 +73,17 @@ pub(super) struct Inner {
     pub(super) inbox: Arc<Inbox>,
     traffic: Traffic,
     state: Mutex<State>,
+    /// Whose turn it is to wait: each direction remembers one waker.
+    pub(super) sending: tokio::sync::Mutex<()>,
+    pub(super) receiving: tokio::sync::Mutex<()>,
 }
 
 impl Inner {
     pub(super) fn new(endpoint: Arc<Shared>, id: u64, family: Family, inbox: Inbox, open: Open) -> Self {
         let state = Mutex::new(State::Open(Box::new(open)));
         let traffic = Traffic::new(endpoint.meter.clone());
-        Self { endpoint, id, family, inbox: Arc::new(inbox), traffic, state }
+        let (sending, receiving) = Default::default();
+        Self { endpoint, id, family, inbox: Arc::new(inbox), traffic, state, sending, receiving }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -125,7 +129,7 @@ impl Inner {
 
     /// Dissolves the association of a connected socket.
     pub(super) fn disconnect(&self, open: &mut Open, binding: Binding) -> Result<Binding> {
-        let keep = |datagram| drop(self.inbox.deliver(datagram));
+        let keep = |datagram| self.inbox.keep(datagram);
         let disconnected = match self.family {
             Family::V4 => open.kernel.disconnect(binding.bound),
             Family::V6 => open.kernel.replace(binding.bound, &open.options, keep),
