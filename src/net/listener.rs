@@ -330,7 +330,9 @@ impl Open {
                 Turn::Kernel => (self.poll_take_kernel(cx), Turn::Memory),
             };
             self.turn = next;
-            if now.is_ready() {
+            // What keeps the kernel's connections out lets those in memory in.
+            let gives_way = matches!(now, Poll::Ready(Err(_))) && !self.backlog.is_empty();
+            if now.is_ready() && !gives_way {
                 return now;
             }
         }

@@ -123,6 +123,11 @@ impl SendHalf {
         }
     }
 
+    /// Waits for the end of the container, which has closed the connection by then. Make it before writing.
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.socket.endpoint.ended()
+    }
+
     fn budget(&self) -> &Budget {
         &self.socket.endpoint.stack.budget
     }

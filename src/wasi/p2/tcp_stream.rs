@@ -10,7 +10,7 @@
 
 use std::future::poll_fn;
 use std::mem;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
@@ -189,8 +189,13 @@ impl Write {
 }
 
 async fn write_all(mut half: SendHalf, mut bytes: Bytes) -> Result<SendHalf, Error> {
+    let mut ended = pin!(half.ended());
     while !bytes.is_empty() {
-        poll_fn(|cx| half.poll_write_bytes(cx, &mut bytes)).await?;
+        poll_fn(|cx| match ended.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(Error::ConnectionAborted)),
+            Poll::Pending => half.poll_write_bytes(cx, &mut bytes),
+        })
+        .await?;
         half.promise(bytes.len());
     }
     Ok(half)
@@ -222,7 +227,7 @@ impl OutputStream for Writer {
     /// not wait for a peer that does not read.
     async fn cancel(&mut self) {
         if let Write::Busy(task) | Write::Closing(task) = mem::replace(&mut *self.lock(), Write::Closed) {
-            // Ends at the latest with the container, whose end closes the socket.
+            // Ends at the latest with the container.
             tokio::spawn(tokio::time::timeout(LINGER, task));
         }
     }
@@ -232,5 +237,40 @@ impl OutputStream for Writer {
 impl Pollable for Writer {
     async fn ready(&mut self) {
         poll_fn(|cx| self.lock().poll_ready(cx)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::{Family, Stack, StackConfig};
+
+    /// What a stream that the guest dropped has still to write to a peer that does not read.
+    #[tokio::test]
+    async fn nothing_lingers_beyond_the_containers_end() {
+        let stack = Stack::new(StackConfig::default());
+        let endpoint = stack.attach("a");
+        let native = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("listen");
+        let socket = endpoint.tcp_socket(Family::V4).expect("socket");
+        socket.start_connect(native.local_addr().expect("address")).expect("start");
+        poll_fn(|cx| socket.poll_connect(cx)).await.expect("connect");
+        let (_peer, _) = native.accept().await.expect("accept");
+        let mut writer = Writer::new(socket.take_send_half().expect("half"));
+        while !matches!(&*writer.lock(), Write::Busy(_)) {
+            writer.ready().await;
+            let permit = writer.check_write().expect("permit");
+            OutputStream::write(&mut writer, vec![7; permit].into()).expect("write");
+        }
+        writer.cancel().await;
+        drop((writer, socket));
+        tokio::task::yield_now().await;
+        assert_eq!(endpoint.clone().socket_count(), 1, "it is being written");
+        endpoint.close();
+        let gone = async {
+            while endpoint.socket_count() > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(LINGER / 2, gone).await.expect("at once");
     }
 }
