@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub mod guests;
+mod languages;
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::IpAddr;
@@ -54,7 +55,7 @@ pub fn directory() -> tempfile::TempDir {
 /// Writes a manifest beside the guests that it names. `{probe}` and its like stand for the guests' files.
 pub fn manifest(directory: &Path, text: &str) -> PathBuf {
     let path = directory.join("pod.yaml");
-    std::fs::write(&path, guests::fill_in(text)).expect("write the manifest");
+    std::fs::write(&path, languages::fill_in(guests::fill_in(text))).expect("write the manifest");
     path
 }
 

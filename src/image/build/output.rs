@@ -186,6 +186,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let fails = || make(dir.path(), &[], "cc", |_, _| Err(build_error(dir.path(), "no"))).is_err();
         assert!(fails() && fails());
-        assert!(!make(dir.path(), &[], "cc", |_, file| Ok(fs::write(file, "").unwrap())).unwrap().fresh);
+        let made = make(dir.path(), &[], "cc", |_, file| {
+            fs::write(file, "").unwrap();
+            Ok(())
+        });
+        assert!(!made.unwrap().fresh);
     }
 }
