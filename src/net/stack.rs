@@ -13,7 +13,7 @@ use super::files;
 use super::listener::Listener;
 use super::names::{Lookups, Names, NamesConfig};
 use super::observe::{Roll, Walk};
-use super::policy::{Denied, Guard, Policy, Request};
+use super::policy::{Denied, Direction, Guard, Policy};
 use super::ports::{EPHEMERAL_PORTS, Ports, beside};
 use super::{Error, Result};
 use super::{addr, udp};
@@ -63,6 +63,7 @@ pub struct Stack {
     memory: bool,
     pub(super) ports: SharedPorts,
     udp: Mutex<udp::Table>,
+    /// Of which every container has a share.
     pub(super) budget: Budget,
     pub(super) roll: Roll,
     pub(super) capture: Option<Capture>,
@@ -142,12 +143,15 @@ impl Stack {
         self.policy.denied()
     }
 
-    pub(super) fn guard(&self, container: &str) -> Guard {
-        self.policy.guard(container)
+    /// How many packets the kernel denied by the policy, coming in and going out: see [`Policy::denied_packets`].
+    pub fn denied_packets(&self) -> (u64, u64) {
+        let [ingress, egress] =
+            [Direction::Ingress, Direction::Egress].map(|direction| self.policy.denied_packets(direction));
+        (ingress, egress)
     }
 
-    pub(super) fn check(&self, container: &str, request: Request<'_>) -> Result<()> {
-        self.policy.check(container, request)
+    pub(super) fn guard(&self, container: &str) -> Guard {
+        self.policy.guard(container)
     }
 
     /// Where a connection goes: on the memory plane, to a container's listener, with the local address that
@@ -200,17 +204,11 @@ impl Stack {
         is_loopback(ip) || self.addresses.contains(&ip)
     }
 
-    /// Looks a name up: see [`Names`].
+    /// Looks a name up for a container that may: see [`Names`].
     ///
     /// # Errors
-    /// Those of [`Names`], and [`super::Error::AccessDenied`].
-    pub(super) async fn resolve(
-        &self,
-        container: &str,
-        name: &str,
-        lookups: &Lookups,
-    ) -> Result<Vec<IpAddr>> {
-        self.check(container, Request::Resolve(name))?;
+    /// Those of [`Names`].
+    pub(super) async fn resolve(&self, name: &str, lookups: &Lookups) -> Result<Vec<IpAddr>> {
         self.names.resolve(name, lookups).await
     }
 }

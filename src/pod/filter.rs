@@ -47,7 +47,8 @@ impl Surroundings {
         let isolated = pod.network_rules.policies.iter().any(|policy| policy.ingress.is_some());
         let addresses = if isolated { own_addresses() } else { Vec::new() };
         let linked = pod.network == NetworkMode::Pod && is_privileged();
-        let node = Node { addresses, point_to_point: linked };
+        // At the other end of a plugin's link there may be anyone, on a bridge for example the other pods.
+        let node = Node { addresses, point_to_point: linked && config.cni.is_none() };
         Self { node, run: config.paths.run.clone(), linked }
     }
 }
@@ -160,6 +161,7 @@ async fn watch_denials(firewall: &RefCell<Firewall>, policy: &Policy, tell: &mps
         for (direction, told) in &mut told {
             // Without a policy for the direction there is no counter.
             let Ok(count) = firewall.borrow_mut().denied(*direction) else { continue };
+            policy.set_denied_packets(*direction, count);
             let fresh = count.saturating_sub(*told);
             if fresh > 0 {
                 *told = count;

@@ -5,6 +5,8 @@
 
 mod cgroups;
 mod cni;
+#[path = "../support/debian.rs"]
+mod debian;
 mod host_ports;
 mod networks;
 mod removal;

@@ -2,9 +2,11 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod debian;
 pub mod guests;
 mod languages;
 
+use std::cell::RefCell;
 use std::io::{BufRead, BufReader, Read};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -126,6 +128,8 @@ impl Finished {
 pub struct Running {
     child: Child,
     lines: Receiver<String>,
+    /// Lines that nobody has waited for yet.
+    passed: RefCell<Vec<String>>,
     seen: Arc<Mutex<String>>,
     _directory: tempfile::TempDir,
 }
@@ -151,7 +155,7 @@ impl Running {
                 }
             });
         }
-        Self { child, lines, seen, _directory: directory }
+        Self { child, lines, passed: RefCell::default(), seen, _directory: directory }
     }
 
     /// The supervisor's process id.
@@ -184,7 +188,8 @@ impl Running {
         })
     }
 
-    /// Waits for a line of output that has `text`, and returns it.
+    /// Waits for a line of output that has `text` and was not returned before. The two outputs of the command come in
+    /// no order.
     #[track_caller]
     pub fn wait_for(&self, text: &str) -> String {
         self.wait_within(text, PATIENCE)
@@ -194,10 +199,14 @@ impl Running {
     #[track_caller]
     pub fn wait_within(&self, text: &str, patience: Duration) -> String {
         let end = Instant::now() + patience;
+        let mut passed = self.passed.borrow_mut();
+        if let Some(at) = passed.iter().position(|line| line.contains(text)) {
+            return passed.remove(at);
+        }
         loop {
             match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(line) if line.contains(text) => return line,
-                Ok(_) => {}
+                Ok(line) => passed.push(line),
                 Err(RecvTimeoutError::Timeout) => panic!("no {text:?} in time, only\n{}", self.output()),
                 Err(RecvTimeoutError::Disconnected) => panic!("ended without {text:?}:\n{}", self.output()),
             }

@@ -186,10 +186,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let fails = || make(dir.path(), &[], "cc", |_, _| Err(build_error(dir.path(), "no"))).is_err();
         assert!(fails() && fails());
-        let made = make(dir.path(), &[], "cc", |_, file| {
+        let works = |_: &_, file: &Path| {
             fs::write(file, "").unwrap();
             Ok(())
-        });
-        assert!(!made.unwrap().fresh);
+        };
+        assert!(!make(dir.path(), &[], "cc", works).unwrap().fresh);
     }
 }

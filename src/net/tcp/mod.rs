@@ -246,8 +246,7 @@ impl TcpSocket {
             route = stack.connect(local(&bound), remote);
         }
         if let Some((listener, local)) = route? {
-            let meter = &self.inner.endpoint.meter;
-            let (stream, ticket) = listener.connect(local, remote, options, meter);
+            let (stream, ticket) = listener.connect(local, remote, options, &self.inner.endpoint);
             return Ok(Connecting::Memory { stream: Some(stream), waiting: ticket.map(Waiting::new), bound });
         }
         let (socket, claim) = match bound {
@@ -326,7 +325,7 @@ impl TcpSocket {
         match &mut self.inner.lock().state {
             State::Connected(c) if !c.send_taken => {
                 c.send_taken = true;
-                Ok(SendHalf { stream: c.stream.clone(), socket: self.inner.clone() })
+                Ok(SendHalf::new(c.stream.clone(), self.inner.clone()))
             }
             State::Closed(error) => Err(*error),
             _ => Err(Error::InvalidState),
