@@ -98,8 +98,7 @@ fn loaded(seconds: u64) {
     let ip = pod.address_within(Duration::from_secs(600));
     let warm = Instant::now() + Duration::from_secs(seconds) / 4;
     let until = warm + Duration::from_secs(seconds) * 3 / 4;
-    let loads: [(u16, fn(SocketAddr, Instant)); 3] =
-        [(8080, load_axum), (8081, load_python), (7000, load_c)];
+    let loads: [(u16, fn(SocketAddr, Instant)); 3] = [(8080, load_axum), (8081, load_python), (7000, load_c)];
     let clients: Vec<_> = loads
         .iter()
         .flat_map(|&(port, load)| {

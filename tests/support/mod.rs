@@ -4,6 +4,7 @@
 
 pub mod debian;
 pub mod guests;
+mod languages;
 
 use std::cell::RefCell;
 use std::io::{BufRead, BufReader, Read};
@@ -56,7 +57,7 @@ pub fn directory() -> tempfile::TempDir {
 /// Writes a manifest beside the guests that it names. `{probe}` and its like stand for the guests' files.
 pub fn manifest(directory: &Path, text: &str) -> PathBuf {
     let path = directory.join("pod.yaml");
-    std::fs::write(&path, guests::fill_in(text)).expect("write the manifest");
+    std::fs::write(&path, languages::fill_in(guests::fill_in(text))).expect("write the manifest");
     path
 }
 
