@@ -163,10 +163,16 @@ pub fn run(args: Args, verbose: u8) -> Result<ExitCode, Failure> {
     display.step("manifest", what, clock.elapsed());
 
     for swept in sandbox::sweep(&paths)? {
-        let name = swept.name.unwrap_or(swept.uid);
-        display.note(format!("cleaned up after pod {name}, whose run was killed"));
+        let name = swept.name.as_ref().unwrap_or(&swept.uid);
+        if swept.errors.is_empty() {
+            display.note(format!("cleaned up after pod {name}, whose run was killed"));
+        }
+        let rest = paths.pod_run(&swept.uid);
         for error in swept.errors {
-            display.warning(format!("not removed: {error}; the next run tries again"));
+            display.warning(format!(
+                "left of pod {name}, not removed: {error}; the next run tries again, until {} is deleted",
+                rest.display()
+            ));
         }
     }
     let chain = load_chain(&args).context("--cni-conf-dir")?;
@@ -179,7 +185,9 @@ pub fn run(args: Args, verbose: u8) -> Result<ExitCode, Failure> {
     let host_ports = PortMapping::of(&spec);
     let config = sandbox_config(&host, &paths, &args, &spec, &host_ports, chain.as_ref());
     let mut sandbox = launch(plan, &config)?;
-    show_sandbox(&sandbox, &spec, clock.elapsed(), &display);
+    let leads = chain.as_ref().is_none_or(Chain::maps_ports);
+    let host_ports = if leads { &host_ports[..] } else { &[] };
+    show_sandbox(&sandbox, &spec, host_ports, clock.elapsed(), &display);
 
     let control = sandbox.control.try_clone().context("cannot duplicate the control socket")?;
     let watch = Watch {
@@ -278,7 +286,7 @@ fn sandbox_config<'a>(
     }
 }
 
-fn show_sandbox(sandbox: &Sandbox, pod: &Pod, took: Duration, display: &Display) {
+fn show_sandbox(sandbox: &Sandbox, pod: &Pod, host_ports: &[PortMapping], took: Duration, display: &Display) {
     for warning in &sandbox.warnings {
         display.warning(warning);
     }
@@ -287,10 +295,10 @@ fn show_sandbox(sandbox: &Sandbox, pod: &Pod, took: Duration, display: &Display)
         display.detail(step, *took);
     }
     match (pod.network, &sandbox.addresses[..]) {
-        (NetworkMode::Host, _) => display.address("the host's own", &ports(pod, "127.0.0.1")),
+        (NetworkMode::Host, _) => display.address("the host's own", &ports(pod, "127.0.0.1", host_ports)),
         (_, [first, ..]) => {
             let all: Vec<_> = sandbox.addresses.iter().map(IpAddr::to_string).collect();
-            display.address(all.join("  "), &ports(pod, &first.to_string()));
+            display.address(all.join("  "), &ports(pod, &first.to_string(), host_ports));
         }
         (_, []) => {
             let user = if nix::unistd::geteuid().is_root() { "" } else { " -U --preserve-credentials" };
@@ -302,17 +310,20 @@ fn show_sandbox(sandbox: &Sandbox, pod: &Pod, took: Duration, display: &Display)
 
 /// Where the ports that the manifest names answer: the TCP ports by the host that they are reached at, and the ports of
 /// the host that lead to the pod.
-fn ports(pod: &Pod, host: &str) -> Vec<String> {
+fn ports(pod: &Pod, host: &str, host_ports: &[PortMapping]) -> Vec<String> {
     let mut shown = Vec::new();
     for container in pod.all_containers() {
         for port in container.ports.iter().filter(|port| port.protocol == Protocol::Tcp) {
             let is_http = port.name.as_deref().is_some_and(|name| name.starts_with("http"));
             let scheme = if is_http { "http://" } else { "" };
-            shown.push(format!("{scheme}{host}:{} ({})", port.container_port, container.name));
+            let line = format!("{scheme}{host}:{} ({})", port.container_port, container.name);
+            // Several ports of the host may lead to one.
+            if !shown.contains(&line) {
+                shown.push(line);
+            }
         }
     }
-    let mappings = PortMapping::of(pod).into_iter();
-    shown.extend(mappings.map(|mapping| format!("host port {mapping} to {}", mapping.pod_port)));
+    shown.extend(host_ports.iter().map(|mapping| format!("host port {mapping} to {}", mapping.pod_port)));
     shown
 }
 
@@ -391,6 +402,14 @@ fn parse_cidr(text: &str) -> Result<Ipv4Net, String> {
         text.split_once('/').ok_or_else(|| format!("{form}: an address, / and the length of its prefix"))?;
     let address: Ipv4Addr =
         address.parse().map_err(|_| format!("{form}: {address:?} is not an IPv4 address"))?;
+    if address.is_multicast()
+        || address.is_link_local()
+        || address.is_unspecified()
+        || address.is_loopback()
+        || address.is_broadcast()
+    {
+        return Err(format!("{form}: {address} is not an address that is routed"));
+    }
     let wrong = || format!("{form}: the prefix length {prefix:?} is not a number from 0 to 32");
     let prefix = prefix.parse().map_err(|_| wrong())?;
     Ipv4Net::new(address, prefix).map_err(|_| wrong())
@@ -403,7 +422,11 @@ fn parse_cidr_v6(text: &str) -> Result<Ipv6Net, String> {
         text.split_once('/').ok_or_else(|| format!("{form}: an address, / and the length of its prefix"))?;
     let address: Ipv6Addr =
         address.parse().map_err(|_| format!("{form}: {address:?} is not an IPv6 address"))?;
-    if address.is_multicast() || address.is_unicast_link_local() || address.is_unspecified() {
+    if address.is_multicast()
+        || address.is_unicast_link_local()
+        || address.is_unspecified()
+        || address.is_loopback()
+    {
         return Err(format!("{form}: {address} is not an address that is routed"));
     }
     let wrong = || format!("{form}: the prefix length {prefix:?} is not a number from 1 to {PREFIX_V6_MAX}");
@@ -436,6 +459,8 @@ mod tests {
             ("10.0.0.0/", "prefix length"),
             ("10.0.0/8", "not an IPv4 address"),
             ("10.0.0.0", "length of its prefix"),
+            ("224.0.0.0/8", "not an address that is routed"),
+            ("169.254.0.0/16", "not an address that is routed"),
         ] {
             let error = parse_cidr(wrong).unwrap_err();
             assert!(error.contains(words), "{error}");
