@@ -85,6 +85,18 @@ impl Firewall {
 }
 
 impl Firewall {
+    /// Adds addresses to the node's, for a pod that is isolated for ingress.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn add_node(&mut self, addresses: &[IpAddr]) -> Result<(), NetlinkError> {
+        let mut filter = Filter::new(TABLE);
+        for (family, suffix) in FAMILIES {
+            filter.add_elements(&node_set(suffix), &of_family(addresses, family));
+        }
+        filter.commit(&mut self.socket)
+    }
+
     /// How many packets were denied in a direction so far; of the containers only what comes in is among them, since
     /// they are asked before they send.
     ///

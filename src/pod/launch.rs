@@ -186,7 +186,7 @@ impl Prepared {
             volumes,
             etc,
             others,
-            filter,
+            mut filter,
             logger,
             tell,
             troubles,

@@ -232,6 +232,14 @@ impl Running {
         word.unwrap_or_else(|| panic!("no address in {line:?}"))
     }
 
+    /// Its IPv6 address, where the machine has IPv6.
+    #[track_caller]
+    pub fn address_v6(&self) -> Option<IpAddr> {
+        let line = self.wait_for("address");
+        let words = line.split_whitespace().filter_map(|word| word.trim_end_matches(',').parse().ok());
+        words.into_iter().find(IpAddr::is_ipv6)
+    }
+
     /// Sends the supervisor a signal.
     pub fn signal(&self, signal: nix::sys::signal::Signal) {
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid()), signal).expect("signal peapod");
