@@ -1,8 +1,8 @@
-//! A small synchronous netlink socket (netlink(7)): many requests in one send, every acknowledgement read
-//! before returning.
+//! A small synchronous netlink socket (netlink(7)): many requests in one send, all of them answered
+//! before it returns.
 //!
 //! ```text
-//! Batch::push… ─► Socket::execute ─► one send ─► acknowledgements, in order ─► first error, named
+//! Batch::push… ─► Socket::execute ─► one send ─► answers, in order ─► the first error, named
 //!                 Socket::dump    ─► one request ─► parts … done
 //! ```
 //!
@@ -94,6 +94,9 @@ pub struct Batch {
     bytes: Vec<u8>,
     /// Names the request with sequence number `index + 1`.
     steps: Vec<&'static str>,
+    /// Where the last message begins.
+    last: usize,
+    /// The sequence number of the last message that is to be acknowledged; 0 when none is.
     acknowledged: usize,
 }
 
@@ -118,7 +121,10 @@ impl Batch {
     /// Adds a message from its parts; an answer is expected when `flags` has [`ACK`].
     pub fn push_raw(&mut self, step: &'static str, kind: u16, flags: u16, payload: &[u8]) {
         self.steps.push(step);
-        self.acknowledged += usize::from(flags & ACK != 0);
+        self.last = self.bytes.len();
+        if flags & ACK != 0 {
+            self.acknowledged = self.steps.len();
+        }
         let length = HEADER + payload.len();
         self.bytes.extend((length as u32).to_ne_bytes());
         self.bytes.extend(kind.to_ne_bytes());
@@ -127,6 +133,14 @@ impl Batch {
         self.bytes.extend(0u32.to_ne_bytes());
         self.bytes.extend(payload);
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
+    }
+
+    /// Has the last message of a batch acknowledged, whatever its flags were.
+    pub fn acknowledge_last(&mut self) {
+        // The flags of `struct nlmsghdr`.
+        let Some(flags) = self.bytes.get_mut(self.last..).and_then(|last| last.get_mut(6..8)) else { return };
+        flags.copy_from_slice(&(u16::from_ne_bytes([flags[0], flags[1]]) | ACK).to_ne_bytes());
+        self.acknowledged = self.steps.len();
     }
 }
 
@@ -205,8 +219,8 @@ impl Socket {
         Ok(Self { fd, buffer: vec![0; BUFFER] })
     }
 
-    /// Sends all of a batch at once and reads every acknowledgement. The kernel handles the requests in
-    /// order and goes on after one that fails.
+    /// Sends all of a batch at once and waits until its last acknowledgement. The kernel handles the requests in
+    /// order, and goes on after one that fails; it answers all of them before it returns from the sending.
     ///
     /// # Errors
     /// The first request's that failed, by its name.
@@ -215,27 +229,38 @@ impl Socket {
             return Ok(());
         }
         send(self.fd.as_raw_fd(), &batch.bytes, MsgFlags::empty())?;
-        let mut left = batch.acknowledged;
-        let mut first_error = None;
-        while left > 0 {
+        let result = self.outcome(batch);
+        if result.is_err() {
+            self.discard_answers();
+        }
+        result
+    }
+
+    fn outcome(&mut self, batch: &Batch) -> Result<(), NetlinkError> {
+        while batch.acknowledged > 0 {
             let length = self.receive()?;
             for answer in answers(&self.buffer[..length]) {
                 let answer = answer?;
                 if answer.kind != NLMSG_ERROR {
                     continue;
                 }
-                left = left.saturating_sub(1);
-                let step = batch.steps.get((answer.sequence as usize).wrapping_sub(1));
+                let sequence = answer.sequence as usize;
+                let step = batch.steps.get(sequence.wrapping_sub(1));
                 if let Some(error) = error_of(&answer, step.copied().unwrap_or("do what was asked"))? {
-                    // nf_tables answers the opening of a batch only to refuse all of it.
-                    if answer.sequence == 1 && batch.acknowledged < batch.steps.len() {
-                        return Err(error);
-                    }
-                    first_error.get_or_insert(error);
+                    return Err(error);
+                }
+                if sequence == batch.acknowledged {
+                    return Ok(());
                 }
             }
         }
-        first_error.map_or(Ok(()), Err)
+        Ok(())
+    }
+
+    /// What else was answered, so that the next request does not take it for its own.
+    fn discard_answers(&mut self) {
+        let mut next = || recv(self.fd.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_DONTWAIT);
+        while matches!(next(), Ok(_) | Err(Errno::ENOBUFS | Errno::EINTR)) {}
     }
 
     /// Sends one request and hands each part of the answer (message type, payload) to `each`.
@@ -417,6 +442,20 @@ mod tests {
             assert!(answers(&bytes).next().unwrap().is_err(), "{length}");
             assert_eq!(answers(&bytes).count(), 1);
         }
+    }
+
+    #[test]
+    fn the_last_message_can_be_acknowledged_alone() {
+        let mut batch = Batch::default();
+        batch.acknowledge_last();
+        batch.push_raw("begin", 16, 0, &[1, 2, 3]);
+        batch.push_raw("change", 17, CREATE, &[4]);
+        assert_eq!(batch.acknowledged, 0);
+        batch.acknowledge_last();
+        batch.push_raw("end", 18, 0, &[]);
+        assert_eq!(batch.acknowledged, 2);
+        let flags: Vec<_> = answers(&batch.bytes).map(|message| message.unwrap().flags).collect();
+        assert_eq!(flags, [REQUEST, REQUEST | CREATE | ACK, REQUEST]);
     }
 
     #[test]
