@@ -5,6 +5,7 @@
 
 mod cgroups;
 mod cni;
+mod firewall;
 mod host_ports;
 mod networks;
 mod removal;
@@ -43,6 +44,7 @@ use peapod::sys::{nftables, process};
 
 use cgroups::*;
 use cni::*;
+use firewall::*;
 use host_ports::*;
 use networks::*;
 use removal::*;
@@ -91,6 +93,12 @@ const TESTS: &[Test] = &[
     ("a_cni_chain_replaces_the_pods_network", a_cni_chain_replaces_the_pods_network),
     ("a_killed_supervisor_leaves_a_cni_network", a_killed_supervisor_leaves_a_cni_network),
     ("a_broken_cni_plugin_is_told_and_undone", a_broken_cni_plugin_is_told_and_undone),
+    ("the_kernel_lets_out_what_the_rules_allow", the_kernel_lets_out_what_the_rules_allow),
+    ("thousands_of_rules_and_peers_are_one_transaction", thousands_of_rules_and_peers_are_one_transaction),
+    (
+        "what_comes_in_is_judged_without_the_kernels_filter_too",
+        what_comes_in_is_judged_without_the_kernels_filter_too,
+    ),
     ("the_cgroup_limits_and_kills", the_cgroup_limits_and_kills),
     (
         "the_unified_hierarchy_is_entered_killed_and_removed",
