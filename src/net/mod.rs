@@ -52,6 +52,7 @@ pub mod ports;
 mod stack;
 mod stream;
 mod tcp;
+mod tell;
 mod udp;
 mod wakes;
 
@@ -69,4 +70,5 @@ pub use options::DEFAULT_BUFFER;
 pub use policy::Policy;
 pub use stack::{PlaneConfig, Stack, StackConfig};
 pub use tcp::{Acceptor, ReceiveHalf, SendHalf, TcpSocket};
+pub use tell::Tell;
 pub use udp::{MAX_DATAGRAM, UdpSocket};

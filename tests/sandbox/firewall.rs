@@ -7,12 +7,11 @@
 use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::io::ErrorKind;
-use std::sync::Arc;
 
 use nix::net::if_::if_nametoindex;
 use peapod::net::policy::{Direction, Node, PodRules, PolicyConfig, Reason};
-use peapod::net::{Family, Policy, Stack, StackConfig};
-use peapod::pod::firewall::Firewall;
+use peapod::net::{Family, Policy, Stack, StackConfig, Tell};
+use peapod::pod::network::firewall::Firewall;
 use peapod::spec::network_policy::{
     Condition, IpBlock, LabelSelector, Namespaces, NetworkPolicy, Peer, PodSelector, Ports, Requirement, Rule,
 };
@@ -225,7 +224,7 @@ pub(super) fn what_comes_in_is_judged_without_the_kernels_filter_too(_: &World) 
             addresses: vec![own],
             node: Node::default(),
             kernel_filters: false,
-            tell: Arc::new(|_| {}),
+            tell: Tell::default(),
         });
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {

@@ -5,6 +5,8 @@
 
 mod cgroups;
 mod cni;
+#[path = "../support/debian.rs"]
+mod debian;
 mod firewall;
 mod host_ports;
 mod networks;

@@ -141,6 +141,7 @@ pub fn built_by_peapod(name: &'static str) -> PathBuf {
         );
         let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("build-{name}.yaml"));
         std::fs::write(&file, manifest).expect("write a manifest");
+        super::debian::require_python();
         let mut command = super::peapod();
         let output = command.args(["run", "--build"]).arg(file).output().expect("start peapod");
         // Without arguments it says how it is used, with exit code 1.
