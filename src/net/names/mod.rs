@@ -34,7 +34,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub use cluster::{Cluster, Neighbour, Neighbours};
 pub use hosts::Hosts;
-pub use resolv_conf::{ResolvConf, is_loopback};
+pub use resolv_conf::{ResolvConf, is_stub};
 
 use self::cache::Cache;
 use self::query::Query;

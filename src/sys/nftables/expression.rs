@@ -3,7 +3,8 @@
 use ipnet::IpNet;
 
 use super::set::octets;
-use super::{COUNTER, Family, attribute, nested, number, text};
+use super::{COUNTER, Family, number, text};
+use crate::sys::netlink::{attribute, nested};
 
 /// `NFT_REG_VERDICT`.
 const VERDICT_REGISTER: u32 = 0;

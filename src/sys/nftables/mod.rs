@@ -19,7 +19,7 @@ use std::net::IpAddr;
 
 use nix::errno::Errno;
 
-use super::netlink::{ACK, DUMP, NetlinkError, Socket, attributes};
+use super::netlink::{ACK, DUMP, NetlinkError, Socket, attribute, attributes};
 
 /// `NFNL_SUBSYS_NFTABLES`.
 const SUBSYSTEM: u16 = 10;
@@ -32,8 +32,6 @@ const GET_OBJECT: u16 = SUBSYSTEM << 8 | 19;
 const INET: u8 = 1;
 /// `NFT_OBJECT_COUNTER`.
 const COUNTER: u32 = 1;
-/// `NLA_F_NESTED`.
-const NESTED: u16 = 0x8000;
 /// Length of `struct nfgenmsg`, bytes.
 const HEADER: usize = 4;
 
@@ -150,33 +148,7 @@ fn string(value: &[u8]) -> Option<String> {
     String::from_utf8(value.strip_suffix(&[0])?.to_vec()).ok()
 }
 
-/// One attribute, padded. Its value fits: names and a few numbers.
-fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-    let length = 4 + value.len();
-    let mut bytes = Vec::with_capacity(length.next_multiple_of(4));
-    bytes.extend((length as u16).to_ne_bytes());
-    bytes.extend(kind.to_ne_bytes());
-    bytes.extend(value);
-    bytes.resize(length.next_multiple_of(4), 0);
-    bytes
-}
-
 /// All numbers are in network byte order.
 fn number(kind: u16, value: u32) -> Vec<u8> {
     attribute(kind, &value.to_be_bytes())
-}
-
-fn nested(kind: u16, attributes: &[Vec<u8>]) -> Vec<u8> {
-    attribute(kind | NESTED, &attributes.concat())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn attributes_are_padded_and_nested_ones_count_the_padding() {
-        assert_eq!(attribute(3, b"ab"), [6, 0, 3, 0, b'a', b'b', 0, 0]);
-        assert_eq!(nested(4, &[attribute(3, b"ab")]), [12, 0, 4, 0x80, 6, 0, 3, 0, b'a', b'b', 0, 0]);
-    }
 }

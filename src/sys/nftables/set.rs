@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::{Family, attribute, nested, string, text};
-use crate::sys::netlink::attributes;
+use super::{Family, string, text};
+use crate::sys::netlink::{attribute, attributes, nested};
 
 /// The type of a comment among an element's user data (libnftnl/udata.h), which nft(8) shows.
 const COMMENT: u8 = 0;

@@ -2,10 +2,8 @@
 
 use nix::sys::socket::{setsockopt, sockopt};
 
-use super::{
-    COUNTER, Element, Expression, SUBSYSTEM, Type, attribute, header, message, nested, number, text,
-};
-use crate::sys::netlink::{APPEND, Batch, CREATE, EXCLUSIVE, NetlinkError, Socket};
+use super::{COUNTER, Element, Expression, SUBSYSTEM, Type, header, message, number, text};
+use crate::sys::netlink::{APPEND, Batch, CREATE, EXCLUSIVE, NetlinkError, Socket, attribute, nested};
 
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;

@@ -9,11 +9,16 @@
 //! A socket belongs to the network namespace in which it was opened, whatever namespace its process enters
 //! later.
 
+mod attribute;
+mod batch;
+
+pub use attribute::{attribute, attributes, nested};
+pub use batch::Batch;
+
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use netlink_packet_core::NetlinkSerializable;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
@@ -50,8 +55,6 @@ pub const APPEND: u16 = 0x800;
 const ACK_TLVS: u16 = 0x200;
 /// `NLMSGERR_ATTR_MSG`: the kernel's own words.
 const ERROR_MESSAGE: u16 = 1;
-/// `NLA_TYPE_MASK`: an attribute's type without its two flags.
-const ATTRIBUTE_TYPE: u16 = 0x3fff;
 
 /// A request that the kernel refused, or could not be asked.
 #[derive(Debug, Error)]
@@ -86,62 +89,6 @@ impl NetlinkError {
 
 fn detail(message: &Option<String>) -> String {
     message.as_ref().map(|message| format!(" ({message})")).unwrap_or_default()
-}
-
-/// Requests that go out together.
-#[derive(Debug, Default)]
-pub struct Batch {
-    bytes: Vec<u8>,
-    /// Names the request with sequence number `index + 1`.
-    steps: Vec<&'static str>,
-    /// Where the last message begins.
-    last: usize,
-    /// The sequence number of the last message that is to be acknowledged; 0 when none is.
-    acknowledged: usize,
-}
-
-impl Batch {
-    /// Adds a message of a netlink-packet crate. `step` completes "cannot …" in an error.
-    pub fn push(&mut self, step: &'static str, message: &impl NetlinkSerializable, flags: u16) {
-        let mut payload = vec![0; message.buffer_len()];
-        message.serialize(&mut payload);
-        self.push_raw(step, message.message_type(), flags | REQUEST | ACK, &payload);
-    }
-
-    /// The length of all messages, bytes.
-    pub fn len(&self) -> usize {
-        self.bytes.len()
-    }
-
-    /// Whether there is no message.
-    pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
-    }
-
-    /// Adds a message from its parts; an answer is expected when `flags` has [`ACK`].
-    pub fn push_raw(&mut self, step: &'static str, kind: u16, flags: u16, payload: &[u8]) {
-        self.steps.push(step);
-        self.last = self.bytes.len();
-        if flags & ACK != 0 {
-            self.acknowledged = self.steps.len();
-        }
-        let length = HEADER + payload.len();
-        self.bytes.extend((length as u32).to_ne_bytes());
-        self.bytes.extend(kind.to_ne_bytes());
-        self.bytes.extend((flags | REQUEST).to_ne_bytes());
-        self.bytes.extend((self.steps.len() as u32).to_ne_bytes());
-        self.bytes.extend(0u32.to_ne_bytes());
-        self.bytes.extend(payload);
-        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
-    }
-
-    /// Has the last message of a batch acknowledged, whatever its flags were.
-    pub fn acknowledge_last(&mut self) {
-        // The flags of `struct nlmsghdr`.
-        let Some(flags) = self.bytes.get_mut(self.last..).and_then(|last| last.get_mut(6..8)) else { return };
-        flags.copy_from_slice(&(u16::from_ne_bytes([flags[0], flags[1]]) | ACK).to_ne_bytes());
-        self.acknowledged = self.steps.len();
-    }
 }
 
 /// One message from the kernel.
@@ -347,18 +294,6 @@ impl AsFd for Socket {
     }
 }
 
-/// The attributes of a message after a fixed header of `skip` bytes: (type without flags, value). Ends at the
-/// first malformed one.
-pub fn attributes(payload: &[u8], skip: usize) -> impl Iterator<Item = (u16, &[u8])> {
-    let mut rest = payload.get(skip..).unwrap_or_default();
-    std::iter::from_fn(move || {
-        let (length, kind) = (word16(rest, 0)?, word16(rest, 2)?);
-        let value = rest.get(4..usize::from(length))?;
-        rest = rest.get(usize::from(length).next_multiple_of(4)..).unwrap_or_default();
-        Some((kind & ATTRIBUTE_TYPE, value))
-    })
-}
-
 fn answers(mut bytes: &[u8]) -> impl Iterator<Item = Result<Answer<'_>, NetlinkError>> {
     std::iter::from_fn(move || {
         if bytes.is_empty() {
@@ -402,10 +337,6 @@ fn error_of(answer: &Answer<'_>, step: &'static str) -> Result<Option<NetlinkErr
     Ok(Some(NetlinkError::Refused { step, errno: Errno::from_raw(-code), message }))
 }
 
-fn word16(bytes: &[u8], at: usize) -> Option<u16> {
-    bytes.get(at..)?.first_chunk().map(|bytes| u16::from_ne_bytes(*bytes))
-}
-
 fn word(bytes: &[u8], at: usize) -> Result<u32, NetlinkError> {
     let word = bytes.get(at..).and_then(|rest| rest.first_chunk()).ok_or(NetlinkError::Truncated)?;
     Ok(u32::from_ne_bytes(*word))
@@ -425,16 +356,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn malformed_attributes_end_the_list() {
-        let good = [6, 0, 3, 0, b'h', b'i', 0, 0];
-        let short = [9, 0, 4, 0, 1];
-        let bytes = [&[0; 4][..], &good, &short].concat();
-        assert_eq!(attributes(&bytes, 4).collect::<Vec<_>>(), [(3, &b"hi"[..])]);
-        assert_eq!(attributes(&[0, 0, 0, 0], 0).count(), 0);
-        assert_eq!(attributes(&[], 16).count(), 0);
-    }
-
-    #[test]
     fn answers_cut_short_are_an_error_and_not_a_loop() {
         for length in [0u32, 3, 15, 17, u32::MAX] {
             let mut bytes = length.to_ne_bytes().to_vec();
@@ -442,20 +363,6 @@ mod tests {
             assert!(answers(&bytes).next().unwrap().is_err(), "{length}");
             assert_eq!(answers(&bytes).count(), 1);
         }
-    }
-
-    #[test]
-    fn the_last_message_can_be_acknowledged_alone() {
-        let mut batch = Batch::default();
-        batch.acknowledge_last();
-        batch.push_raw("begin", 16, 0, &[1, 2, 3]);
-        batch.push_raw("change", 17, CREATE, &[4]);
-        assert_eq!(batch.acknowledged, 0);
-        batch.acknowledge_last();
-        batch.push_raw("end", 18, 0, &[]);
-        assert_eq!(batch.acknowledged, 2);
-        let flags: Vec<_> = answers(&batch.bytes).map(|message| message.unwrap().flags).collect();
-        assert_eq!(flags, [REQUEST, REQUEST | CREATE | ACK, REQUEST]);
     }
 
     #[test]
