@@ -20,7 +20,8 @@ const SEVERE: usize = 40 << 20;
 /// have ([`super::MAX_SOCKETS`]) fit in what is left.
 const MINIMAL_CAPACITY: usize = 256;
 
-/// What the pipes of one pod hold together; clones are the same budget.
+/// What the connections of one pod hold together, and the writers of their promised bytes; clones are the same
+/// budget.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Budget(Arc<AtomicUsize>);
 

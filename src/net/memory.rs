@@ -136,7 +136,10 @@ impl State {
 
     fn resize(&mut self, reader: Side, old: usize, new: usize, wakes: &mut Wakes) {
         let pipe = self.incoming(reader);
-        pipe.set_capacity((pipe.capacity() + new).saturating_sub(old), wakes);
+        // The buffer may have been another when the connection was made: an accepted socket has its listener's
+        // options of now. A direction without any room would be dead.
+        let capacity = (pipe.capacity() + new).saturating_sub(old).max(new);
+        pipe.set_capacity(capacity, wakes);
     }
 
     fn readable(&mut self, side: Side) -> Option<Readable> {

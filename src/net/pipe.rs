@@ -119,19 +119,24 @@ impl Pipe {
         Poll::Pending
     }
 
-    /// Takes from the front of `data` what fits, without copying unless it is small.
+    /// Takes from the front of `data` what fits, without copying unless it is small or only a part.
     pub(super) fn write(&mut self, data: &mut Bytes, wakes: &mut Wakes) -> usize {
         let n = data.len().min(self.free());
         if n == 0 {
             return 0;
         }
-        let chunk = data.split_to(n);
         if self.shut {
             self.lossy = true;
+            data.advance(n);
         } else if self.len > 0 && n < COALESCE_BELOW {
-            self.gather(&chunk);
+            self.gather(&data[..n]);
+            data.advance(n);
+        } else if n < data.len() {
+            // Otherwise a part of it here, or the rest of it, would keep the memory of the whole, uncounted.
+            self.push(Bytes::copy_from_slice(&data[..n]));
+            *data = Bytes::copy_from_slice(&data[n..]);
         } else {
-            self.push(chunk);
+            self.push(std::mem::take(data));
         }
         wakes.add(self.reader.take());
         n

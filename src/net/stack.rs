@@ -13,7 +13,7 @@ use super::files;
 use super::listener::Listener;
 use super::names::{Lookups, Names, NamesConfig};
 use super::observe::{Roll, Walk};
-use super::policy::{Denied, Guard, Policy, Request};
+use super::policy::{Denied, Guard, Policy};
 use super::ports::{EPHEMERAL_PORTS, Ports, beside};
 use super::{Error, Result};
 use super::{addr, udp};
@@ -128,10 +128,6 @@ impl Stack {
         self.policy.guard(container)
     }
 
-    pub(super) fn check(&self, container: &str, request: Request<'_>) -> Result<()> {
-        self.policy.check(container, request)
-    }
-
     /// Where a connection goes: on the memory plane, to a container's listener, with the local address that
     /// was entered for it into the port table; `None` is the kernel plane.
     ///
@@ -183,17 +179,11 @@ impl Stack {
         addr::is_loopback_host(ip) || self.addresses.contains(&ip)
     }
 
-    /// Looks a name up: see [`Names`].
+    /// Looks a name up for a container that may: see [`Names`].
     ///
     /// # Errors
-    /// Those of [`Names`], and [`super::Error::AccessDenied`].
-    pub(super) async fn resolve(
-        &self,
-        container: &str,
-        name: &str,
-        lookups: &Lookups,
-    ) -> Result<Vec<IpAddr>> {
-        self.check(container, Request::Resolve(name))?;
+    /// Those of [`Names`].
+    pub(super) async fn resolve(&self, name: &str, lookups: &Lookups) -> Result<Vec<IpAddr>> {
         self.names.resolve(name, lookups).await
     }
 }

@@ -157,14 +157,6 @@ impl Policy {
         let rules = self.0.as_ref().filter(|rules| annotation.is_some() || !rules.pod.is_empty()).cloned();
         Guard { rules, annotation, container: container.into() }
     }
-
-    /// [`Guard::check`] of a container.
-    pub(super) fn check(&self, container: &str, request: Request<'_>) -> Result<()> {
-        match &self.0 {
-            None => Ok(()),
-            Some(_) => self.guard(container).check(request),
-        }
-    }
 }
 
 /// Judges the requests of one container.

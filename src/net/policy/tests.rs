@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use proptest::prelude::*;
 
 use super::*;
+use crate::net::{Stack, StackConfig};
 use crate::spec::container_network;
 use crate::spec::network_policy::{
     self as spec, Condition, IpBlock, LabelSelector, Labels, Namespaces, NetworkPolicy, PodSelector, Ports,
@@ -314,6 +315,15 @@ fn names_stand_for_what_their_lookups_returned() {
     assert!(connects(&policy, "10.0.39.15:443"));
     assert!(!connects(&policy, "192.0.2.7:443"));
     assert!(!may(&policy, Request::Resolve(&"a".repeat(1 << 20))));
+}
+
+#[tokio::test]
+async fn a_denied_lookup_is_counted_like_everything_else() {
+    let stack = Stack::new(StackConfig { policy: annotated("resolve: none"), ..StackConfig::default() });
+    let endpoint = stack.attach("a");
+    assert_eq!(endpoint.resolve("localhost".into()).await, Err(Error::AccessDenied));
+    assert_eq!(stack.observe().counters()[0].denied, 1);
+    assert_eq!(stack.denied()[0].count, 1);
 }
 
 #[test]

@@ -326,7 +326,7 @@ impl TcpSocket {
         match &mut self.inner.lock().state {
             State::Connected(c) if !c.send_taken => {
                 c.send_taken = true;
-                Ok(SendHalf { stream: c.stream.clone(), socket: self.inner.clone() })
+                Ok(SendHalf::new(c.stream.clone(), self.inner.clone()))
             }
             State::Closed(error) => Err(*error),
             _ => Err(Error::InvalidState),

@@ -30,6 +30,10 @@ pub(super) const fn max_payload(family: Family) -> usize {
     }
 }
 
+/// Datagrams that one call may throw away before it yields: whoever floods a socket with what it may not receive
+/// must not hold up the other containers.
+const MAX_REFUSED: usize = 64;
+
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Binding {
     /// The address that bind was given, with the real port: what a disconnect goes back to.
@@ -68,13 +72,17 @@ pub(super) struct Inner {
     pub(super) inbox: Arc<Inbox>,
     traffic: Traffic,
     state: Mutex<State>,
+    /// Whose turn it is to wait: each direction remembers one waker.
+    pub(super) sending: tokio::sync::Mutex<()>,
+    pub(super) receiving: tokio::sync::Mutex<()>,
 }
 
 impl Inner {
     pub(super) fn new(endpoint: Arc<Shared>, id: u64, family: Family, inbox: Inbox, open: Open) -> Self {
         let state = Mutex::new(State::Open(Box::new(open)));
         let traffic = Traffic::new(endpoint.meter.clone());
-        Self { endpoint, id, family, inbox: Arc::new(inbox), traffic, state }
+        let (sending, receiving) = Default::default();
+        Self { endpoint, id, family, inbox: Arc::new(inbox), traffic, state, sending, receiving }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -120,7 +128,7 @@ impl Inner {
 
     /// Dissolves the association of a connected socket.
     pub(super) fn disconnect(&self, open: &mut Open, binding: Binding) -> Result<Binding> {
-        let keep = |datagram| drop(self.inbox.deliver(datagram));
+        let keep = |datagram| self.inbox.keep(datagram);
         let disconnected = match self.family {
             Family::V4 => open.kernel.disconnect(binding.bound),
             Family::V6 => open.kernel.replace(binding.bound, &open.options, keep),
@@ -218,7 +226,7 @@ impl Inner {
         if open.binding.is_none() {
             return Poll::Ready(Err(Error::InvalidState));
         }
-        loop {
+        for _ in 0..MAX_REFUSED {
             let Some((plane, received)) = open.take(&self.inbox) else {
                 ready!(open.poll_ready(cx, &self.inbox))?;
                 continue;
@@ -231,6 +239,9 @@ impl Inner {
                 return Poll::Ready(Ok(datagram));
             }
         }
+        // There is more: the others' turn first.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     fn check_send(&self, open: &mut Open, remote: SocketAddr) -> Result<()> {

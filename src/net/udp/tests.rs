@@ -10,7 +10,9 @@ use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, Li
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage, NeighbourState};
 
 use super::*;
-use crate::net::{Endpoint, PlaneConfig, Stack, StackConfig};
+use crate::net::policy::PolicyConfig;
+use crate::net::{Endpoint, PlaneConfig, Policy, Stack, StackConfig, Tell};
+use crate::spec::NetworkRules;
 use crate::sys::netlink::CREATE;
 use crate::testing::network::{add_address, execute, in_a_network, link_up};
 
@@ -327,4 +329,78 @@ fn a_full_kernel_buffer_waits() {
             assert!(receiving.get() > 0);
         });
     });
+}
+
+/// Who floods a socket with what it may not receive holds nobody up.
+#[tokio::test]
+async fn what_may_not_be_received_is_thrown_away_a_few_at_a_time() {
+    let none = crate::spec::container_network::parse("bind: none; connect: none").expect("none");
+    let policy = Policy::new(PolicyConfig {
+        rules: &NetworkRules { policies: vec![], containers: [("narrow".to_owned(), none)].into() },
+        containers: vec!["narrow"],
+        addresses: vec![],
+        node: Default::default(),
+        kernel_filters: false,
+        tell: Tell::new(drop),
+    });
+    let pod = Stack::new(StackConfig { policy, ..StackConfig::default() });
+    let (narrow, hostile) = (pod.attach("narrow"), pod.attach("hostile"));
+    let (socket, local) = bound(&narrow, "127.0.0.1:0");
+    let (flood, _) = bound(&hostile, "127.0.0.1:0");
+    for _ in 0..150 {
+        send(&flood, b"x", local).await.expect("send");
+    }
+    let count = Arc::new(Count::default());
+    let waker = Waker::from(count.clone());
+    let mut cx = Context::from_waker(&waker);
+    for left in [86, 22, 0] {
+        assert!(socket.poll_receive(&mut cx).is_pending());
+        assert_eq!(queued(&socket), left);
+    }
+    assert_eq!(count.get(), 2, "not when there is nothing left");
+    assert_eq!(pod.denied()[0].count, 150);
+}
+
+/// WASI 0.3 lets a guest wait several times at once.
+#[tokio::test]
+async fn everyone_who_waits_to_receive_is_woken() {
+    let pod = pod();
+    let (a, b) = (pod.attach("a"), pod.attach("b"));
+    let (socket, local) = bound(&a, "127.0.0.1:0");
+    let (sender, _) = bound(&b, "127.0.0.1:0");
+    let wait = |socket: &UdpSocket| {
+        let socket = socket.clone();
+        tokio::spawn(async move { socket.receive().await.map(|(data, _)| data) })
+    };
+    let (first, second) = (wait(&socket), wait(&socket));
+    tokio::task::yield_now().await;
+    sender.send(b"1".to_vec(), Some(local)).await.expect("send");
+    assert_eq!(first.await.expect("join"), Ok(b"1".to_vec()));
+    sender.send(b"2".to_vec(), Some(local)).await.expect("send");
+    assert_eq!(second.await.expect("join"), Ok(b"2".to_vec()));
+}
+
+/// What an IPv6 socket's kernel socket had when it was replaced, a failed connect included.
+#[tokio::test]
+async fn who_waits_hears_of_what_a_disconnect_found() {
+    for fails in [false, true] {
+        let pod = pod();
+        let a = pod.attach("a");
+        let (socket, local) = bound(&a, "[::1]:0");
+        let native = std::net::UdpSocket::bind("[::1]:0").expect("native");
+        socket.connect(native.local_addr().expect("address")).expect("connect");
+        let mut waiting = tokio::spawn({
+            let socket = socket.clone();
+            async move { socket.receive().await }
+        });
+        tokio::task::yield_now().await;
+        // The event loop has not looked yet when the socket is replaced.
+        native.send_to(b"x", local).expect("send");
+        match fails {
+            false => socket.disconnect().expect("disconnect"),
+            true => assert!(socket.connect(addr("[fe80::1]:9")).is_err(), "it needs a scope"),
+        }
+        let woken = tokio::time::timeout(std::time::Duration::from_secs(30), &mut waiting);
+        assert_eq!(woken.await.expect("woken").expect("join").map(|(data, _)| data), Ok(b"x".to_vec()));
+    }
 }

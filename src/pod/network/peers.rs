@@ -84,7 +84,12 @@ impl Peers {
                 match seen {
                     Ok(changes) if !changes.contains(&true) => {}
                     Ok(_) => tell(self.addresses()),
-                    Err(_) => break,
+                    Err(_) => {
+                        // Some may have been seen before that.
+                        self.read_all();
+                        tell(self.addresses());
+                        break;
+                    }
                 }
             }
         }

@@ -44,7 +44,8 @@ impl Surroundings {
         let isolated = pod.network_rules.policies.iter().any(|policy| policy.ingress.is_some());
         let addresses = if isolated { own_addresses() } else { Vec::new() };
         let linked = pod.network == NetworkMode::Pod && is_privileged();
-        let node = Node { addresses, point_to_point: linked };
+        // At the other end of a plugin's link there may be anyone, on a bridge for example the other pods.
+        let node = Node { addresses, point_to_point: linked && config.cni.is_none() };
         Self { node, records: record::directories(config.paths), linked }
     }
 }

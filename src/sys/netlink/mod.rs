@@ -115,6 +115,8 @@ pub enum Waited {
 pub struct Socket {
     fd: OwnedFd,
     buffer: Vec<u8>,
+    /// The last exchange did not end well: answers to it may still be there, numbered as those to the next.
+    has_leftovers: bool,
 }
 
 impl Socket {
@@ -163,7 +165,7 @@ impl Socket {
         if groups != 0 {
             bind(fd.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
         }
-        Ok(Self { fd, buffer: vec![0; BUFFER] })
+        Ok(Self { fd, buffer: vec![0; BUFFER], has_leftovers: false })
     }
 
     /// Sends all of a batch at once and waits until its last acknowledgement. The kernel handles the requests in
@@ -175,15 +177,7 @@ impl Socket {
         if batch.steps.is_empty() {
             return Ok(());
         }
-        send(self.fd.as_raw_fd(), &batch.bytes, MsgFlags::empty())?;
-        let result = self.outcome(batch);
-        if result.is_err() {
-            self.discard_answers();
-        }
-        result
-    }
-
-    fn outcome(&mut self, batch: &Batch) -> Result<(), NetlinkError> {
+        self.send(batch)?;
         while batch.acknowledged > 0 {
             let length = self.receive()?;
             for answer in answers(&self.buffer[..length]) {
@@ -197,6 +191,7 @@ impl Socket {
                     return Err(error);
                 }
                 if sequence == batch.acknowledged {
+                    self.has_leftovers = false;
                     return Ok(());
                 }
             }
@@ -204,10 +199,19 @@ impl Socket {
         Ok(())
     }
 
-    /// What else was answered, so that the next request does not take it for its own.
-    fn discard_answers(&mut self) {
-        let mut next = || recv(self.fd.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_DONTWAIT);
-        while matches!(next(), Ok(_) | Err(Errno::ENOBUFS | Errno::EINTR)) {}
+    fn send(&mut self, batch: &Batch) -> Result<(), NetlinkError> {
+        if self.has_leftovers {
+            loop {
+                match recv(self.fd.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_DONTWAIT) {
+                    Ok(_) | Err(Errno::EINTR | Errno::ENOBUFS) => {}
+                    Err(Errno::EAGAIN) => break,
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        self.has_leftovers = true;
+        send(self.fd.as_raw_fd(), &batch.bytes, MsgFlags::empty())?;
+        Ok(())
     }
 
     /// Sends one request and hands each part of the answer (message type, payload) to `each`.
@@ -224,20 +228,22 @@ impl Socket {
     ) -> Result<(), NetlinkError> {
         let mut batch = Batch::default();
         batch.push_raw(step, kind, flags, payload);
-        send(self.fd.as_raw_fd(), &batch.bytes, MsgFlags::empty())?;
-        loop {
+        self.send(&batch)?;
+        let error = 'answer: loop {
             let length = self.receive()?;
             for answer in answers(&self.buffer[..length]) {
                 let answer = answer?;
                 match answer.kind {
                     // An event that came between.
                     _ if answer.sequence != 1 => {}
-                    NLMSG_ERROR => return error_of(&answer, step)?.map_or(Ok(()), Err),
-                    NLMSG_DONE => return Ok(()),
+                    NLMSG_ERROR => break 'answer error_of(&answer, step)?,
+                    NLMSG_DONE => break 'answer None,
                     kind => each(kind, answer.payload),
                 }
             }
-        }
+        };
+        self.has_leftovers = error.is_some();
+        error.map_or(Ok(()), Err)
     }
 
     /// Waits for the next event: not beyond `deadline`, and not when `interrupt` becomes readable. Events are only
