@@ -119,7 +119,8 @@ mod tests {
     fn a_flow_is_where_it_goes_and_who_answers() {
         let original = tuple([192, 0, 2, 9], [192, 0, 2, 1], 53);
         let reply = tuple([10, 201, 0, 2], [192, 0, 2, 9], 4242);
-        let message = [vec![2, 0, 0, 0], nested(ORIGINAL, &[original.clone()]), nested(REPLY, &[reply])];
+        let message =
+            [vec![2, 0, 0, 0], nested(ORIGINAL, std::slice::from_ref(&original)), nested(REPLY, &[reply])];
         let expected = Flow {
             protocol: 17,
             destination: "192.0.2.1".parse().unwrap(),

@@ -178,7 +178,10 @@ impl Socket {
             return Ok(());
         }
         self.send(batch)?;
-        while batch.acknowledged > 0 {
+        if batch.acknowledged == 0 {
+            return Ok(());
+        }
+        loop {
             let length = self.receive()?;
             for answer in answers(&self.buffer[..length]) {
                 let answer = answer?;
@@ -196,7 +199,6 @@ impl Socket {
                 }
             }
         }
-        Ok(())
     }
 
     fn send(&mut self, batch: &Batch) -> Result<(), NetlinkError> {
