@@ -12,15 +12,15 @@
 //!
 //! Everything that does not need the addresses is done while the supervisor makes the pod's link.
 //!
-//! Two modules read the other pods' records ([`record`]), since they are asked in two ways. [`neighbours`] looks when
-//! a name is looked up, so that a pod that looks none up pays nothing. [`peers`] has to tell of a change as it happens:
-//! it watches, by inotify, of which a user has few (`fs.inotify.max_user_instances`), and so only for policies that
-//! select pods.
+//! Two modules read the other pods' records ([`crate::sandbox::record`]), since they are asked in two ways.
+//! `neighbours` looks when a name is looked up, so that a pod that looks none up pays nothing. `peers` has to tell of a
+//! change as it happens: it watches, by inotify, of which a user has few (`fs.inotify.max_user_instances`), and so
+//! only for policies that select pods.
 
 mod etc;
 pub mod firewall;
 mod neighbours;
-pub mod peers;
+mod peers;
 mod policies;
 
 use std::net::IpAddr;
@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 use cap_std::fs::Dir;
 
-pub use etc::EtcError;
+pub(super) use etc::EtcError;
 
 use self::etc::Etc;
 use self::neighbours::Records;

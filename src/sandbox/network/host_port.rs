@@ -37,7 +37,7 @@ use crate::sys::namespace::set_network_parameter;
 use crate::sys::netlink::{Batch, CREATE, Socket};
 use crate::sys::nftables::{
     Comparison, Element, End, Expression, Family, Field, Hook, Interface, Register, Transaction, Type,
-    Verdict, chains, elements,
+    Verdict, chains, elements, octets,
 };
 
 const CHAIN: &str = "host-ports";
@@ -162,13 +162,6 @@ fn elements_of(
         }
     }
     all
-}
-
-fn octets(address: IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets().to_vec(),
-    }
 }
 
 /// As in a register: the value first, then zeros.

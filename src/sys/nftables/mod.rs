@@ -12,7 +12,7 @@ mod set;
 mod transaction;
 
 pub use expression::{Comparison, End, Expression, Field, Interface, Register, Verdict};
-pub use set::{Element, Type};
+pub use set::{Element, Type, octets};
 pub use transaction::{Hook, Transaction};
 
 use std::net::IpAddr;

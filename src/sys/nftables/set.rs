@@ -98,7 +98,7 @@ impl Element {
 }
 
 /// An address in network byte order, as registers hold it.
-pub(super) fn octets(ip: IpAddr) -> Vec<u8> {
+pub fn octets(ip: IpAddr) -> Vec<u8> {
     match ip {
         IpAddr::V4(ip) => ip.octets().to_vec(),
         IpAddr::V6(ip) => ip.octets().to_vec(),
