@@ -13,7 +13,7 @@ use super::files;
 use super::listener::Listener;
 use super::names::{Lookups, Names, NamesConfig};
 use super::observe::{Roll, Walk};
-use super::policy::{Denied, Guard, Policy};
+use super::policy::{Denied, Direction, Guard, Policy};
 use super::ports::{EPHEMERAL_PORTS, Ports, beside};
 use super::{Error, Result};
 use super::{addr, udp};
@@ -122,6 +122,13 @@ impl Stack {
     /// What the policy denied so far: see [`Policy::denied`].
     pub fn denied(&self) -> Vec<Denied> {
         self.policy.denied()
+    }
+
+    /// How many packets the kernel denied by the policy, coming in and going out: see [`Policy::denied_packets`].
+    pub fn denied_packets(&self) -> (u64, u64) {
+        let [ingress, egress] =
+            [Direction::Ingress, Direction::Egress].map(|direction| self.policy.denied_packets(direction));
+        (ingress, egress)
     }
 
     pub(super) fn guard(&self, container: &str) -> Guard {

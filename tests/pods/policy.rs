@@ -192,6 +192,24 @@ fn egress_to_one_pod_by_its_address_and_not_to_another() {
 }
 
 #[test]
+fn datagrams_from_whom_may_come_in_are_answered_without_egress() {
+    if needs_root() {
+        let isolated =
+            Running::start(&server("isolated", "", &policy("policyTypes: [Ingress, Egress]")), &[]);
+        let node = UdpSocket::bind("0.0.0.0:0").unwrap();
+        node.connect((isolated.address(), 8080)).unwrap();
+        node.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        let end = Instant::now() + PATIENCE;
+        let mut answer = [0; 8];
+        // Until the server listens.
+        while !matches!((node.send(b"word"), node.recv(&mut answer)), (_, Ok(4))) {
+            assert!(Instant::now() < end, "no answer");
+        }
+        assert_eq!(&answer[..4], b"word");
+    }
+}
+
+#[test]
 fn ingress_from_labelled_pods_only_also_from_those_that_come_later() {
     if needs_root() {
         let from = "ingress: [{from: [{podSelector: {matchLabels: {role: friend}}}], ports: [{port: web}]}]";

@@ -170,6 +170,14 @@ impl Running {
         children.split_whitespace().next().unwrap_or_else(|| panic!("no pod process")).parse().unwrap()
     }
 
+    /// KiB of the pod process in memory.
+    #[track_caller]
+    pub fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pod_pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
     /// A thread in the pod's network, for a native peer: setns works per thread.
     pub fn native<T: Send + 'static>(&self, peer: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
         let namespace = std::fs::File::open(format!("/proc/{}/ns/net", self.pod_pid())).unwrap();
@@ -183,7 +191,13 @@ impl Running {
     /// no order.
     #[track_caller]
     pub fn wait_for(&self, text: &str) -> String {
-        let end = Instant::now() + PATIENCE;
+        self.wait_within(text, PATIENCE)
+    }
+
+    /// [`Self::wait_for`] with another patience: for a pod whose images are built first.
+    #[track_caller]
+    pub fn wait_within(&self, text: &str, patience: Duration) -> String {
+        let end = Instant::now() + patience;
         let mut passed = self.passed.borrow_mut();
         if let Some(at) = passed.iter().position(|line| line.contains(text)) {
             return passed.remove(at);
@@ -206,7 +220,13 @@ impl Running {
     /// Waits for the pod's address.
     #[track_caller]
     pub fn address(&self) -> IpAddr {
-        let line = self.wait_for("address");
+        self.address_within(PATIENCE)
+    }
+
+    /// [`Self::address`] of a pod whose images are built first.
+    #[track_caller]
+    pub fn address_within(&self, patience: Duration) -> IpAddr {
+        let line = self.wait_within("│ address ", patience);
         let word = line.split_whitespace().find_map(|word| word.trim_end_matches(',').parse().ok());
         word.unwrap_or_else(|| panic!("no address in {line:?}"))
     }

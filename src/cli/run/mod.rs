@@ -64,10 +64,16 @@ pub fn run(args: Args, verbose: u8) -> Result<ExitCode, Failure> {
     display.step("manifest", what, clock.elapsed());
 
     for swept in sandbox::sweep(&paths)? {
-        let name = swept.name.unwrap_or(swept.uid);
-        display.note(format!("cleaned up after pod {name}, whose run was killed"));
+        let name = swept.name.as_ref().unwrap_or(&swept.uid);
+        if swept.errors.is_empty() {
+            display.note(format!("cleaned up after pod {name}, whose run was killed"));
+        }
+        let rest = paths.pod_run(&swept.uid);
         for error in swept.errors {
-            display.warning(format!("not removed: {error}; the next run tries again"));
+            display.warning(format!(
+                "left of pod {name}, not removed: {error}; the next run tries again, until {} is deleted",
+                rest.display()
+            ));
         }
     }
     let chain = load_chain(&args).context("--cni-conf-dir")?;

@@ -149,7 +149,7 @@ fn describe(request: Request<'_>) -> String {
             format!("connection from {remote} to port {}/tcp", local.port())
         }
         Request::UdpBind(local) => udp("bind to", local),
-        Request::UdpSend(remote) => udp("send to", remote),
+        Request::UdpSend { remote, .. } => udp("send to", remote),
         Request::UdpReceive { local, remote, .. } => {
             format!("datagram from {remote} to port {}/udp", local.port())
         }

@@ -245,7 +245,8 @@ impl Inner {
     }
 
     fn check_send(&self, open: &mut Open, remote: SocketAddr) -> Result<()> {
-        self.endpoint.check(Request::UdpSend(remote))?;
+        let is_reply = open.exchanges.has_received_from(remote);
+        self.endpoint.check(Request::UdpSend { remote, is_reply })?;
         self.endpoint.guard.sent(&mut open.exchanges, remote);
         Ok(())
     }
@@ -377,13 +378,18 @@ impl Open {
     }
 
     /// Whether the policy lets a datagram in.
-    fn may_receive(&self, endpoint: &Shared, remote: SocketAddr) -> bool {
+    fn may_receive(&mut self, endpoint: &Shared, remote: SocketAddr) -> bool {
         if endpoint.guard.allows_all() {
             return true;
         }
         let Some(binding) = self.binding else { return false };
-        let is_reply = self.exchanges.contain(remote);
-        endpoint.check(Request::UdpReceive { local: binding.place.local, remote, is_reply }).is_ok()
+        let is_reply = self.exchanges.has_sent_to(remote);
+        let request = Request::UdpReceive { local: binding.place.local, remote, is_reply };
+        let may = endpoint.check(request).is_ok();
+        if may {
+            endpoint.guard.received(&mut self.exchanges, remote);
+        }
+        may
     }
 
     /// Waits until [`Self::take`] may have an answer.

@@ -148,6 +148,7 @@ async fn watch_denials(firewall: &RefCell<Firewall>, policy: &Policy, tell: &Tel
         for (direction, told) in &mut told {
             // Without a policy for the direction there is no counter.
             let Ok(count) = firewall.borrow_mut().denied(*direction) else { continue };
+            policy.set_denied_packets(*direction, count);
             let fresh = count.saturating_sub(*told);
             if fresh > 0 {
                 *told = count;
