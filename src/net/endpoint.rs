@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::Notify;
 
+use super::budget::Budget;
 use super::files::Files;
 use super::listener::Unaccepted;
 use super::meter::Meter;
@@ -59,6 +60,8 @@ pub(super) struct Shared {
     pub(super) guard: Guard,
     pub(super) meter: Arc<Meter>,
     pub(super) files: Files,
+    /// What its connections buffer in memory.
+    pub(super) budget: Budget,
     registry: Mutex<Registry>,
     /// What its UDP sockets have not received yet.
     pub(super) queued: Queued,
@@ -179,6 +182,7 @@ impl Endpoint {
         let shared = Shared {
             guard: stack.guard(&container),
             files: Files::new(stack.file_limit),
+            budget: stack.budget.share(),
             stack,
             container,
             meter,

@@ -166,7 +166,7 @@ impl Listener {
         }
     }
 
-    /// A client of the memory plane, whose end it returns; with a ticket if it must wait. A direction
+    /// A client of the memory plane, of container `endpoint`: its end; with a ticket if it must wait. A direction
     /// holds what the sender's and the receiver's buffer hold together; the accepted socket has the
     /// listener's options.
     pub(super) fn connect(
@@ -174,7 +174,7 @@ impl Listener {
         client: SocketAddr,
         server: SocketAddr,
         options: &Options,
-        meter: &Arc<Meter>,
+        endpoint: &Shared,
     ) -> (memory::Stream, Option<Ticket>) {
         let mut wakes = Wakes::default();
         let mut state = self.lock();
@@ -184,7 +184,7 @@ impl Listener {
         };
         let to_client = options.receive_buffer() + send;
         let to_server = receive + options.send_buffer();
-        let meters = [meter.clone(), self.meter.clone()];
+        let meters = [endpoint.meter.clone(), self.meter.clone()];
         let tap = Tap::open(meters, self.stack.capture.as_ref(), [client, server], [to_client, to_server]);
         let (near, far) = memory::Stream::pair(
             self.stack.ports.clone(),
@@ -192,7 +192,7 @@ impl Listener {
             server,
             to_client,
             to_server,
-            &self.stack.budget,
+            &endpoint.budget,
             tap,
         );
         let ticket = match &mut *state {

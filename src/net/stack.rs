@@ -63,6 +63,7 @@ pub struct Stack {
     memory: bool,
     pub(super) ports: SharedPorts,
     udp: Mutex<udp::Table>,
+    /// Of which every container has a share.
     pub(super) budget: Budget,
     pub(super) roll: Roll,
     pub(super) capture: Option<Capture>,

@@ -147,6 +147,14 @@ fn parse_cidr(text: &str) -> Result<Ipv4Net, String> {
         text.split_once('/').ok_or_else(|| format!("{form}: an address, / and the length of its prefix"))?;
     let address: Ipv4Addr =
         address.parse().map_err(|_| format!("{form}: {address:?} is not an IPv4 address"))?;
+    if address.is_multicast()
+        || address.is_link_local()
+        || address.is_unspecified()
+        || address.is_loopback()
+        || address.is_broadcast()
+    {
+        return Err(format!("{form}: {address} is not an address that is routed"));
+    }
     let wrong = || format!("{form}: the prefix length {prefix:?} is not a number from 0 to 32");
     let prefix = prefix.parse().map_err(|_| wrong())?;
     Ipv4Net::new(address, prefix).map_err(|_| wrong())
@@ -159,7 +167,11 @@ fn parse_cidr_v6(text: &str) -> Result<Ipv6Net, String> {
         text.split_once('/').ok_or_else(|| format!("{form}: an address, / and the length of its prefix"))?;
     let address: Ipv6Addr =
         address.parse().map_err(|_| format!("{form}: {address:?} is not an IPv6 address"))?;
-    if address.is_multicast() || address.is_unicast_link_local() || address.is_unspecified() {
+    if address.is_multicast()
+        || address.is_unicast_link_local()
+        || address.is_unspecified()
+        || address.is_loopback()
+    {
         return Err(format!("{form}: {address} is not an address that is routed"));
     }
     let wrong = || format!("{form}: the prefix length {prefix:?} is not a number from 1 to {PREFIX_V6_MAX}");
@@ -189,6 +201,8 @@ mod tests {
             ("10.0.0.0/", "prefix length"),
             ("10.0.0/8", "not an IPv4 address"),
             ("10.0.0.0", "length of its prefix"),
+            ("224.0.0.0/8", "not an address that is routed"),
+            ("169.254.0.0/16", "not an address that is routed"),
         ] {
             let error = parse_cidr(wrong).unwrap_err();
             assert!(error.contains(words), "{error}");

@@ -86,7 +86,9 @@ pub fn run(args: Args, verbose: u8) -> Result<ExitCode, Failure> {
     let host_ports = PortMapping::of(&spec);
     let config = sandbox_config(&host, &paths, &args, &spec, &host_ports, chain.as_ref());
     let mut sandbox = launch(plan, &config)?;
-    show_sandbox(&sandbox, &spec, clock.elapsed(), &display);
+    let leads = chain.as_ref().is_none_or(Chain::maps_ports);
+    let host_ports = if leads { &host_ports[..] } else { &[] };
+    show_sandbox(&sandbox, &spec, host_ports, clock.elapsed(), &display);
 
     let control = sandbox.control.try_clone().context("cannot duplicate the control socket")?;
     let watch = Watch {
@@ -185,7 +187,7 @@ fn sandbox_config<'a>(
     }
 }
 
-fn show_sandbox(sandbox: &Sandbox, pod: &Pod, took: Duration, display: &Display) {
+fn show_sandbox(sandbox: &Sandbox, pod: &Pod, host_ports: &[PortMapping], took: Duration, display: &Display) {
     for warning in &sandbox.warnings {
         display.warning(warning);
     }
@@ -194,10 +196,10 @@ fn show_sandbox(sandbox: &Sandbox, pod: &Pod, took: Duration, display: &Display)
         display.detail(step, *took);
     }
     match (pod.network, &sandbox.addresses[..]) {
-        (NetworkMode::Host, _) => display.address("the host's own", &ports(pod, "127.0.0.1")),
+        (NetworkMode::Host, _) => display.address("the host's own", &ports(pod, "127.0.0.1", host_ports)),
         (_, [first, ..]) => {
             let all: Vec<_> = sandbox.addresses.iter().map(IpAddr::to_string).collect();
-            display.address(all.join("  "), &ports(pod, &first.to_string()));
+            display.address(all.join("  "), &ports(pod, &first.to_string(), host_ports));
         }
         (_, []) => {
             let user = if nix::unistd::geteuid().is_root() { "" } else { " -U --preserve-credentials" };
@@ -209,17 +211,20 @@ fn show_sandbox(sandbox: &Sandbox, pod: &Pod, took: Duration, display: &Display)
 
 /// Where the ports that the manifest names answer: the TCP ports by the host that they are reached at, and the ports of
 /// the host that lead to the pod.
-fn ports(pod: &Pod, host: &str) -> Vec<String> {
+fn ports(pod: &Pod, host: &str, host_ports: &[PortMapping]) -> Vec<String> {
     let mut shown = Vec::new();
     for container in pod.all_containers() {
         for port in container.ports.iter().filter(|port| port.protocol == Protocol::Tcp) {
             let is_http = port.name.as_deref().is_some_and(|name| name.starts_with("http"));
             let scheme = if is_http { "http://" } else { "" };
-            shown.push(format!("{scheme}{host}:{} ({})", port.container_port, container.name));
+            let line = format!("{scheme}{host}:{} ({})", port.container_port, container.name);
+            // Several ports of the host may lead to one.
+            if !shown.contains(&line) {
+                shown.push(line);
+            }
         }
     }
-    let mappings = PortMapping::of(pod).into_iter();
-    shown.extend(mappings.map(|mapping| format!("host port {mapping} to {}", mapping.pod_port)));
+    shown.extend(host_ports.iter().map(|mapping| format!("host port {mapping} to {}", mapping.pod_port)));
     shown
 }
 

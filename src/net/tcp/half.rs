@@ -76,7 +76,7 @@ fn count_reset(socket: &Inner, stream: &Stream, error: Error) {
 pub struct SendHalf {
     stream: Stream,
     socket: Arc<Inner>,
-    /// Bytes that the writer was promised, in the pod's [`budget`](super::super::budget).
+    /// Bytes that the writer was promised, in its container's [`budget`](super::super::budget).
     promised: usize,
 }
 
@@ -129,7 +129,7 @@ impl SendHalf {
     }
 
     fn budget(&self) -> &Budget {
-        &self.socket.endpoint.stack.budget
+        &self.socket.endpoint.budget
     }
 
     /// Takes bytes from the front of `data` (not empty), without copying on the memory plane.

@@ -246,8 +246,7 @@ impl TcpSocket {
             route = stack.connect(local(&bound), remote);
         }
         if let Some((listener, local)) = route? {
-            let meter = &self.inner.endpoint.meter;
-            let (stream, ticket) = listener.connect(local, remote, options, meter);
+            let (stream, ticket) = listener.connect(local, remote, options, &self.inner.endpoint);
             return Ok(Connecting::Memory { stream: Some(stream), waiting: ticket.map(Waiting::new), bound });
         }
         let (socket, claim) = match bound {

@@ -69,8 +69,7 @@ impl UdpSocket {
     pub(super) fn new(endpoint: Arc<Shared>, family: Family) -> Result<Self> {
         let file = endpoint.files.take()?;
         let open = Open::new(Kernel::new(family)?, file);
-        let inbox =
-            Inbox::new(endpoint.stack.budget.clone(), endpoint.queued.clone(), endpoint.meter.clone());
+        let inbox = Inbox::new(endpoint.budget.clone(), endpoint.queued.clone(), endpoint.meter.clone());
         let inner = endpoint.clone().register(|id| Inner::new(endpoint, id, family, inbox, open))?;
         Ok(Self { inner })
     }

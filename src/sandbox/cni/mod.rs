@@ -138,8 +138,7 @@ impl Attachment {
 
     /// Whether ports of the host are wanted and no plugin sees to them.
     pub(super) fn lacks_port_mappings(&self) -> bool {
-        let can = |plugin: &Map<String, Value>| config::has_capability(plugin, PORT_MAPPINGS);
-        !self.port_mappings.is_empty() && !self.chain.plugins.iter().any(can)
+        !self.port_mappings.is_empty() && !self.chain.maps_ports()
     }
 
     /// Puts the network namespace of process `pid` on the network; returns its addresses.
