@@ -84,7 +84,7 @@ enum Format {
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let paths = Paths::from_env();
     let serves = |record: &Record| control::connect(&paths.pod_run(&record.uid)).is_ok();
-    let pod = choose(record::all(&paths), args.pod.as_deref(), serves)?;
+    let pod = choose(record::all(&record::directories(&paths)), args.pod.as_deref(), serves)?;
     let identity = &pod.identity;
     let path = format!("/api/v1/namespaces/{}/pods/{}/network", identity.namespace, identity.name);
     let network = client::get(&paths.pod_run(&pod.uid), &path);

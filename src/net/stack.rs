@@ -1,6 +1,6 @@
 //! The network of one pod: what all its containers share.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -86,24 +86,6 @@ fn kernel_ports() -> RangeInclusive<u16> {
     network_parameter("ipv4/ip_local_port_range").ok().and_then(parse).unwrap_or(32768..=60999)
 }
 
-/// Whether the address is one of loopback's hosts. Its broadcast address, and what some kernels take for
-/// another, are left to the kernel.
-fn is_loopback(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(v4) => v4.is_loopback() && !matches!(v4.octets(), [_, 0, 0, 0] | [_, 255, 255, 255]),
-        IpAddr::V6(v6) => v6.is_loopback(),
-    }
-}
-
-/// The local address from which Linux reaches one of the pod's own: 127.0.0.1 for all of 127.0.0.0/8,
-/// otherwise the address itself.
-pub(super) fn source_of(own: IpAddr) -> IpAddr {
-    match own {
-        IpAddr::V4(v4) if v4.is_loopback() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        ip => ip,
-    }
-}
-
 impl Stack {
     /// The network of a pod whose namespaces this process is in.
     pub fn new(config: StackConfig) -> Arc<Self> {
@@ -169,9 +151,10 @@ impl Stack {
             return Ok(None);
         }
         // Linux sends from neither the wildcard nor a broadcast address.
-        let ip =
-            bound.map(|b| b.ip()).filter(|ip| !ip.is_unspecified() && ip.is_loopback() == is_loopback(*ip));
-        let ip = ip.unwrap_or_else(|| source_of(remote.ip()));
+        let ip = bound
+            .map(|b| b.ip())
+            .filter(|ip| !ip.is_unspecified() && ip.is_loopback() == addr::is_loopback_host(*ip));
+        let ip = ip.unwrap_or_else(|| addr::source_of(remote.ip()));
         let mut ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(bound) = bound {
             let local = SocketAddr::new(ip, bound.port());
@@ -201,7 +184,7 @@ impl Stack {
     }
 
     fn is_own(&self, ip: IpAddr) -> bool {
-        is_loopback(ip) || self.addresses.contains(&ip)
+        addr::is_loopback_host(ip) || self.addresses.contains(&ip)
     }
 
     /// Looks a name up for a container that may: see [`Names`].

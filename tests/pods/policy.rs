@@ -95,14 +95,7 @@ fn expect(address: SocketAddr, expected: Reached) {
 /// Runs `check` in the network namespace of a pod, as a native process of it would.
 #[track_caller]
 fn inside<T: Send + 'static>(pod: &Running, check: impl FnOnce() -> T + Send + 'static) -> T {
-    let pid = pod.pod_pid();
-    // A thread of its own enters the pod's network: setns works per thread.
-    let native = std::thread::spawn(move || {
-        let namespace = std::fs::File::open(format!("/proc/{pid}/ns/net")).unwrap();
-        nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
-        check()
-    });
-    native.join().unwrap()
+    pod.native(check).join().unwrap()
 }
 
 #[test]

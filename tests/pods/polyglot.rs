@@ -1,5 +1,4 @@
 //! The example `guest-examples/polyglot` under load from inside and outside: no error, and no growth.
-
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -7,6 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::support::{PATIENCE, Running, needs_root};
+
+/// Loads a server until then.
+type Load = fn(SocketAddr, Instant);
 
 /// Native clients of each server at the same time.
 const CLIENTS: usize = 4;

@@ -14,7 +14,7 @@
 //! * *NetworkPolicies* ([`crate::spec::network_policy`]) hold towards everyone else: "a pod cannot block access to
 //!   itself", so loopback and the pod's own addresses are never asked about. What comes from the pod's node may
 //!   always come in. For native processes in the pod's network namespace the kernel holds them
-//!   ([`crate::pod::firewall`]); what comes in is judged there first, with the kernel's memory of connections, and
+//!   ([`crate::pod::network::firewall`]); what comes in is judged there first, with the kernel's memory of connections, and
 //!   here again.
 //! * A pod without either has no rules, and every question is one branch.
 //!
@@ -39,7 +39,7 @@ pub use rules::{Direction, Isolation, Peer, PodRules, Rule};
 
 use self::annotation::Annotation;
 use self::denials::Denials;
-use super::{Error, Result};
+use super::{Error, Result, Tell};
 use crate::spec::{ContainerNetwork, NetworkRules, Protocol};
 
 /// What a container asks to do, or what is about to happen to it.
@@ -79,9 +79,6 @@ pub enum Request<'a> {
     /// Look up a name.
     Resolve(&'a str),
 }
-
-/// Where denials are told to people, one line each. Must not block.
-pub type Tell = Arc<dyn Fn(String) + Send + Sync>;
 
 /// The pod's node, which may always come in.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

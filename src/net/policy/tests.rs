@@ -34,7 +34,7 @@ fn policy_of(rules: &NetworkRules, kernel_filters: bool) -> (Policy, Arc<Mutex<V
         addresses: vec![ip(OWN), ip(OWN6)],
         node: Node { addresses: vec![ip(NODE)], point_to_point: true },
         kernel_filters,
-        tell: Arc::new(move |line| told.lock().unwrap().push(line)),
+        tell: Tell::new(move |line| told.lock().unwrap().push(line)),
     });
     (policy, lines)
 }

@@ -40,7 +40,7 @@ use super::meter::Traffic;
 use super::observe::Socket;
 use super::options::Options;
 use super::policy::Request;
-use super::stack::{SharedPorts, source_of};
+use super::stack::SharedPorts;
 use super::{Error, Result, kernel};
 
 pub(in crate::net) struct Inner {
@@ -241,7 +241,7 @@ impl TcpSocket {
         let mut route = stack.connect(local(&bound), remote);
         if matches!(route, Err(Error::AddressInUse)) && bound.is_none() {
             // The memory plane has no port left (or none at all, beside the kernel's): one of the kernel's.
-            let source = SocketAddr::new(source_of(remote.ip()), 0);
+            let source = SocketAddr::new(addr::source_of(remote.ip()), 0);
             bound = Some(self.bind_kernel(file, options, source)?);
             route = stack.connect(local(&bound), remote);
         }

@@ -18,7 +18,6 @@ use crate::net::meter::{Plane, Traffic};
 use crate::net::observe::{Socket, SocketState, Transport};
 use crate::net::options::Options;
 use crate::net::policy::{Exchanges, Request};
-use crate::net::stack::source_of;
 use crate::net::{Error, Result};
 use crate::sys::socket::queue_memory;
 
@@ -316,7 +315,7 @@ impl Drop for Inner {
 
 /// The sender's address as the receiver sees it.
 fn source(local: SocketAddr, destination: SocketAddr) -> SocketAddr {
-    let ip = if local.ip().is_unspecified() { source_of(destination.ip()) } else { local.ip() };
+    let ip = if local.ip().is_unspecified() { addr::source_of(destination.ip()) } else { local.ip() };
     SocketAddr::new(ip, local.port())
 }
 

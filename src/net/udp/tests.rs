@@ -1,23 +1,20 @@
 //! UDP sockets of several containers and native ones, on this host's loopback.
 
 use std::future::poll_fn;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Wake;
 
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
-use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
-};
+use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage};
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage, NeighbourState};
 
-use super::model_tests::in_a_network;
 use super::*;
 use crate::net::policy::PolicyConfig;
-use crate::net::{Endpoint, PlaneConfig, Policy, Stack, StackConfig};
+use crate::net::{Endpoint, PlaneConfig, Policy, Stack, StackConfig, Tell};
 use crate::spec::NetworkRules;
-use crate::sys::netlink::{Batch, CREATE, Socket};
+use crate::sys::netlink::CREATE;
+use crate::testing::network::{add_address, execute, in_a_network, link_up};
 
 fn addr(text: &str) -> SocketAddr {
     text.parse().expect(text)
@@ -275,35 +272,14 @@ async fn without_the_memory_plane_the_kernel_carries_all() {
 /// answer keeps the packets.
 #[test]
 fn a_full_kernel_buffer_waits() {
-    in_a_network(|runtime| {
+    in_a_network(&[], |runtime| {
         let mut pair = LinkMessage::default();
         let peer = LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(LinkMessage::default())));
-        pair.header.flags = LinkFlags::Up;
-        pair.header.change_mask = LinkFlags::Up;
         pair.header.index = 10;
         pair.attributes = vec![LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Veth), peer])];
-        let mut batch = Batch::default();
-        batch.push("make a link", &RouteNetlinkMessage::NewLink(pair), CREATE);
-        let mut socket = Socket::route().expect("netlink");
-        socket.execute(&batch).expect("link");
-
-        let interfaces = nix::net::if_::if_nameindex().expect("interfaces");
-        let mut batch = Batch::default();
-        for interface in interfaces.iter().filter(|i| i.index() != 1) {
-            let mut up = LinkMessage::default();
-            up.header.index = interface.index();
-            up.header.flags = LinkFlags::Up;
-            up.header.change_mask = LinkFlags::Up;
-            batch.push("bring it up", &RouteNetlinkMessage::SetLink(up), 0);
-        }
-        let own: IpAddr = "10.8.0.1".parse().expect("address");
-        let mut address = AddressMessage::default();
-        address.header.index = 10;
-        address.header.family = netlink_packet_route::AddressFamily::Inet;
-        address.header.prefix_len = 24;
-        address.attributes = vec![AddressAttribute::Local(own), AddressAttribute::Address(own)];
-        batch.push("set an address", &RouteNetlinkMessage::NewAddress(address), CREATE);
-        socket.execute(&batch).expect("address");
+        execute("make a link", &RouteNetlinkMessage::NewLink(pair), CREATE);
+        nix::net::if_::if_nameindex().expect("interfaces").iter().for_each(|link| link_up(link.index()));
+        add_address(10, Ipv4Addr::new(10, 8, 0, 1).into(), 24);
 
         runtime.block_on(async {
             let a = pod().attach("a");
@@ -344,10 +320,8 @@ fn a_full_kernel_buffer_waits() {
                 NeighbourAttribute::Destination(Ipv4Addr::new(10, 8, 0, 2).into()),
                 NeighbourAttribute::LinkLayerAddress(vec![2, 0, 0, 0, 0, 2]),
             ];
-            let mut batch = Batch::default();
             let flags = CREATE | 0x100;
-            batch.push("name the neighbour", &RouteNetlinkMessage::NewNeighbour(neighbour), flags);
-            socket.execute(&batch).expect("neighbour");
+            execute("name the neighbour", &RouteNetlinkMessage::NewNeighbour(neighbour), flags);
             poll_fn(|cx| sender.poll_send_ready(cx)).await;
             send(&sender, b"x", addr("10.8.0.2:9")).await.expect("send");
 
@@ -367,7 +341,7 @@ async fn what_may_not_be_received_is_thrown_away_a_few_at_a_time() {
         addresses: vec![],
         node: Default::default(),
         kernel_filters: false,
-        tell: Arc::new(drop),
+        tell: Tell::new(drop),
     });
     let pod = Stack::new(StackConfig { policy, ..StackConfig::default() });
     let (narrow, hostile) = (pod.attach("narrow"), pod.attach("hostile"));

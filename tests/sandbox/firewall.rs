@@ -7,32 +7,19 @@
 use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::sync::Arc;
 
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
-};
-use netlink_packet_route::route::{
-    RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
-};
-use netlink_packet_route::{AddressFamily, address::AddressAttribute, address::AddressMessage};
 use nix::net::if_::if_nametoindex;
-use nix::sched::{CloneFlags, unshare};
 use peapod::net::policy::{Direction, Node, PodRules, PolicyConfig, Reason};
-use peapod::net::{Family, Policy, Stack, StackConfig};
-use peapod::pod::firewall::Firewall;
+use peapod::net::{Family, Policy, Stack, StackConfig, Tell};
+use peapod::pod::network::firewall::Firewall;
 use peapod::spec::network_policy::{
     Condition, IpBlock, LabelSelector, Namespaces, NetworkPolicy, Peer, PodSelector, Ports, Requirement, Rule,
 };
 use peapod::spec::{NetworkRules, Protocol};
-use peapod::sys::netlink::{Batch, CREATE, Socket};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-#[path = "support/mod.rs"]
-mod support;
+use super::*;
 
 const LINK: &str = "nowhere";
 /// Where datagrams are sent to; the first two are pods of the selectors.
@@ -66,50 +53,14 @@ fn link_to_nowhere() {
     let mut link = end(LINK);
     let data = InfoData::Veth(InfoVeth::Peer(end("far")));
     link.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Veth), LinkInfo::Data(data)]));
-    execute(vec![("make a link", RouteNetlinkMessage::NewLink(link))]);
-    let up = |name: &str| {
-        let mut link = LinkMessage::default();
-        link.header.index = if_nametoindex(name).expect("the link");
-        link.header.flags = LinkFlags::Up;
-        link.header.change_mask = LinkFlags::Up;
-        ("bring a link up", RouteNetlinkMessage::SetLink(link))
-    };
-    execute(vec![up("far"), up(LINK)]);
-    let index = if_nametoindex(LINK).expect("the link");
-    let mut messages = Vec::new();
-    for (family, address) in
-        [(AddressFamily::Inet, ip("198.51.100.1")), (AddressFamily::Inet6, ip("2001:db8:1::1"))]
-    {
-        let mut message = AddressMessage::default();
-        message.header.family = family;
-        message.header.index = index;
-        message.header.prefix_len = if address.is_ipv4() { 32 } else { 128 };
-        // No search for duplicates: nobody is there.
-        message.header.flags = netlink_packet_route::address::AddressHeaderFlags::Nodad;
-        message.attributes.push(AddressAttribute::Local(address));
-        message.attributes.push(AddressAttribute::Address(address));
-        messages.push(("add an address", RouteNetlinkMessage::NewAddress(message)));
-        let mut message = RouteMessage::default();
-        message.header = RouteHeader {
-            address_family: family,
-            table: RouteHeader::RT_TABLE_MAIN,
-            protocol: RouteProtocol::Static,
-            scope: RouteScope::Link,
-            kind: RouteType::Unicast,
-            ..RouteHeader::default()
-        };
-        message.attributes.push(RouteAttribute::Oif(index));
-        messages.push(("add a route", RouteNetlinkMessage::NewRoute(message)));
-    }
-    execute(messages);
-}
-
-fn execute(messages: Vec<(&'static str, RouteNetlinkMessage)>) {
-    let mut batch = Batch::default();
-    for (step, message) in &messages {
-        batch.push(step, message, CREATE);
-    }
-    Socket::route().and_then(|mut socket| socket.execute(&batch)).expect("rtnetlink");
+    execute("make a link", RouteNetlinkMessage::NewLink(link));
+    let [far, near] = ["far", LINK].map(|name| if_nametoindex(name).expect("the link"));
+    link_up(far);
+    link_up(near);
+    add_address(near, ip("198.51.100.1"));
+    add_address(near, ip("2001:db8:1::1"));
+    add_route("0.0.0.0/0", near);
+    add_route("::/0", near);
 }
 
 /// Runs `check` on a thread in a network namespace of its own.
@@ -199,11 +150,7 @@ fn compare(rules: &PodRules, turn: usize) -> Result<(), String> {
     Ok(())
 }
 
-#[test]
-fn the_kernel_lets_out_what_the_rules_allow() {
-    if !support::needs_root() {
-        return;
-    }
+pub(super) fn the_kernel_lets_out_what_the_rules_allow(_: &World) {
     let mut runner = TestRunner::new(Config { cases: 48, failure_persistence: None, ..Config::default() });
     let policies = prop::collection::vec(policy(), 1..4);
     let result = runner.run(&policies, |policies| {
@@ -221,11 +168,7 @@ fn the_kernel_lets_out_what_the_rules_allow() {
     result.unwrap_or_else(|error| panic!("{error}"));
 }
 
-#[test]
-fn thousands_of_rules_and_peers_are_one_transaction() {
-    if !support::needs_root() {
-        return;
-    }
+pub(super) fn thousands_of_rules_and_peers_are_one_transaction(_: &World) {
     in_namespace(|| {
         let ports = |first| Ports { protocol: Protocol::Udp, first, last: first };
         let rule = Rule {
@@ -259,11 +202,7 @@ fn thousands_of_rules_and_peers_are_one_transaction() {
     });
 }
 
-#[test]
-fn a_change_that_is_refused_says_nothing_of_the_next() {
-    if !support::needs_root() {
-        return;
-    }
+pub(super) fn a_change_that_is_refused_says_nothing_of_the_next(_: &World) {
     in_namespace(|| {
         let rule = Rule { peers: Some(vec![Peer::Pods(selector("x"))]), ports: None };
         let both = NetworkPolicy { name: "p".into(), ingress: Some(vec![]), egress: Some(vec![rule]) };
@@ -282,15 +221,12 @@ fn a_change_that_is_refused_says_nothing_of_the_next() {
     });
 }
 
-#[test]
-fn what_comes_in_is_judged_without_the_kernels_filter_too() {
-    if !support::needs_root() {
-        return;
-    }
+pub(super) fn what_comes_in_is_judged_without_the_kernels_filter_too(_: &World) {
     in_namespace(|| {
         // Addresses that are neither the pod's nor loopback, and reach it all the same.
         let addresses = ["198.51.100.1", "198.51.100.2", "198.51.100.3"].map(ip);
-        add_loopback(&addresses[1..]);
+        link_up(1);
+        addresses[1..].iter().for_each(|address| add_address(1, *address));
         let [own, friend, stranger] = addresses;
         let peers = vec![Peer::Block(IpBlock { cidr: friend.into(), except: vec![] })];
         let rules = NetworkRules {
@@ -307,7 +243,7 @@ fn what_comes_in_is_judged_without_the_kernels_filter_too() {
             addresses: vec![own],
             node: Node::default(),
             kernel_filters: false,
-            tell: Arc::new(|_| {}),
+            tell: Tell::default(),
         });
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
@@ -349,24 +285,4 @@ fn what_comes_in_is_judged_without_the_kernels_filter_too() {
             );
         });
     });
-}
-
-/// Brings `lo` up with these addresses.
-fn add_loopback(addresses: &[IpAddr]) {
-    let index = if_nametoindex("lo").expect("lo");
-    let mut link = LinkMessage::default();
-    link.header.index = index;
-    link.header.flags = LinkFlags::Up;
-    link.header.change_mask = LinkFlags::Up;
-    execute(vec![("bring lo up", RouteNetlinkMessage::SetLink(link))]);
-    let messages = addresses.iter().map(|address| {
-        let mut message = AddressMessage::default();
-        message.header.family = AddressFamily::Inet;
-        message.header.index = index;
-        message.header.prefix_len = 32;
-        message.attributes.push(AddressAttribute::Local(*address));
-        message.attributes.push(AddressAttribute::Address(*address));
-        ("add an address", RouteNetlinkMessage::NewAddress(message))
-    });
-    execute(messages.collect());
 }

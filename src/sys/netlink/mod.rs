@@ -1,19 +1,24 @@
-//! A small synchronous netlink socket (netlink(7)): many requests in one send, every acknowledgement read
-//! before returning.
+//! A small synchronous netlink socket (netlink(7)): many requests in one send, all of them answered
+//! before it returns.
 //!
 //! ```text
-//! Batch::push… ─► Socket::execute ─► one send ─► acknowledgements, in order ─► first error, named
+//! Batch::push… ─► Socket::execute ─► one send ─► answers, in order ─► the first error, named
 //!                 Socket::dump    ─► one request ─► parts … done
 //! ```
 //!
 //! A socket belongs to the network namespace in which it was opened, whatever namespace its process enters
 //! later.
 
+mod attribute;
+mod batch;
+
+pub use attribute::{attribute, attributes, nested};
+pub use batch::Batch;
+
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use netlink_packet_core::NetlinkSerializable;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
@@ -50,8 +55,6 @@ pub const APPEND: u16 = 0x800;
 const ACK_TLVS: u16 = 0x200;
 /// `NLMSGERR_ATTR_MSG`: the kernel's own words.
 const ERROR_MESSAGE: u16 = 1;
-/// `NLA_TYPE_MASK`: an attribute's type without its two flags.
-const ATTRIBUTE_TYPE: u16 = 0x3fff;
 
 /// A request that the kernel refused, or could not be asked.
 #[derive(Debug, Error)]
@@ -86,48 +89,6 @@ impl NetlinkError {
 
 fn detail(message: &Option<String>) -> String {
     message.as_ref().map(|message| format!(" ({message})")).unwrap_or_default()
-}
-
-/// Requests that go out together.
-#[derive(Debug, Default)]
-pub struct Batch {
-    bytes: Vec<u8>,
-    /// Names the request with sequence number `index + 1`.
-    steps: Vec<&'static str>,
-    acknowledged: usize,
-}
-
-impl Batch {
-    /// Adds a message of a netlink-packet crate. `step` completes "cannot …" in an error.
-    pub fn push(&mut self, step: &'static str, message: &impl NetlinkSerializable, flags: u16) {
-        let mut payload = vec![0; message.buffer_len()];
-        message.serialize(&mut payload);
-        self.push_raw(step, message.message_type(), flags | REQUEST | ACK, &payload);
-    }
-
-    /// The length of all messages, bytes.
-    pub fn len(&self) -> usize {
-        self.bytes.len()
-    }
-
-    /// Whether there is no message.
-    pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
-    }
-
-    /// Adds a message from its parts; an answer is expected when `flags` has [`ACK`].
-    pub fn push_raw(&mut self, step: &'static str, kind: u16, flags: u16, payload: &[u8]) {
-        self.steps.push(step);
-        self.acknowledged += usize::from(flags & ACK != 0);
-        let length = HEADER + payload.len();
-        self.bytes.extend((length as u32).to_ne_bytes());
-        self.bytes.extend(kind.to_ne_bytes());
-        self.bytes.extend((flags | REQUEST).to_ne_bytes());
-        self.bytes.extend((self.steps.len() as u32).to_ne_bytes());
-        self.bytes.extend(0u32.to_ne_bytes());
-        self.bytes.extend(payload);
-        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
-    }
 }
 
 /// One message from the kernel.
@@ -207,8 +168,8 @@ impl Socket {
         Ok(Self { fd, buffer: vec![0; BUFFER], has_leftovers: false })
     }
 
-    /// Sends all of a batch at once and reads every acknowledgement. The kernel handles the requests in
-    /// order and goes on after one that fails.
+    /// Sends all of a batch at once and waits until its last acknowledgement. The kernel handles the requests in
+    /// order, and goes on after one that fails; it answers all of them before it returns from the sending.
     ///
     /// # Errors
     /// The first request's that failed, by its name.
@@ -217,28 +178,27 @@ impl Socket {
             return Ok(());
         }
         self.send(batch)?;
-        let mut left = batch.acknowledged;
-        let mut first_error = None;
-        while left > 0 {
+        if batch.acknowledged == 0 {
+            return Ok(());
+        }
+        loop {
             let length = self.receive()?;
             for answer in answers(&self.buffer[..length]) {
                 let answer = answer?;
                 if answer.kind != NLMSG_ERROR {
                     continue;
                 }
-                left = left.saturating_sub(1);
-                let step = batch.steps.get((answer.sequence as usize).wrapping_sub(1));
+                let sequence = answer.sequence as usize;
+                let step = batch.steps.get(sequence.wrapping_sub(1));
                 if let Some(error) = error_of(&answer, step.copied().unwrap_or("do what was asked"))? {
-                    // nf_tables answers the opening of a batch only to refuse all of it.
-                    if answer.sequence == 1 && batch.acknowledged < batch.steps.len() {
-                        return Err(error);
-                    }
-                    first_error.get_or_insert(error);
+                    return Err(error);
+                }
+                if sequence == batch.acknowledged {
+                    self.has_leftovers = false;
+                    return Ok(());
                 }
             }
         }
-        self.has_leftovers = first_error.is_some();
-        first_error.map_or(Ok(()), Err)
     }
 
     fn send(&mut self, batch: &Batch) -> Result<(), NetlinkError> {
@@ -342,18 +302,6 @@ impl AsFd for Socket {
     }
 }
 
-/// The attributes of a message after a fixed header of `skip` bytes: (type without flags, value). Ends at the
-/// first malformed one.
-pub fn attributes(payload: &[u8], skip: usize) -> impl Iterator<Item = (u16, &[u8])> {
-    let mut rest = payload.get(skip..).unwrap_or_default();
-    std::iter::from_fn(move || {
-        let (length, kind) = (word16(rest, 0)?, word16(rest, 2)?);
-        let value = rest.get(4..usize::from(length))?;
-        rest = rest.get(usize::from(length).next_multiple_of(4)..).unwrap_or_default();
-        Some((kind & ATTRIBUTE_TYPE, value))
-    })
-}
-
 fn answers(mut bytes: &[u8]) -> impl Iterator<Item = Result<Answer<'_>, NetlinkError>> {
     std::iter::from_fn(move || {
         if bytes.is_empty() {
@@ -397,10 +345,6 @@ fn error_of(answer: &Answer<'_>, step: &'static str) -> Result<Option<NetlinkErr
     Ok(Some(NetlinkError::Refused { step, errno: Errno::from_raw(-code), message }))
 }
 
-fn word16(bytes: &[u8], at: usize) -> Option<u16> {
-    bytes.get(at..)?.first_chunk().map(|bytes| u16::from_ne_bytes(*bytes))
-}
-
 fn word(bytes: &[u8], at: usize) -> Result<u32, NetlinkError> {
     let word = bytes.get(at..).and_then(|rest| rest.first_chunk()).ok_or(NetlinkError::Truncated)?;
     Ok(u32::from_ne_bytes(*word))
@@ -418,16 +362,6 @@ impl From<NetlinkError> for io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn malformed_attributes_end_the_list() {
-        let good = [6, 0, 3, 0, b'h', b'i', 0, 0];
-        let short = [9, 0, 4, 0, 1];
-        let bytes = [&[0; 4][..], &good, &short].concat();
-        assert_eq!(attributes(&bytes, 4).collect::<Vec<_>>(), [(3, &b"hi"[..])]);
-        assert_eq!(attributes(&[0, 0, 0, 0], 0).count(), 0);
-        assert_eq!(attributes(&[], 16).count(), 0);
-    }
 
     #[test]
     fn answers_cut_short_are_an_error_and_not_a_loop() {

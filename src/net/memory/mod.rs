@@ -19,12 +19,18 @@
 //! * An end that only shut its receiving side throws away what comes. Linux would let it pile up
 //!   until the peer blocks, which no one can see from the data but holds memory.
 
+mod connection;
+
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
+#[cfg(test)]
+pub(super) use self::connection::CONNECTION_BYTES;
+pub(super) use self::connection::Side;
+use self::connection::{Connection, Phase};
 use super::budget::Budget;
 use super::capture::{Kept, Tap};
 use super::observe::{Look, SocketState};
@@ -32,161 +38,6 @@ use super::pipe::{Pipe, Readable};
 use super::stack::SharedPorts;
 use super::wakes::{Wakes, remember};
 use super::{Error, Result};
-
-/// Which end of a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Side {
-    Client = 0,
-    Server = 1,
-}
-
-impl Side {
-    pub(super) fn peer(self) -> Self {
-        match self {
-            Self::Client => Self::Server,
-            Self::Server => Self::Client,
-        }
-    }
-}
-
-#[derive(Debug)]
-enum Phase {
-    /// The listener's backlog is full. Exits: `Established` when there is room, `Refused` when the
-    /// listener closes.
-    Waiting(Option<Waker>),
-    /// In the backlog or accepted; data flows. Final.
-    Established,
-    /// Final.
-    Refused,
-}
-
-#[derive(Debug, Default)]
-struct End {
-    /// `close` was called: nothing is read or written here any more.
-    closed: bool,
-    /// RST came, or was sent by this end.
-    reset: bool,
-    /// What the next call fails with, once (Linux's `sk_err`).
-    error: Option<Error>,
-}
-
-#[derive(Debug)]
-struct State {
-    phase: Phase,
-    ends: [End; 2],
-    /// `pipes[side]` is what that side receives.
-    pipes: [Pipe; 2],
-    /// Whether the 4-tuple is in the port table.
-    entered: bool,
-    tap: Tap,
-}
-
-impl State {
-    fn end(&mut self, side: Side) -> &mut End {
-        &mut self.ends[side as usize]
-    }
-
-    /// What `side` reads from.
-    fn incoming(&mut self, side: Side) -> &mut Pipe {
-        &mut self.pipes[side as usize]
-    }
-
-    /// What `side` writes to.
-    fn outgoing(&mut self, side: Side) -> &mut Pipe {
-        &mut self.pipes[side.peer() as usize]
-    }
-
-    /// RST arrives at `side`.
-    fn reset(&mut self, side: Side, wakes: &mut Wakes) {
-        let received_fin = self.incoming(side).is_finished();
-        let sent_fin = self.outgoing(side).is_finished();
-        self.tap.reset(side);
-        let end = self.end(side);
-        if end.closed || end.reset {
-            return;
-        }
-        end.reset = true;
-        end.error = match (received_fin, sent_fin) {
-            (false, _) => Some(Error::ConnectionReset),
-            (true, false) => Some(Error::ConnectionBroken),
-            (true, true) => None,
-        };
-        self.incoming(side).wake(wakes);
-        self.outgoing(side).wake(wakes);
-    }
-
-    /// Whether data written by `side` can arrive: `Err` with what the write fails with, `Ok(false)`
-    /// when it is lost and answered by RST.
-    fn route(&mut self, side: Side) -> Result<bool> {
-        if let Some(error) = self.end(side).error.take() {
-            return Err(error);
-        }
-        if self.end(side).reset || self.end(side).closed || self.outgoing(side).is_finished() {
-            return Err(Error::ConnectionBroken);
-        }
-        let peer = side.peer();
-        let peer_takes_no_data = self.incoming(peer).is_shut() && self.outgoing(peer).is_finished();
-        Ok(!(self.end(peer).closed || self.end(peer).reset || peer_takes_no_data))
-    }
-
-    /// Whether nothing can go either way any more: TCP's CLOSED (without TIME_WAIT).
-    fn is_over(&self) -> bool {
-        self.ends.iter().any(|end| end.reset) || self.pipes.iter().all(Pipe::is_finished)
-    }
-
-    fn resize(&mut self, reader: Side, old: usize, new: usize, wakes: &mut Wakes) {
-        let pipe = self.incoming(reader);
-        // The buffer may have been another when the connection was made: an accepted socket has its listener's
-        // options of now. A direction without any room would be dead.
-        let capacity = (pipe.capacity() + new).saturating_sub(old).max(new);
-        pipe.set_capacity(capacity, wakes);
-    }
-
-    fn readable(&mut self, side: Side) -> Option<Readable> {
-        let found = self.incoming(side).readable();
-        let end = self.end(side);
-        found.or_else(|| (end.reset || end.closed).then_some(Readable::Eof))
-    }
-}
-
-#[derive(Debug)]
-struct Connection {
-    state: Mutex<State>,
-    client: SocketAddr,
-    server: SocketAddr,
-    ports: SharedPorts,
-}
-
-/// For the statement of what a connection costs.
-#[cfg(test)]
-pub(super) const CONNECTION_BYTES: usize = size_of::<Connection>();
-
-impl Connection {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Gives the 4-tuple back if the connection is over, though its sockets may still be open: as Linux
-    /// gives the port back.
-    fn settle(&self, state: &mut State) {
-        if state.entered && state.is_over() {
-            state.entered = false;
-            self.disconnect();
-        }
-    }
-
-    fn disconnect(&self) {
-        self.ports.lock().unwrap_or_else(PoisonError::into_inner).disconnect(self.client, self.server);
-    }
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        if self.lock().entered {
-            self.disconnect();
-        }
-    }
-}
 
 /// What to write: handed over or copied.
 pub(super) enum Data<'a> {
@@ -224,14 +75,8 @@ impl Stream {
         budget: &Budget,
         tap: Tap,
     ) -> (Self, Self) {
-        let state = State {
-            phase: Phase::Waiting(None),
-            ends: Default::default(),
-            pipes: [Pipe::new(to_client, budget.clone()), Pipe::new(to_server, budget.clone())],
-            entered: true,
-            tap,
-        };
-        let connection = Arc::new(Connection { state: Mutex::new(state), client, server, ports });
+        let pipes = [to_client, to_server].map(|capacity| Pipe::new(capacity, budget.clone()));
+        let connection = Arc::new(Connection::new(ports, client, server, pipes, tap));
         (Self { connection: connection.clone(), side: Side::Client }, Self { connection, side: Side::Server })
     }
 
@@ -465,6 +310,7 @@ impl Stream {
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
+    use std::task::Waker;
 
     use super::super::meter::Meter;
     use super::super::ports::{EPHEMERAL_PORTS, Ports};

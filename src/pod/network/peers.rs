@@ -52,9 +52,10 @@ struct Watch {
 type Watched = HashMap<WatchDescriptor, String>;
 
 impl Peers {
-    /// Looks at the pods whose records are below `run`, and from now on watches them.
-    pub fn new(run: &Path, selectors: Vec<PodSelector>) -> Self {
-        let directory = record::pods_below(run);
+    /// Looks at the pods whose directories are below `directory` ([`record::directories`]), and from now on watches
+    /// them.
+    pub fn new(directory: &Path, selectors: Vec<PodSelector>) -> Self {
+        let directory = directory.to_owned();
         let watch = Watch::new(&directory).ok();
         let mut peers = Self { directory, selectors, watch, records: BTreeMap::new() };
         peers.read_all();
@@ -122,7 +123,7 @@ impl Peers {
 
     /// Reads every record; whether anything is different.
     fn read_all(&mut self) -> bool {
-        let records = record::all_below(&self.directory);
+        let records = record::all(&self.directory);
         let found = records.into_iter().filter_map(|record| Some((record.uid.clone(), self.select(record)?)));
         let fresh: BTreeMap<_, _> = found.collect();
         let changed = fresh != self.records;
@@ -132,7 +133,7 @@ impl Peers {
 
     /// Reads one record; whether anything is different.
     fn read(&mut self, uid: &str) -> bool {
-        match record::of(&self.directory, uid).and_then(|record| self.select(record)) {
+        match record::read(&self.directory.join(uid)).and_then(|(record, _)| self.select(record)) {
             Some(selected) if self.records.get(uid) == Some(&selected) => false,
             Some(selected) => {
                 self.records.insert(uid.to_owned(), selected);
@@ -207,7 +208,7 @@ mod tests {
         fn new() -> Self {
             let directory = tempfile::tempdir().unwrap();
             let paths = Paths::resolve(0, |_| Some(directory.path().into()));
-            fs::create_dir_all(record::pods_below(&paths.run)).unwrap();
+            fs::create_dir_all(record::directories(&paths)).unwrap();
             Self { _directory: directory, paths }
         }
 
@@ -235,7 +236,7 @@ mod tests {
                     }],
                 },
             };
-            Peers::new(&self.paths.run, vec![with_role("friend"), with_role("foe")])
+            Peers::new(&record::directories(&self.paths), vec![with_role("friend"), with_role("foe")])
         }
     }
 

@@ -31,10 +31,12 @@ use crate::net::policy::{Direction, Isolation, Node, Peer, PodRules};
 use crate::spec::Protocol;
 use crate::spec::network_policy::{IpBlock, Ports};
 use crate::sys::netlink::{NetlinkError, Socket};
-use crate::sys::nftables::filter::{self, AddressFamily, End, Expression, Filter, Hook, Verdict};
+use crate::sys::nftables::{
+    self, Element, End, Expression, Family, Field, Hook, Interface, Transaction, Type, Verdict,
+};
 
 const TABLE: &str = "peapod";
-const FAMILIES: [(AddressFamily, &str); 2] = [(AddressFamily::V4, "v4"), (AddressFamily::V6, "v6")];
+const FAMILIES: [(Family, &str); 2] = [(Family::V4, "v4"), (Family::V6, "v6")];
 /// The link-local addresses.
 const LINK_LOCAL: [&str; 2] = ["169.254.0.0/16", "fe80::/10"];
 /// What IPv6 needs of its own, by types of ICMPv6: multicast listeners, routers, neighbours and redirects (RFC 4861,
@@ -72,29 +74,27 @@ impl Firewall {
     /// # Errors
     /// The kernel's. The old addresses are in force then.
     pub fn set_peers(&mut self, peers: &[Vec<IpAddr>]) -> Result<(), NetlinkError> {
-        let mut filter = Filter::new(TABLE);
+        let mut changes = Transaction::new(TABLE);
         for (place, addresses) in peers.iter().enumerate() {
             for (family, suffix) in FAMILIES {
                 let set = peer_set(place, suffix);
-                filter.empty_set(&set);
-                filter.add_elements(&set, &of_family(addresses, family));
+                changes.empty_set(&set);
+                changes.add_elements(&set, &elements(addresses, family));
             }
         }
-        filter.commit(&mut self.socket)
+        changes.commit(&mut self.socket)
     }
-}
 
-impl Firewall {
     /// Adds addresses to the node's, for a pod that is isolated for ingress.
     ///
     /// # Errors
     /// The kernel's.
     pub fn add_node(&mut self, addresses: &[IpAddr]) -> Result<(), NetlinkError> {
-        let mut filter = Filter::new(TABLE);
+        let mut changes = Transaction::new(TABLE);
         for (family, suffix) in FAMILIES {
-            filter.add_elements(&node_set(suffix), &of_family(addresses, family));
+            changes.add_elements(&node_set(suffix), &elements(addresses, family));
         }
-        filter.commit(&mut self.socket)
+        changes.commit(&mut self.socket)
     }
 
     /// How many packets were denied in a direction so far; of the containers only what comes in is among them, since
@@ -103,7 +103,7 @@ impl Firewall {
     /// # Errors
     /// The kernel's.
     pub fn denied(&mut self, direction: Direction) -> Result<u64, NetlinkError> {
-        filter::packets(&mut self.socket, TABLE, names(direction).1)
+        nftables::packets(&mut self.socket, TABLE, names(direction).1)
     }
 }
 
@@ -122,16 +122,16 @@ enum Refusal {
     Silence,
 }
 
-fn ruleset<'a>(rules: &PodRules, peers: &[Vec<IpAddr>], node: &Node, refusal: Refusal) -> Filter<'a> {
-    let mut filter = Filter::new(TABLE);
-    filter.add_table();
+fn ruleset(rules: &PodRules, peers: &[Vec<IpAddr>], node: &Node, refusal: Refusal) -> Transaction {
+    let mut ruleset = Transaction::new(TABLE);
+    ruleset.add_table();
     for (place, _) in rules.selectors().iter().enumerate() {
         let addresses = peers.get(place).map(Vec::as_slice).unwrap_or_default();
-        add_sets(&mut filter, addresses, |suffix| peer_set(place, suffix));
+        add_sets(&mut ruleset, addresses, |suffix| peer_set(place, suffix));
     }
     if let Some(ingress) = &rules.ingress {
-        add_sets(&mut filter, &node.addresses, node_set);
-        let mut chain = Chain::new(&mut filter, Direction::Ingress);
+        add_sets(&mut ruleset, &node.addresses, node_set);
+        let mut chain = Chain::new(&mut ruleset, Direction::Ingress);
         for (family, suffix) in FAMILIES {
             chain.accept(Expression::is_in_set(End::Source, family, &node_set(suffix)));
         }
@@ -143,27 +143,27 @@ fn ruleset<'a>(rules: &PodRules, peers: &[Vec<IpAddr>], node: &Node, refusal: Re
         chain.deny(Refusal::Silence);
     }
     if let Some(egress) = &rules.egress {
-        let mut chain = Chain::new(&mut filter, Direction::Egress);
+        let mut chain = Chain::new(&mut ruleset, Direction::Egress);
         chain.add(egress);
         chain.deny(refusal);
     }
-    filter
+    ruleset
 }
 
-fn add_sets(filter: &mut Filter<'_>, addresses: &[IpAddr], name: impl Fn(&str) -> String) {
+fn add_sets(ruleset: &mut Transaction, addresses: &[IpAddr], name: impl Fn(&str) -> String) {
     for (family, suffix) in FAMILIES {
         let set = name(suffix);
-        filter.add_set(&set, family);
-        filter.add_elements(&set, &of_family(addresses, family));
+        ruleset.add_set(&set, &[Type::address(family)], &[]);
+        ruleset.add_elements(&set, &elements(addresses, family));
     }
 }
 
 /// Those of the family, each once: a set takes no element twice.
-fn of_family(addresses: &[IpAddr], family: AddressFamily) -> Vec<IpAddr> {
-    let mut own: Vec<_> = addresses.iter().copied().filter(|ip| AddressFamily::of(*ip) == family).collect();
+fn elements(addresses: &[IpAddr], family: Family) -> Vec<Element> {
+    let mut own: Vec<_> = addresses.iter().copied().filter(|ip| Family::of(*ip) == family).collect();
     own.sort_unstable();
     own.dedup();
-    own
+    own.into_iter().map(Element::address).collect()
 }
 
 fn peer_set(place: usize, suffix: &str) -> String {
@@ -175,8 +175,8 @@ fn node_set(suffix: &str) -> String {
 }
 
 /// The chain of one direction, while it is made.
-struct Chain<'f, 'a> {
-    filter: &'f mut Filter<'a>,
+struct Chain<'r> {
+    ruleset: &'r mut Transaction,
     name: &'static str,
     denied: &'static str,
     /// The end of a packet where the peer is.
@@ -185,28 +185,28 @@ struct Chain<'f, 'a> {
     blocks: usize,
 }
 
-impl<'f, 'a> Chain<'f, 'a> {
-    fn new(filter: &'f mut Filter<'a>, direction: Direction) -> Self {
+impl<'r> Chain<'r> {
+    fn new(ruleset: &'r mut Transaction, direction: Direction) -> Self {
         let (name, denied) = names(direction);
-        let (hook, peer) = match direction {
-            Direction::Ingress => (Hook::Input, End::Source),
-            Direction::Egress => (Hook::Output, End::Destination),
+        let (hook, interface, peer) = match direction {
+            Direction::Ingress => (Hook::InputFilter, Interface::In, End::Source),
+            Direction::Egress => (Hook::OutputFilter, Interface::Out, End::Destination),
         };
-        filter.add_filter_chain(name, hook);
-        filter.add_counter(denied);
-        let mut chain = Self { filter, name, denied, peer, blocks: 0 };
+        ruleset.add_base_chain(name, hook);
+        ruleset.add_counter(denied);
+        let mut chain = Self { ruleset, name, denied, peer, blocks: 0 };
         chain.accept(Expression::is_established());
-        chain.accept(Expression::is_loopback(hook));
+        chain.accept(Expression::is_on_loopback(interface));
         for (first, last) in HOUSEKEEPING {
-            let icmpv6 = Expression::is_protocol(libc::IPPROTO_ICMPV6 as u8);
-            chain.accept(icmpv6.into_iter().chain(Expression::icmpv6_type_between(first, last)));
+            let icmpv6 = Expression::is_protocol(libc::IPPROTO_ICMPV6 as u8).into_iter();
+            chain.accept(icmpv6.chain(Expression::is_between(Field::Icmpv6Type, &[first], &[last])));
         }
         chain
     }
 
     fn accept(&mut self, matches: impl IntoIterator<Item = Expression>) {
         let accept = Expression::verdict(Verdict::Accept);
-        self.filter.add_rule(self.name, matches.into_iter().chain([accept]));
+        self.ruleset.add_rule(self.name, matches.into_iter().chain([accept]));
     }
 
     fn add(&mut self, isolation: &Isolation) {
@@ -243,26 +243,26 @@ impl<'f, 'a> Chain<'f, 'a> {
     fn add_block(&mut self, block: &IpBlock, ports: Option<&[Ports]>) {
         let name = format!("{}-{}", self.name, self.blocks);
         self.blocks += 1;
-        self.filter.add_chain(&name);
+        self.ruleset.add_chain(&name);
         for except in &block.except {
             let leave = Expression::verdict(Verdict::Return);
-            self.filter.add_rule(&name, Expression::is_in(self.peer, *except).into_iter().chain([leave]));
+            self.ruleset.add_rule(&name, Expression::is_in(self.peer, *except).into_iter().chain([leave]));
         }
         for_each_port(ports, |ports| {
-            self.filter.add_rule(&name, ports.into_iter().chain([Expression::verdict(Verdict::Accept)]));
+            self.ruleset.add_rule(&name, ports.into_iter().chain([Expression::verdict(Verdict::Accept)]));
         });
         let jump = Expression::verdict(Verdict::Jump(&name));
-        self.filter.add_rule(self.name, Expression::is_in(self.peer, block.cidr).into_iter().chain([jump]));
+        self.ruleset.add_rule(self.name, Expression::is_in(self.peer, block.cidr).into_iter().chain([jump]));
     }
 
     fn deny(self, refusal: Refusal) {
         if refusal == Refusal::Reset {
             let tcp = Expression::is_protocol(libc::IPPROTO_TCP as u8);
             let refuse = [Expression::count(self.denied), Expression::reset()];
-            self.filter.add_rule(self.name, tcp.into_iter().chain(refuse));
+            self.ruleset.add_rule(self.name, tcp.into_iter().chain(refuse));
         }
         let drop = [Expression::count(self.denied), Expression::verdict(Verdict::Drop)];
-        self.filter.add_rule(self.name, drop);
+        self.ruleset.add_rule(self.name, drop);
     }
 }
 
@@ -275,6 +275,7 @@ fn for_each_port(ports: Option<&[Ports]>, mut add: impl FnMut(Vec<Expression>)) 
             Protocol::Udp => libc::IPPROTO_UDP,
         };
         let protocol = Expression::is_protocol(number as u8).into_iter();
-        add(protocol.chain(Expression::destination_port_between(*first, *last)).collect());
+        let (first, last) = (first.to_be_bytes(), last.to_be_bytes());
+        add(protocol.chain(Expression::is_between(Field::DestinationPort, &first, &last)).collect());
     }
 }

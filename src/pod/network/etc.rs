@@ -20,7 +20,7 @@ use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 
 use crate::net::NamesConfig;
-use crate::net::names::{Hosts, ResolvConf, is_loopback};
+use crate::net::names::{Hosts, ResolvConf, is_stub};
 use crate::spec::{DnsPolicy, NetworkMode, Pod, VolumeSource};
 use crate::sys::mount;
 
@@ -118,7 +118,7 @@ impl Etc {
         // A container of the pod may be its nameserver.
         let is_alone = pod.network != NetworkMode::Host
             && addresses.is_empty()
-            && !self.resolv_conf.nameservers.iter().any(is_loopback);
+            && !self.resolv_conf.nameservers.iter().any(is_stub);
         let alone = || format!("{UNRESOLVED}: the pod has no network but its loopback");
         let unreachable = if is_alone { Some(alone()) } else { self.unreachable };
         NamesConfig { hosts, resolv_conf: self.resolv_conf, unreachable, ..NamesConfig::default() }
@@ -138,10 +138,10 @@ fn resolv_conf(
         _ => parsed(RESOLV_CONF),
     };
     let mut why = "this machine's /etc/resolv.conf names no nameserver";
-    if is_alone && host.without(is_loopback) && host.nameservers.is_empty() {
+    if is_alone && host.without(is_stub) && host.nameservers.is_empty() {
         why = "this machine's nameserver is on its loopback, which the pod does not reach";
         let mut resolved = parsed(RESOLVED_CONF);
-        resolved.without(is_loopback);
+        resolved.without(is_stub);
         host.nameservers = resolved.nameservers;
     } else if !is_alone && host.nameservers.is_empty() && pod.dns.policy != DnsPolicy::None {
         // glibc's default.

@@ -3,9 +3,9 @@
 //! ```text
 //! supervisor:   Surroundings::look ─ the node's addresses, where the records are
 //!                    │ fork
-//! pod process:  Filter::apply ─ the firewall, before the pod has its address
-//!               Filter::policy ─ for net::Stack, once it has
-//!               Filter::follow ─ pods come and go ─► firewall and policy; what the kernel denied ─► the user
+//! pod process:  Policies::apply ─ the firewall, before the pod has its address
+//!               Policies::policy ─ for net::Stack, once it has
+//!               Policies::follow ─ pods come and go ─► firewall and policy; what the kernel denied ─► the user
 //! ```
 //!
 //! All of it is next to nothing for a pod that nothing selects.
@@ -13,19 +13,16 @@
 use std::cell::RefCell;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use nix::ifaddrs::getifaddrs;
-use tokio::sync::mpsc;
 
-use super::control::Event;
 use super::firewall::Firewall;
 use super::peers::Peers;
-use crate::net::Policy;
-use crate::net::policy::{Direction, Node, PodRules, PolicyConfig, Tell};
-use crate::sandbox;
+use crate::net::policy::{Direction, Node, PodRules, PolicyConfig};
+use crate::net::{Policy, Tell};
 use crate::sandbox::network::gateway_of;
+use crate::sandbox::{self, record};
 use crate::spec::{NetworkMode, Pod};
 use crate::sys::process::is_privileged;
 
@@ -37,7 +34,7 @@ pub(super) struct Surroundings {
     /// Without addresses when the pod is not isolated for ingress.
     node: Node,
     /// Where the pods' records are.
-    run: PathBuf,
+    records: PathBuf,
     /// Whether the pod gets a link to the node: otherwise nobody reaches it, and it reaches nobody.
     linked: bool,
 }
@@ -49,7 +46,7 @@ impl Surroundings {
         let linked = pod.network == NetworkMode::Pod && is_privileged();
         // At the other end of a plugin's link there may be anyone, on a bridge for example the other pods.
         let node = Node { addresses, point_to_point: linked && config.cni.is_none() };
-        Self { node, run: config.paths.run.clone(), linked }
+        Self { node, records: record::directories(config.paths), linked }
     }
 }
 
@@ -68,35 +65,35 @@ fn own_addresses() -> Vec<IpAddr> {
 }
 
 /// What is in force.
-pub(super) struct Filter {
+pub(super) struct Policies {
     surroundings: Surroundings,
-    tell: mpsc::Sender<Event>,
+    tell: Tell,
     firewall: Option<Firewall>,
     /// `None`: no selector depends on other pods.
     peers: Option<Peers>,
 }
 
-impl Filter {
+impl Policies {
     /// Puts the pod's policies in force in the kernel, whose network namespace this is.
-    pub(super) fn apply(pod: &Pod, surroundings: Surroundings, tell: mpsc::Sender<Event>) -> Self {
-        let mut filter = Self { surroundings, tell, firewall: None, peers: None };
+    pub(super) fn apply(pod: &Pod, surroundings: Surroundings, tell: Tell) -> Self {
+        let mut policies = Self { surroundings, tell, firewall: None, peers: None };
         let rules = PodRules::new(&pod.network_rules.policies);
         if rules.is_empty() {
-            return filter;
+            return policies;
         }
         if !rules.selectors().is_empty() {
-            filter.peers = Some(Peers::new(&filter.surroundings.run, rules.selectors().to_vec()));
+            policies.peers = Some(Peers::new(&policies.surroundings.records, rules.selectors().to_vec()));
         }
-        if filter.surroundings.linked {
-            match Firewall::apply(&rules, &filter.peer_addresses(), &filter.surroundings.node) {
-                Ok(firewall) => filter.firewall = Some(firewall),
-                Err(error) => filter.warn(format!(
+        if policies.surroundings.linked {
+            match Firewall::apply(&rules, &policies.peer_addresses(), &policies.surroundings.node) {
+                Ok(firewall) => policies.firewall = Some(firewall),
+                Err(error) => policies.tell.tell(format!(
                     "NetworkPolicies hold for the pod's containers only, not for native processes in its network: \
                      {error}; is the kernel module nf_tables (with nft_ct) there?"
                 )),
             }
         }
-        filter
+        policies
     }
 
     /// The same policies, and the containers' annotations, for the pod's network stack.
@@ -104,18 +101,13 @@ impl Filter {
         if self.surroundings.node.point_to_point && is_isolated_for_ingress(pod) {
             self.add_gateways(addresses);
         }
-        let tell = self.tell.clone();
-        let tell: Tell = Arc::new(move |line| {
-            // What finds no place is one of many like it; all are counted.
-            let _ = tell.try_send(Event::Warning(line));
-        });
         let policy = Policy::new(PolicyConfig {
             rules: &pod.network_rules,
             containers: pod.all_containers().map(|container| container.name.as_str()).collect(),
             addresses: addresses.to_vec(),
             node: self.surroundings.node.clone(),
             kernel_filters: self.firewall.is_some(),
-            tell,
+            tell: self.tell.clone(),
         });
         policy.set_peers(&self.peer_addresses());
         policy
@@ -129,10 +121,9 @@ impl Filter {
             policy.set_peers(&addresses);
             let result = firewall.as_ref().map(|firewall| firewall.borrow_mut().set_peers(&addresses));
             if let Some(Err(error)) = result {
-                let text = format!(
+                tell.tell(format!(
                     "the pods that NetworkPolicies select have changed, and the kernel refuses: {error}"
-                );
-                let _ = tell.try_send(Event::Warning(text));
+                ));
             }
         };
         let follow_peers = async {
@@ -156,7 +147,7 @@ impl Filter {
         if let Some(firewall) = &mut self.firewall
             && let Err(error) = firewall.add_node(&gateways)
         {
-            self.warn(format!("NetworkPolicies may keep this machine from the pod: {error}"));
+            self.tell.tell(format!("NetworkPolicies may keep this machine from the pod: {error}"));
         }
         self.surroundings.node.addresses.extend(gateways);
     }
@@ -164,15 +155,11 @@ impl Filter {
     fn peer_addresses(&self) -> Vec<Vec<IpAddr>> {
         self.peers.as_ref().map(Peers::addresses).unwrap_or_default()
     }
-
-    fn warn(&self, text: String) {
-        let _ = self.tell.try_send(Event::Warning(text));
-    }
 }
 
 /// Tells when the kernel has denied something: nobody else says why a native process is not answered, or a client of
 /// the pod.
-async fn watch_denials(firewall: &RefCell<Firewall>, policy: &Policy, tell: &mpsc::Sender<Event>) {
+async fn watch_denials(firewall: &RefCell<Firewall>, policy: &Policy, tell: &Tell) {
     let mut told = [(Direction::Ingress, 0), (Direction::Egress, 0)];
     loop {
         tokio::time::sleep(BETWEEN_LOOKS).await;
@@ -188,7 +175,7 @@ async fn watch_denials(firewall: &RefCell<Firewall>, policy: &Policy, tell: &mps
                     Direction::Egress => "of the pod's network, other than the containers' own,",
                 };
                 let why = policy.explain(*direction);
-                let _ = tell.try_send(Event::Warning(format!("{fresh} packets {what} were denied: {why}")));
+                tell.tell(format!("{fresh} packets {what} were denied: {why}"));
             }
         }
     }
