@@ -175,6 +175,12 @@ impl Inbox {
         Poll::Pending
     }
 
+    /// Whether nothing waits to be taken, not even the news that the socket was closed.
+    pub(super) fn is_empty(&self) -> bool {
+        let queue = self.lock();
+        queue.datagrams.is_empty() && !queue.closed
+    }
+
     /// What is queued, bytes of memory.
     pub(super) fn bytes(&self) -> u64 {
         self.lock().bytes as u64

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::{io, mem};
 
 use rustix::buffer::spare_capacity;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
 use tokio::io::Interest;
@@ -159,6 +160,23 @@ impl Kernel {
                 result => Some(result.map_err(Error::from)),
             }
         })
+    }
+
+    /// Whether [`Self::try_receive`] has an answer. If not, tokio knows it from now on.
+    pub(super) fn has_something(&self) -> bool {
+        let look = || {
+            let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
+            let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+            match poll(&mut fds, Some(&now)) {
+                Ok(0) => Err(io::ErrorKind::WouldBlock.into()),
+                // An error of poll's own is for the receive to meet.
+                _ => Ok(()),
+            }
+        };
+        let interests = [Interest::READABLE, Interest::ERROR];
+        interests[..if self.may_fail { 2 } else { 1 }]
+            .iter()
+            .any(|interest| self.socket.try_io(*interest, look).is_ok())
     }
 
     /// Waits until [`Self::try_receive`] may have an answer.

@@ -37,7 +37,7 @@ mod tests;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use self::inbox::Inbox;
 use self::kernel::Kernel;
@@ -165,7 +165,14 @@ impl UdpSocket {
     /// Waits until [`Self::poll_receive`] has an answer.
     pub fn poll_receive_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut *self.inner.lock() {
-            State::Open(open) => open.poll_ready(cx, &self.inner.inbox).map(drop),
+            // tokio's word that there is something may be old: only a receive that fails takes it back, and whoever
+            // waits here and receives then is not to wait there.
+            State::Open(open) => loop {
+                let failed = ready!(open.poll_ready(cx, &self.inner.inbox)).is_err();
+                if failed || open.has_something(&self.inner.inbox) {
+                    return Poll::Ready(());
+                }
+            },
             State::Closed => Poll::Ready(()),
         }
     }

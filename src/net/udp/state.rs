@@ -392,6 +392,11 @@ impl Open {
         may
     }
 
+    /// Whether [`Self::take`] has an answer; where there is none, [`Self::poll_ready`] waits for a new one.
+    pub(super) fn has_something(&self, inbox: &Inbox) -> bool {
+        !inbox.is_empty() || self.kernel.has_something()
+    }
+
     /// Waits until [`Self::take`] may have an answer.
     pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>, inbox: &Inbox) -> Poll<Result<()>> {
         // Both, so that both know who waits.

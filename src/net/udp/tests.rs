@@ -404,3 +404,19 @@ async fn who_waits_hears_of_what_a_disconnect_found() {
         assert_eq!(woken.await.expect("woken").expect("join").map(|(data, _)| data), Ok(b"x".to_vec()));
     }
 }
+
+/// Whoever waits for something and receives then does not wait there.
+#[tokio::test]
+async fn nothing_is_left_after_the_only_datagram() {
+    let pod = pod();
+    let a = pod.attach("a");
+    let (socket, local) = bound(&a, "127.0.0.1:0");
+    let native = std::net::UdpSocket::bind("127.0.0.1:0").expect("native");
+    let mut cx = Context::from_waker(Waker::noop());
+    for data in [&b""[..], b"x"] {
+        native.send_to(data, local).expect("send");
+        poll_fn(|cx| socket.poll_receive_ready(cx)).await;
+        assert!(matches!(socket.poll_receive(&mut cx), Poll::Ready(Ok((got, _))) if got == data));
+        assert!(socket.poll_receive_ready(&mut cx).is_pending());
+    }
+}
