@@ -22,7 +22,7 @@
 //! | [`engine`] | wasmtime's policy: pool, limits, epochs, what a component is |
 //! | [`sandbox`] | the pod's place in the kernel: made with roll-back, removed, swept up after a crash |
 //! | [`sys`] | the system calls that this takes |
-//! | [`pod`] | the pod's life: a pure state machine, the task that acts on it, the control protocol; its firewall |
+//! | [`pod`] | the pod's life: a pure state machine, the task that acts on it, the control protocol; what its network is made of |
 //! | [`api`] | how a running pod is asked: HTTP and JSON on a unix socket, as Kubernetes has it |
 //! | [`container`] | one container: its run, its state, its log |
 //! | [`volume`] | volumes to directory handles |
@@ -42,12 +42,12 @@
 //!
 //! 1. `unsafe` and raw syscalls live in [`sys`] only; elsewhere `libc` is for constants. The one exception
 //!    is the mapping of compiled code in [`engine::code`], whose SAFETY comment says why it can be trusted.
-//! 2. serde appears in [`manifest`], [`image`], the [`api`], the control protocol, the state record and
-//!    [`sandbox::cni`] only. Wire
-//!    types never reach the pod's state machine.
+//! 2. serde appears in [`manifest`], [`image`], [`cli`], [`api`], [`pod::control`], [`sandbox::record`] and
+//!    [`sandbox::cni`] only. Wire types never reach the pod's state machine.
 //! 3. Only [`engine`], [`image`], [`wasi`] and [`container::runner`] name wasmtime.
-//! 4. [`pod::state`], [`pod::actions`], [`pod::status`], [`pod::backoff`], [`net::ports`] and [`spec`] are
-//!    pure: `now` is an argument; no tokio, no clock, no I/O.
+//! 4. [`spec`], [`pod::state`], [`pod::actions`], [`pod::status`], [`pod::backoff`], [`net::ports`], the table of
+//!    UDP sockets, and of [`net::names`] hosts, resolv.conf, search lists and queries are pure: `now` is an argument;
+//!    no tokio, no clock, no I/O.
 //! 5. Every task has an owner that joins or cancels it; every queue, buffer and table is bounded,
 //!    and the bound's constant says its unit and why.
 //! 6. The pod process enters its namespaces and cgroup while single-threaded.

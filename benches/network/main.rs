@@ -14,11 +14,13 @@
 //! | wasmtime, pinned | a thread each, both on one CPU | the same |
 //! | wasmtime, threads | a thread each, as two processes of the wasmtime CLI | the same |
 //!
-//! The rounds alternate, so that a busy machine slows all down alike; medians are compared. What one host call and
-//! one switch between two containers cost is measured too: a round trip cannot be less than its calls and switches.
+//! The rounds alternate, so that a busy machine slows all down alike; medians are compared. The floor is
+//! measured too: the copies and calls that the canonical ABI makes.
 
 mod contenders;
+mod floor;
 mod idle;
+mod namespace;
 mod programs;
 
 use std::collections::BTreeMap;
@@ -83,8 +85,13 @@ const SCENARIOS: [Scenario; 3] = [
 
 fn main() -> anyhow::Result<()> {
     let options = Options::from_arguments()?;
+    namespace::enter()?;
     // For tasks and threads.
     let programs: &'static Programs = Box::leak(Box::new(Programs::build()?));
+    if options.wants(Version::P2, "floor") {
+        println!("the floor");
+        floor::measure(programs)?;
+    }
     for version in [Version::P2, Version::P3] {
         for scenario in SCENARIOS.iter().filter(|scenario| options.wants(version, scenario.name)) {
             println!("\n{} ({version})", scenario.name);

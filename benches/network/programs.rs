@@ -9,13 +9,8 @@ use peapod::image::{self, Reference};
 use wasmtime::component::{Component, Linker, ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView, p2, p3};
 
-#[path = "../../tests/support/guests.rs"]
-mod guests;
-
-/// For guests that peapod builds.
-fn peapod() -> std::process::Command {
-    std::process::Command::new(env!("CARGO_BIN_EXE_peapod"))
-}
+#[path = "../../tests/support/mod.rs"]
+mod support;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Version {
@@ -54,7 +49,7 @@ pub struct Programs {
 
 impl Programs {
     pub fn build() -> anyhow::Result<Self> {
-        let built = guests::build("wasm32-wasip2", &["netbench", "netbench-p3"]);
+        let built = support::guests::build("wasm32-wasip2", &["netbench", "netbench-p3"]);
         let files = [built.join("netbench.wasm"), built.join("netbench_p3.wasm")];
         let engine = Engine::new()?;
         let hosts = Hosts::new(&engine)?;

@@ -27,6 +27,19 @@ pub struct PodNetwork {
     pub omitted: u64,
     /// The counters of every container that was ever started, over all its runs.
     pub containers: Vec<Container>,
+    /// What the kernel denied by the pod's NetworkPolicies.
+    #[serde(default)]
+    pub denied_packets: DeniedPackets,
+}
+
+/// Packets that the kernel denied by the pod's NetworkPolicies, as of some seconds ago.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeniedPackets {
+    /// To the pod: to its containers and to native processes.
+    pub ingress: u64,
+    /// Of native processes; what containers want is denied before there is a packet.
+    pub egress: u64,
 }
 
 fn is_zero(n: &u64) -> bool {

@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use crate::api::server::{Failure, MAX_CONNECTIONS, Pods};
-use crate::api::types::{API_VERSION, PodNetwork};
+use crate::api::types::{API_VERSION, DeniedPackets, PodNetwork};
 use crate::pod::control::{Part, Question, Request};
 
 /// How long the pod process may take. It answers between two turns of its containers.
@@ -115,6 +115,7 @@ impl<'a> Questions<'a> {
             sockets: Vec::new(),
             omitted: 0,
             containers: Vec::new(),
+            denied_packets: DeniedPackets::default(),
         }
     }
 
@@ -127,10 +128,11 @@ impl<'a> Questions<'a> {
                     open.network.sockets.extend(sockets);
                 }
             }
-            Part::Containers { containers, omitted } => {
+            Part::Containers { containers, omitted, denied_packets } => {
                 if let Some(Open { answer, mut network }) = self.open.remove(&id) {
                     network.containers = containers;
                     network.omitted = omitted;
+                    network.denied_packets = denied_packets;
                     let _ = answer.send(Ok(network));
                 }
             }
@@ -141,6 +143,10 @@ impl<'a> Questions<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn counters(omitted: u64) -> Part {
+        Part::Containers { containers: Vec::new(), omitted, denied_packets: DeniedPackets::default() }
+    }
 
     #[tokio::test]
     async fn parts_become_one_answer_and_a_pod_that_is_silent_is_asked_no_more() {
@@ -161,10 +167,10 @@ mod tests {
         assert_eq!(questions.open.len(), MAX_OPEN);
         for id in 0..MAX_OPEN as u64 {
             questions.answered(id, Part::Sockets(Vec::new()));
-            questions.answered(id, Part::Containers { containers: Vec::new(), omitted: id });
+            questions.answered(id, counters(id));
         }
         assert!(questions.open.is_empty());
         assert_eq!(waiting.remove(0).await.unwrap().unwrap().kind, "PodNetwork");
-        questions.answered(7, Part::Containers { containers: Vec::new(), omitted: 0 });
+        questions.answered(7, counters(0));
     }
 }

@@ -92,7 +92,7 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(failure) => {
             // Standard error may be gone; there is nobody left to tell then.
-            let _ = writeln!(std::io::stderr(), "peapod: {:#}{}", failure.error, advice(&failure.error));
+            let _ = writeln!(std::io::stderr(), "peapod: {}{}", told(&failure.error), advice(&failure.error));
             ExitCode::from(failure.code)
         }
     }
@@ -115,6 +115,15 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
     fn from(error: E) -> Self {
         Self::new(EXIT_HOST, error)
     }
+}
+
+/// An error and its causes, each once: most of peapod's own errors end with their cause already.
+fn told(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| match &*told {
+        "" => cause,
+        _ if told.ends_with(&cause) => told,
+        _ => format!("{told}: {cause}"),
+    })
 }
 
 /// What the command line's user can do about an error, where the error itself cannot know.
@@ -151,6 +160,17 @@ fn init_tracing(verbose: u8) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sandbox::cni::CniError;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let missing = || std::io::Error::from(std::io::ErrorKind::NotFound);
+        let repeats = CniError::File { action: "read", path: "/cni".into(), source: missing() };
+        let error = anyhow::Error::new(repeats).context("--cni-conf-dir");
+        assert_eq!(told(&error), format!("--cni-conf-dir: cannot read /cni: {}", missing()));
+        let plain = anyhow::Error::new(missing()).context("cannot look");
+        assert_eq!(told(&plain), format!("cannot look: {}", missing()));
+    }
 
     #[test]
     fn a_uid_in_use_comes_with_advice() {

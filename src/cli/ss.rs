@@ -33,7 +33,9 @@ Examples:
   peapod ss web -o json    everything, for programs
 
 Queues: bytes; of a listener: connections that wait to be accepted, and how many may.
-In and Out (-i): bytes that the container has read and written.")]
+In and Out (-i): bytes that the container has read and written.
+Packets denied by policy (-s): by the kernel, which does so for native processes too; some
+seconds old.")]
 pub struct Args {
     /// The pod: NAME, NAMESPACE/NAME or the first letters of its uid [default: the one that runs].
     pod: Option<String>,
@@ -64,6 +66,9 @@ pub struct Args {
     /// Numbers instead of names: they always are; accepted because fingers know it.
     #[arg(short, long, hide = true)]
     numeric: bool,
+    /// Whose sockets: it is always told; accepted like the above.
+    #[arg(short, long, hide = true)]
+    processes: bool,
     /// Another form than a table. JSON has all sockets and counters, whatever else is asked for.
     #[arg(short, long, value_name = "FORMAT")]
     output: Option<Format>,
@@ -79,7 +84,7 @@ enum Format {
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let paths = Paths::from_env();
     let serves = |record: &Record| control::connect(&paths.pod_run(&record.uid)).is_ok();
-    let pod = choose(record::all(&paths), args.pod.as_deref(), serves)?;
+    let pod = choose(record::all(&record::directories(&paths)), args.pod.as_deref(), serves)?;
     let identity = &pod.identity;
     let path = format!("/api/v1/namespaces/{}/pods/{}/network", identity.namespace, identity.name);
     let network = client::get(&paths.pod_run(&pod.uid), &path);
@@ -294,7 +299,13 @@ fn summary(network: &PodNetwork) -> String {
             denied.row([container.name.clone(), container.denied.to_string()]);
         }
     }
-    let named = [("TCP", tcp), ("UDP", udp), ("Denied by policy", denied)];
+    let mut packets = Table::new(&[("Direction", Left), ("Packets", Right)]);
+    let types::DeniedPackets { ingress, egress } = network.denied_packets;
+    for (direction, count) in [("in", ingress), ("out", egress)].into_iter().filter(|(_, count)| *count > 0) {
+        packets.row([direction.to_owned(), count.to_string()]);
+    }
+    let named =
+        [("TCP", tcp), ("UDP", udp), ("Denied by policy", denied), ("Packets denied by policy", packets)];
     let shown: Vec<_> = named
         .iter()
         .filter(|(_, table)| !table.is_empty())
@@ -395,7 +406,7 @@ mod tests {
         assert_eq!(shown(&["-l"]), [true, false, false, true, false]);
         assert_eq!(shown(&["-t"]), [false, true, true, false, false]);
         assert_eq!(shown(&["-ua"]), [false, false, false, true, true]);
-        assert_eq!(shown(&["-tua4n"]), [true, true, false, true, false]);
+        assert_eq!(shown(&["-tua4np"]), [true, true, false, true, false]);
         assert_eq!(shown(&["-a6"]), [false, false, true, false, true]);
         assert_eq!(shown(&["-a46"]), [true; 5]);
     }
@@ -417,6 +428,7 @@ mod tests {
             ],
             omitted: 0,
             containers: Vec::new(),
+            denied_packets: types::DeniedPackets::default(),
         };
         let expected = "\
 Netid  State   Recv-Q  Send-Q  Local Address:Port  Peer Address:Port  Plane   Container  Peer    In  Out
@@ -446,6 +458,7 @@ tcp    ESTAB        0     128  127.0.0.1:80        127.0.0.1:49152    memory  we
             sockets: Vec::new(),
             omitted: 0,
             containers: vec![idle],
+            denied_packets: types::DeniedPackets::default(),
         };
         assert_eq!(summary(&network), "no traffic so far\n");
         network.containers.push(busy);
@@ -457,7 +470,12 @@ web        kernel       1     0       0         3        0       0        -     
 Denied by policy
 Container  Denied
 web             2
+
+Packets denied by policy
+Direction  Packets
+in               7
 ";
+        network.denied_packets.ingress = 7;
         assert_eq!(summary(&network), expected);
     }
 }

@@ -1,4 +1,4 @@
-//! What the WIT of `wasi:sockets` says about addresses, as pure predicates.
+//! What addresses are, as pure predicates: to Linux, and to the WIT of `wasi:sockets`, which allows fewer.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -55,6 +55,24 @@ fn is_unicast(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(v4) => !v4.is_multicast() && !v4.is_broadcast(),
         IpAddr::V6(v6) => !v6.is_multicast(),
+    }
+}
+
+/// Whether the address is one of loopback's hosts. Its broadcast address, and what some kernels take for
+/// another, are left to the kernel.
+pub(super) fn is_loopback_host(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => v4.is_loopback() && !matches!(v4.octets(), [_, 0, 0, 0] | [_, 255, 255, 255]),
+        IpAddr::V6(v6) => v6.is_loopback(),
+    }
+}
+
+/// The local address from which Linux reaches one of the pod's own: 127.0.0.1 for all of 127.0.0.0/8,
+/// otherwise the address itself.
+pub(super) fn source_of(own: IpAddr) -> IpAddr {
+    match own {
+        IpAddr::V4(v4) if v4.is_loopback() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        ip => ip,
     }
 }
 

@@ -20,17 +20,36 @@ const SEVERE: usize = 40 << 20;
 /// have ([`super::MAX_SOCKETS`]) fit in what is left.
 const MINIMAL_CAPACITY: usize = 256;
 
-/// What the pipes of one pod hold together; clones are the same budget.
+/// What one container's connections may take of [`PRESSURE`] and [`SEVERE`]: one that hoards slows itself down, and
+/// with all the connections that it may have stays below the pod's own pressure.
+const SHARE: usize = 2;
+
+/// What one container's connections hold, and the writers of their promised bytes; clones are the same. A
+/// connection inside the pod is that of the container that made it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Budget(Arc<AtomicUsize>);
+pub(super) struct Budget(Arc<Account>);
+
+#[derive(Debug, Default)]
+struct Account {
+    container: AtomicUsize,
+    /// What all containers of the pod hold.
+    pod: Arc<AtomicUsize>,
+}
 
 impl Budget {
+    /// Another container's of the same pod.
+    pub(super) fn share(&self) -> Self {
+        Self(Arc::new(Account { container: AtomicUsize::new(0), pod: self.0.pod.clone() }))
+    }
+
     /// How much a pipe of this capacity may hold for now.
     ///
     /// A writer that waits has that much in its own pipe, so that its reader wakes it: nobody waits for
     /// another connection.
     pub(super) fn capacity(&self, capacity: usize) -> usize {
-        match self.0.load(Ordering::Relaxed) {
+        let pod = self.0.pod.load(Ordering::Relaxed);
+        let own = self.0.container.load(Ordering::Relaxed);
+        match pod.max(own.saturating_mul(SHARE)) {
             SEVERE.. => capacity.min(MINIMAL_CAPACITY),
             PRESSURE..SEVERE => capacity.min(TIGHT_CAPACITY),
             ..PRESSURE => capacity,
@@ -39,17 +58,20 @@ impl Budget {
 
     /// A pipe holds `new` bytes instead of `old`.
     pub(super) fn replace(&self, old: usize, new: usize) {
-        if new >= old {
-            self.0.fetch_add(new - old, Ordering::Relaxed);
-        } else {
-            self.0.fetch_sub(old - new, Ordering::Relaxed);
+        for held in [&self.0.container, &*self.0.pod] {
+            if new >= old {
+                held.fetch_add(new - old, Ordering::Relaxed);
+            } else {
+                held.fetch_sub(old - new, Ordering::Relaxed);
+            }
         }
     }
 }
 
 #[cfg(test)]
 impl Budget {
+    /// What all containers of the pod hold, bytes.
     pub(super) fn held(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.0.pod.load(Ordering::Relaxed)
     }
 }

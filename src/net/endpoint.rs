@@ -12,6 +12,9 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use tokio::sync::Notify;
+
+use super::budget::Budget;
 use super::files::Files;
 use super::listener::Unaccepted;
 use super::meter::Meter;
@@ -24,7 +27,7 @@ use super::{Error, Family, Result, TcpSocket, UdpSocket};
 
 /// Most sockets one container may have, on both planes and in every state. A bound against a guest that opens
 /// sockets without end; above what any server in a pod is known to need, and less than 30 MiB of the runtime's
-/// memory. Kernel sockets may be fewer: see [`super::files`].
+/// memory. Kernel sockets may be fewer: see `net::files`.
 pub const MAX_SOCKETS: usize = 16_384;
 
 /// What an endpoint can do to its sockets.
@@ -57,12 +60,16 @@ pub(super) struct Shared {
     pub(super) guard: Guard,
     pub(super) meter: Arc<Meter>,
     pub(super) files: Files,
+    /// What its connections buffer in memory.
+    pub(super) budget: Budget,
     registry: Mutex<Registry>,
     /// What its UDP sockets have not received yet.
     pub(super) queued: Queued,
     /// In the backlogs of its listeners.
     pub(super) unaccepted: Unaccepted,
     lookups: Lookups,
+    /// Tells, once, that it was closed.
+    ended: Arc<Notify>,
 }
 
 impl std::fmt::Debug for Shared {
@@ -140,6 +147,12 @@ impl Shared {
         for member in self.advance(Phase::Closed) {
             member.close();
         }
+        self.ended.notify_waiters();
+    }
+
+    /// Waits for [`Self::close`], if that is still to come.
+    pub(super) fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.ended.clone().notified_owned()
     }
 }
 
@@ -169,6 +182,7 @@ impl Endpoint {
         let shared = Shared {
             guard: stack.guard(&container),
             files: Files::new(stack.file_limit),
+            budget: stack.budget.share(),
             stack,
             container,
             meter,
@@ -176,6 +190,7 @@ impl Endpoint {
             unaccepted: Unaccepted::default(),
             lookups: Lookups::new(MAX_LOOKUPS),
             queued: Queued::default(),
+            ended: Arc::default(),
         };
         let shared = Arc::new(shared);
         shared.stack.roll.enter(&shared.container, &shared);
@@ -212,7 +227,8 @@ impl Endpoint {
     pub fn resolve(&self, name: String) -> impl Future<Output = Result<Vec<IpAddr>>> + Send + use<> {
         let shared = self.shared.0.clone();
         async move {
-            let found = shared.stack.resolve(&shared.container, &name, &shared.lookups).await;
+            shared.check(Request::Resolve(&name))?;
+            let found = shared.stack.resolve(&name, &shared.lookups).await;
             match &found {
                 Ok(found) => shared.guard.learn(&name, found),
                 Err(Error::TemporaryResolverFailure) => shared.guard.lookup_failed(&name),
@@ -236,8 +252,8 @@ impl Endpoint {
     /// the sockets. Peers see what they would see if a process died: the end of the stream, or a
     /// reset if the container had not read all it was sent.
     ///
-    /// Tasks that wait for one of the kernel plane's sockets are not woken: they belong to the
-    /// container and end with it.
+    /// Tasks that wait for one of the kernel plane's sockets are not woken: they belong to the container and end
+    /// with it; those that may outlive it wait for [`SendHalf::ended`](super::SendHalf::ended) too.
     pub fn close(&self) {
         self.shared.0.close();
     }

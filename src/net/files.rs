@@ -31,11 +31,6 @@ impl Files {
         Self { taken: Arc::default(), limit }
     }
 
-    /// Whether there may be one more.
-    pub(super) fn has_room(&self) -> bool {
-        self.taken.load(Ordering::Relaxed) < self.limit
-    }
-
     /// # Errors
     /// [`Error::TooManySockets`].
     pub(super) fn take(&self) -> Result<File> {
@@ -82,7 +77,6 @@ mod tests {
         files.ensure(&mut first).expect("one");
         files.ensure(&mut first).expect("it is there already");
         assert_eq!(files.take().err(), Some(Error::TooManySockets));
-        assert!(!files.has_room());
         drop(first);
         assert!(files.take().is_ok());
     }

@@ -18,6 +18,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::coop;
 
 use super::addr::Family;
 use super::memory::Data;
@@ -203,12 +204,18 @@ impl Stream {
         }
     }
 
+    /// Yields now and then even when there is always something: a guest may let the host copy from one connection
+    /// to another, where no guest code runs that would be interrupted.
     pub(super) fn poll_read(&self, cx: &mut Context<'_>, out: &mut [u8]) -> Poll<Result<usize>> {
         let guard = self.lock();
         let Some(stream) = &*guard else { return Poll::Ready(Ok(0)) };
+        let turn = ready!(coop::poll_proceed(cx));
         loop {
             match stream.try_read(out) {
-                Ok(n) => return Poll::Ready(Ok(n)),
+                Ok(n) => {
+                    turn.made_progress();
+                    return Poll::Ready(Ok(n));
+                }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => ready!(stream.poll_read_ready(cx))?,
                 Err(e) => return Poll::Ready(Err(e.into())),
             }

@@ -18,13 +18,14 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use tokio::net::TcpListener;
 
 use super::addr::Family;
 use super::capture::Tap;
 use super::endpoint::Shared;
+use super::files::File;
 use super::meter::Meter;
 use super::options::{Change, Options};
 use super::policy::Request;
@@ -82,8 +83,8 @@ struct Open {
     /// as there are sockets.
     waiting: BTreeMap<u64, memory::Stream>,
     next_ticket: u64,
-    /// Taken from a queue to see whether there is one, and not accepted yet.
-    next: Option<Stream>,
+    /// Taken from the kernel's queue to see whether there is one, and not accepted yet.
+    next: Option<kernel::Stream>,
     acceptor: Option<Waker>,
     turn: Turn,
     options: Options,
@@ -165,7 +166,7 @@ impl Listener {
         }
     }
 
-    /// A client of the memory plane, whose end it returns; with a ticket if it must wait. A direction
+    /// A client of the memory plane, of container `endpoint`: its end; with a ticket if it must wait. A direction
     /// holds what the sender's and the receiver's buffer hold together; the accepted socket has the
     /// listener's options.
     pub(super) fn connect(
@@ -173,7 +174,7 @@ impl Listener {
         client: SocketAddr,
         server: SocketAddr,
         options: &Options,
-        meter: &Arc<Meter>,
+        endpoint: &Shared,
     ) -> (memory::Stream, Option<Ticket>) {
         let mut wakes = Wakes::default();
         let mut state = self.lock();
@@ -183,7 +184,7 @@ impl Listener {
         };
         let to_client = options.receive_buffer() + send;
         let to_server = receive + options.send_buffer();
-        let meters = [meter.clone(), self.meter.clone()];
+        let meters = [endpoint.meter.clone(), self.meter.clone()];
         let tap = Tap::open(meters, self.stack.capture.as_ref(), [client, server], [to_client, to_server]);
         let (near, far) = memory::Stream::pair(
             self.stack.ports.clone(),
@@ -191,7 +192,7 @@ impl Listener {
             server,
             to_client,
             to_server,
-            &self.stack.budget,
+            &endpoint.budget,
             tap,
         );
         let ticket = match &mut *state {
@@ -215,23 +216,21 @@ impl Listener {
 
     /// Waits until [`Self::poll_accept`] has an answer.
     pub(super) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut wakes = Wakes::default();
-        if let State::Open(open) = &mut *self.lock()
-            && open.next.is_none()
-            // An error meets the next accept again.
-            && let Ok(next) = std::task::ready!(open.poll_accept(cx, &mut wakes))
-        {
-            open.next = Some(next);
+        match &mut *self.lock() {
+            State::Open(open) => open.poll_ready(cx),
+            State::Closed => Poll::Ready(()),
         }
-        Poll::Ready(())
     }
 
-    /// The next connection of either plane, in turns when both have one.
+    /// The next connection of either plane, in turns when both have one; with the right to its kernel socket, if
+    /// it has one.
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] when the listener was closed (EINVAL, as `accept(2)` on a socket that
-    /// was shut down); [`Error::TooManySockets`] and the like from the kernel. Errors that belong to a single connection are skipped.
-    pub(super) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<Result<Stream>> {
+    /// was shut down); [`Error::TooManySockets`] when the container may have no more kernel sockets, which leaves
+    /// the connection where it is, and the like from the kernel. Errors that belong to a single connection are
+    /// skipped.
+    pub(super) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<Result<(Stream, Option<File>)>> {
         let mut wakes = Wakes::default();
         match &mut *self.lock() {
             State::Open(open) => open.poll_accept(cx, &mut wakes),
@@ -273,10 +272,8 @@ impl Listener {
         let State::Open(open) = std::mem::replace(&mut *self.lock(), State::Closed) else { return };
         self.stack.ports.lock().unwrap_or_else(PoisonError::into_inner).unlisten(self.local);
         wakes.add(open.acceptor);
-        match &open.next {
-            Some(Stream::Memory(client)) => client.abort(&mut wakes),
-            Some(Stream::Kernel(client)) => client.close(),
-            None => {}
+        if let Some(client) = &open.next {
+            client.close();
         }
         open.endpoint.unaccepted.remove(open.backlog.len());
         open.backlog.iter().for_each(|client| client.abort(&mut wakes));
@@ -304,20 +301,38 @@ impl Open {
         }
     }
 
-    fn poll_accept(&mut self, cx: &mut Context<'_>, wakes: &mut Wakes) -> Poll<Result<Stream>> {
-        if let Some(next) = self.next.take() {
-            return Poll::Ready(Ok(next));
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.backlog.is_empty() && self.next.is_none() {
+            match self.poll_accept_kernel(cx) {
+                Poll::Ready(Ok(next)) => self.next = Some(next),
+                // It meets the next accept again.
+                Poll::Ready(Err(_)) => {}
+                Poll::Pending => {
+                    remember(&mut self.acceptor, cx.waker());
+                    return Poll::Pending;
+                }
+            }
         }
+        Poll::Ready(())
+    }
+
+    fn poll_accept(
+        &mut self,
+        cx: &mut Context<'_>,
+        wakes: &mut Wakes,
+    ) -> Poll<Result<(Stream, Option<File>)>> {
         for _ in [Turn::Memory, Turn::Kernel] {
             let (now, next) = match self.turn {
                 Turn::Memory => {
                     let accepted = self.accept_memory(wakes);
-                    (accepted.map_or(Poll::Pending, |s| Poll::Ready(Ok(s))), Turn::Kernel)
+                    (accepted.map_or(Poll::Pending, |s| Poll::Ready(Ok((s, None)))), Turn::Kernel)
                 }
-                Turn::Kernel => (self.poll_accept_kernel(cx), Turn::Memory),
+                Turn::Kernel => (self.poll_take_kernel(cx), Turn::Memory),
             };
             self.turn = next;
-            if now.is_ready() {
+            // What keeps the kernel's connections out lets those in memory in.
+            let gives_way = matches!(now, Poll::Ready(Err(_))) && !self.backlog.is_empty();
+            if now.is_ready() && !gives_way {
                 return now;
             }
         }
@@ -332,18 +347,30 @@ impl Open {
         Some(Stream::Memory(stream))
     }
 
-    fn poll_accept_kernel(&mut self, cx: &mut Context<'_>) -> Poll<Result<Stream>> {
-        if !self.endpoint.files.has_room() {
-            return Poll::Ready(Err(Error::TooManySockets));
+    /// Without a place among the container's kernel sockets the connection waits here, one for each listener.
+    fn poll_take_kernel(&mut self, cx: &mut Context<'_>) -> Poll<Result<(Stream, Option<File>)>> {
+        let stream = match self.next.take() {
+            Some(stream) => stream,
+            None => ready!(self.poll_accept_kernel(cx))?,
+        };
+        match self.endpoint.files.take() {
+            Ok(file) => Poll::Ready(Ok((Stream::Kernel(stream), Some(file)))),
+            Err(error) => {
+                self.next = Some(stream);
+                Poll::Ready(Err(error))
+            }
         }
+    }
+
+    fn poll_accept_kernel(&mut self, cx: &mut Context<'_>) -> Poll<Result<kernel::Stream>> {
         loop {
-            match std::task::ready!(self.kernel.poll_accept(cx)) {
+            match ready!(self.kernel.poll_accept(cx)) {
                 Ok((stream, remote)) => {
                     let stream = kernel::Stream::accepted(stream, remote)?;
                     // Who may not come in finds the connection closed. Inside the pod the client was asked.
                     let request = Request::TcpAccept { local: stream.local(), remote };
                     if self.endpoint.check(request).is_ok() {
-                        return Poll::Ready(Ok(Stream::Kernel(stream)));
+                        return Poll::Ready(Ok(stream));
                     }
                 }
                 Err(e) if kernel::is_transient_accept_error(&e) => continue,

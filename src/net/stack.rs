@@ -1,6 +1,6 @@
 //! The network of one pod: what all its containers share.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -13,7 +13,7 @@ use super::files;
 use super::listener::Listener;
 use super::names::{Lookups, Names, NamesConfig};
 use super::observe::{Roll, Walk};
-use super::policy::{Denied, Guard, Policy, Request};
+use super::policy::{Denied, Direction, Guard, Policy};
 use super::ports::{EPHEMERAL_PORTS, Ports, beside};
 use super::{Error, Result};
 use super::{addr, udp};
@@ -63,6 +63,7 @@ pub struct Stack {
     memory: bool,
     pub(super) ports: SharedPorts,
     udp: Mutex<udp::Table>,
+    /// Of which every container has a share.
     pub(super) budget: Budget,
     pub(super) roll: Roll,
     pub(super) capture: Option<Capture>,
@@ -83,24 +84,6 @@ fn kernel_ports() -> RangeInclusive<u16> {
     };
     // Linux's default, where /proc is not to be had.
     network_parameter("ipv4/ip_local_port_range").ok().and_then(parse).unwrap_or(32768..=60999)
-}
-
-/// Whether the address is one of loopback's hosts. Its broadcast address, and what some kernels take for
-/// another, are left to the kernel.
-fn is_loopback(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(v4) => v4.is_loopback() && !matches!(v4.octets(), [_, 0, 0, 0] | [_, 255, 255, 255]),
-        IpAddr::V6(v6) => v6.is_loopback(),
-    }
-}
-
-/// The local address from which Linux reaches one of the pod's own: 127.0.0.1 for all of 127.0.0.0/8,
-/// otherwise the address itself.
-pub(super) fn source_of(own: IpAddr) -> IpAddr {
-    match own {
-        IpAddr::V4(v4) if v4.is_loopback() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        ip => ip,
-    }
 }
 
 impl Stack {
@@ -142,12 +125,15 @@ impl Stack {
         self.policy.denied()
     }
 
-    pub(super) fn guard(&self, container: &str) -> Guard {
-        self.policy.guard(container)
+    /// How many packets the kernel denied by the policy, coming in and going out: see [`Policy::denied_packets`].
+    pub fn denied_packets(&self) -> (u64, u64) {
+        let [ingress, egress] =
+            [Direction::Ingress, Direction::Egress].map(|direction| self.policy.denied_packets(direction));
+        (ingress, egress)
     }
 
-    pub(super) fn check(&self, container: &str, request: Request<'_>) -> Result<()> {
-        self.policy.check(container, request)
+    pub(super) fn guard(&self, container: &str) -> Guard {
+        self.policy.guard(container)
     }
 
     /// Where a connection goes: on the memory plane, to a container's listener, with the local address that
@@ -165,9 +151,10 @@ impl Stack {
             return Ok(None);
         }
         // Linux sends from neither the wildcard nor a broadcast address.
-        let ip =
-            bound.map(|b| b.ip()).filter(|ip| !ip.is_unspecified() && ip.is_loopback() == is_loopback(*ip));
-        let ip = ip.unwrap_or_else(|| source_of(remote.ip()));
+        let ip = bound
+            .map(|b| b.ip())
+            .filter(|ip| !ip.is_unspecified() && ip.is_loopback() == addr::is_loopback_host(*ip));
+        let ip = ip.unwrap_or_else(|| addr::source_of(remote.ip()));
         let mut ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(bound) = bound {
             let local = SocketAddr::new(ip, bound.port());
@@ -197,20 +184,14 @@ impl Stack {
     }
 
     fn is_own(&self, ip: IpAddr) -> bool {
-        is_loopback(ip) || self.addresses.contains(&ip)
+        addr::is_loopback_host(ip) || self.addresses.contains(&ip)
     }
 
-    /// Looks a name up: see [`Names`].
+    /// Looks a name up for a container that may: see [`Names`].
     ///
     /// # Errors
-    /// Those of [`Names`], and [`super::Error::AccessDenied`].
-    pub(super) async fn resolve(
-        &self,
-        container: &str,
-        name: &str,
-        lookups: &Lookups,
-    ) -> Result<Vec<IpAddr>> {
-        self.check(container, Request::Resolve(name))?;
+    /// Those of [`Names`].
+    pub(super) async fn resolve(&self, name: &str, lookups: &Lookups) -> Result<Vec<IpAddr>> {
         self.names.resolve(name, lookups).await
     }
 }

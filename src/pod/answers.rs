@@ -10,6 +10,7 @@
 use std::collections::VecDeque;
 
 use super::control::{Part, Question, Report};
+use crate::api::types::DeniedPackets;
 use crate::net::{Stack, Walk};
 
 /// Sockets that are looked at for a part: at most some 20 KiB of text.
@@ -32,6 +33,7 @@ struct Answer {
     walk: Walk,
     /// Sockets told.
     told: usize,
+    denied_packets: DeniedPackets,
 }
 
 impl Answers {
@@ -39,7 +41,11 @@ impl Answers {
     pub(super) fn ask(&mut self, id: u64, question: Question, stack: &Stack) {
         if self.waiting.len() < MAX_WAITING {
             self.waiting.push_back(match question {
-                Question::Network => Answer { id, walk: stack.observe(), told: 0 },
+                Question::Network => {
+                    let (ingress, egress) = stack.denied_packets();
+                    let denied_packets = DeniedPackets { ingress, egress };
+                    Answer { id, walk: stack.observe(), told: 0, denied_packets }
+                }
             });
         }
     }
@@ -57,8 +63,9 @@ impl Answers {
         }
         let omitted = answer.walk.skip_rest() as u64;
         let containers = answer.walk.counters().into_iter().map(Into::into).collect();
+        let denied_packets = answer.denied_packets;
         self.waiting.pop_front();
-        Some(Report::Answer { id, part: Part::Containers { containers, omitted } })
+        Some(Report::Answer { id, part: Part::Containers { containers, omitted, denied_packets } })
     }
 }
 
@@ -88,10 +95,9 @@ mod tests {
             assert_eq!((first, page.len()), (id, PAGE));
             let Some(Report::Answer { id: second, part: Part::Sockets(page) }) = next() else { panic!() };
             assert_eq!((second, page.len()), (id, 1));
-            let Some(Report::Answer { id: last, part: Part::Containers { containers, omitted } }) = next()
-            else {
-                panic!()
-            };
+            let Some(Report::Answer { id: last, part }) = next() else { panic!() };
+            let Part::Containers { containers, omitted, denied_packets } = part else { panic!() };
+            assert_eq!(denied_packets, DeniedPackets::default());
             assert_eq!((last, omitted), (id, 0));
             assert_eq!(containers[0].name, "a");
             assert_eq!(containers[0].kernel.udp.open, sockets.len() as u64);

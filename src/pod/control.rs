@@ -110,6 +110,8 @@ pub enum Part {
         containers: Vec<types::Container>,
         /// How many sockets there were besides those told.
         omitted: u64,
+        /// What the kernel denied.
+        denied_packets: types::DeniedPackets,
     },
 }
 

@@ -1,14 +1,16 @@
 //! From a validated pod and its linked images to a running pod process.
 //!
 //! ```text
-//! supervisor:  Plan ─► sandbox::create ─┬─► the link, its route ─► Sandbox (for whoever launched it)
-//!                                       │fork              │
-//! pod process:                          └─► volumes, /etc, logger, ticker, event loop ─► begin ─► worker::run ─► exit
+//! supervisor:  Plan ─► sandbox::create ─┬─► the link, its route ─────────► Sandbox (for whoever launched it)
+//!                                       │ fork                  │ addresses
+//! pod process:                          └─► Prepared: volumes, ─┴─► Network::open ─► worker::run ─► exit
+//!                                           network, logger, ticker, event loop
 //! ```
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,18 +19,15 @@ use tokio::sync::mpsc;
 
 use super::backoff::BackoffPolicy;
 use super::control;
-use super::etc::{Etc, EtcError};
-use super::filter::{Filter, Surroundings};
-use super::neighbours::{self, Records};
+use super::network::{EtcError, Network, Outside};
 use super::status::Facts;
 use super::worker::{self, Parts};
 use crate::container::log::file::Rotation;
 use crate::container::log::{Console, LogConfig, LogEvent, Logger};
 use crate::container::runner::Program;
 use crate::engine::{Engine, EpochTicker};
-use crate::net::names::{Cluster, Tell};
-use crate::net::{NamesConfig, Recording, Stack, StackConfig};
-use crate::sandbox::{self, Entered, Inside, NotBegun, Sandbox, SandboxError, record};
+use crate::net::{Recording, Tell};
+use crate::sandbox::{self, Entered, Inside, NotBegun, Sandbox, SandboxError};
 use crate::spec::qos::QosClass;
 use crate::spec::{NetworkMode, Pod};
 use crate::volume::{VolumeError, Volumes};
@@ -67,22 +66,8 @@ pub struct Plan {
 /// # Errors
 /// See [`sandbox::create`].
 pub fn launch(plan: Plan, config: &sandbox::Config<'_>) -> Result<Sandbox, SandboxError> {
-    let outside = Outside {
-        others: plan.spec.knows_cluster().then(|| Records::new(config.paths, config.uid)),
-        surroundings: Surroundings::look(&plan.spec, config),
-        run_dir: record::directories(config.paths).join(config.uid),
-    };
+    let outside = Outside::look(&plan.spec, config);
     sandbox::create(config, |entered| pod_process(plan, outside, entered))
-}
-
-/// What the pod process knows of the world that it leaves.
-struct Outside {
-    /// The other pods, for one that may ask for them by name.
-    others: Option<Records>,
-    /// For the NetworkPolicies.
-    surroundings: Surroundings,
-    /// The pod's directory below `<run>`: in memory, on most machines.
-    run_dir: PathBuf,
 }
 
 /// Why a pod process cannot begin.
@@ -111,132 +96,122 @@ fn pod_process(plan: Plan, outside: Outside, entered: Entered) -> i32 {
     }
 }
 
-/// A pod process with everything but its network, which the supervisor makes meanwhile.
+/// A pod process with everything but its addresses: the supervisor makes its link meanwhile.
 struct Prepared {
     spec: Arc<Pod>,
     programs: BTreeMap<String, Program>,
     volumes: Volumes,
-    etc: Etc,
-    others: Option<Records>,
+    network: Network,
     logger: Logger,
-    tell: mpsc::Sender<control::Event>,
     troubles: mpsc::Receiver<control::Event>,
     recording: Option<Recording>,
     ticker: EpochTicker,
     runtime: Runtime,
     backoff: BackoffPolicy,
-    filter: Filter,
 }
 
 impl Prepared {
     fn new(plan: Plan, outside: Outside, pod_dir: &Path) -> Result<Self, BeginError> {
-        let Outside { others, surroundings, run_dir } = outside;
         let Plan { spec, programs, engine, console, log_dir, pcap, backoff } = plan;
         crate::sys::heap::share_between_threads();
         let start = |what| move |error| BeginError::Start { what, error };
+        let (trouble, troubles) = mpsc::channel(worker::TROUBLE_QUEUE);
         let mut volumes = Volumes::prepare(&spec, pod_dir)?;
         volumes.mount_memory()?;
-        let etc = Etc::prepare(&spec, &run_dir)?;
-        volumes.offer_etc(etc.open()?);
-        let (tell, troubles) = mpsc::channel(worker::TROUBLE_QUEUE);
-        for warning in &etc.warnings {
-            let _ = tell.try_send(control::Event::Warning(warning.clone()));
-        }
-        let filter = Filter::apply(&spec, surroundings, tell.clone());
-        let told = tell.clone();
-        let logger = Logger::start(LogConfig {
-            dir: log_dir.unwrap_or_else(|| pod_dir.join("logs")),
-            rotation: Rotation::default(),
-            console,
-            on_event: Box::new(move |event| {
-                // Told once per kind and file; what finds no place in the queue is one of many like it.
-                let _ = told.try_send(trouble(event));
-            }),
-        })
-        .map_err(start("logger"))?;
-        let recording = pcap.map(Recording::start).transpose().map_err(start("capture"))?;
-        let ticker = EpochTicker::start(&engine).map_err(start("ticker"))?;
-        let runtime = Builder::new_current_thread()
-            .enable_all()
-            .event_interval(EVENT_INTERVAL)
-            .max_blocking_threads(BLOCKING_THREADS)
-            .build()
-            .map_err(start("event loop"))?;
+        let network = Network::prepare(&spec, outside, tell_by(trouble.clone()))?;
+        volumes.offer_etc(network.open_etc()?);
+        let log_dir = log_dir.unwrap_or_else(|| pod_dir.join("logs"));
         Ok(Self {
+            logger: start_logger(log_dir, console, trouble).map_err(start("logger"))?,
+            recording: pcap.map(Recording::start).transpose().map_err(start("capture"))?,
+            ticker: EpochTicker::start(&engine).map_err(start("ticker"))?,
+            runtime: event_loop().map_err(start("event loop"))?,
             spec,
             programs,
             volumes,
-            etc,
-            others,
-            filter,
-            logger,
-            tell,
+            network,
             troubles,
-            recording,
-            ticker,
-            runtime,
             backoff,
         })
     }
 
     fn run(self, inside: Inside) -> i32 {
-        let Self {
-            spec,
-            programs,
-            volumes,
-            etc,
-            others,
-            filter,
-            logger,
-            tell,
-            troubles,
-            recording,
-            ticker,
-            runtime,
-            backoff,
-        } = self;
         let Inside { control, addresses, host_addresses, .. } = inside;
-        let policy = filter.policy(&spec, &addresses);
-        let stack = Stack::new(StackConfig {
-            policy: policy.clone(),
-            addresses: addresses.clone(),
-            names: NamesConfig {
-                cluster: others.map(|others| Cluster {
-                    own: neighbours::own(&spec, &addresses),
-                    others: Arc::new(others),
-                }),
-                tell: Tell::new(move |text| {
-                    // Told once; where the queue is full there is worse to read.
-                    let _ = tell.try_send(control::Event::Warning(text));
-                }),
-                ..etc.finish(&spec, &addresses)
-            },
-            capture: recording.as_ref().map(Recording::capture),
-            ..StackConfig::default()
-        });
-        let image_id = |(name, program): (&String, &Program)| (name.clone(), program.digest().to_owned());
-        let facts = Facts {
-            pod_ips: if spec.network == NetworkMode::Host { host_addresses.clone() } else { addresses },
-            host_ips: host_addresses,
-            qos_class: QosClass::of(&spec).as_str().to_owned(),
-            image_ids: programs.iter().map(image_id).collect(),
+        let capture = self.recording.as_ref().map(Recording::capture);
+        let (stack, following) = self.network.open(&self.spec, &addresses, capture);
+        let parts = Parts {
+            facts: facts(&self.spec, &self.programs, addresses, host_addresses),
+            spec: self.spec,
+            programs: self.programs,
+            volumes: self.volumes,
+            stack,
+            logger: self.logger,
+            epochs: self.ticker.handle(),
+            backoff: self.backoff,
+            troubles: self.troubles,
+            recording: self.recording,
         };
-        let epochs = ticker.handle();
-        let parts =
-            Parts { spec, programs, volumes, stack, logger, epochs, facts, backoff, troubles, recording };
-        let code = runtime.block_on(async {
+        let code = self.runtime.block_on(async {
             tokio::select! {
                 biased;
                 code = worker::run(parts, control) => code,
                 // Never ends; dropped with the pod's last container.
-                () = filter.follow(policy) => Ok(EXIT_NOT_BEGUN),
+                () = following.run() => Ok(EXIT_NOT_BEGUN),
             }
         });
         // Work on the blocking pool belongs to containers that are gone.
-        runtime.shutdown_background();
+        self.runtime.shutdown_background();
         // Without its control socket a pod has no supervisor, and no reason to begin.
         code.unwrap_or(EXIT_NOT_BEGUN)
     }
+}
+
+/// What a pod's status says of its surroundings.
+fn facts(
+    spec: &Pod,
+    programs: &BTreeMap<String, Program>,
+    addresses: Vec<IpAddr>,
+    host_addresses: Vec<IpAddr>,
+) -> Facts {
+    let image_id = |(name, program): (&String, &Program)| (name.clone(), program.digest().to_owned());
+    Facts {
+        pod_ips: if spec.network == NetworkMode::Host { host_addresses.clone() } else { addresses },
+        host_ips: host_addresses,
+        qos_class: QosClass::of(spec).as_str().to_owned(),
+        image_ids: programs.iter().map(image_id).collect(),
+    }
+}
+
+fn start_logger(
+    dir: PathBuf,
+    console: Option<Console>,
+    tell: mpsc::Sender<control::Event>,
+) -> io::Result<Logger> {
+    Logger::start(LogConfig {
+        dir,
+        rotation: Rotation::default(),
+        console,
+        on_event: Box::new(move |event| {
+            // Told once per kind and file; what finds no place in the queue is one of many like it.
+            let _ = tell.try_send(trouble(event));
+        }),
+    })
+}
+
+fn event_loop() -> io::Result<Runtime> {
+    Builder::new_current_thread()
+        .enable_all()
+        .event_interval(EVENT_INTERVAL)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .build()
+}
+
+/// How the network tells the user something: as a warning, by way of the supervisor.
+fn tell_by(queue: mpsc::Sender<control::Event>) -> Tell {
+    Tell::new(move |text| {
+        // What finds no place is one of many like it, and what counts is counted.
+        let _ = queue.try_send(control::Event::Warning(text));
+    })
 }
 
 /// What the supervisor is told of the logger's trouble.

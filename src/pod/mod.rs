@@ -10,22 +10,17 @@
 //! [`time`], [`event`], [`backoff`], [`state`], [`actions`] and [`status`] are pure: `now` is an argument, and
 //! there is no clock, no I/O and no runtime in them. Every rule of a pod's life can therefore be tested
 //! over any history in microseconds. [`worker`] is the one task that owns the state and acts;
-//! [`control`] is what the two processes say to each other; [`launch`] brings it all together, with the pod's
-//! files in `/etc` and what it knows of the other pods. [`firewall`] and [`peers`] put the pod's NetworkPolicies
-//! in force and keep them up to date.
+//! [`control`] is what the two processes say to each other; [`network`] makes the pod's network of its files, its
+//! policies and what it knows of the other pods; [`launch`] brings it all together.
 
 pub mod actions;
 pub mod answers;
 pub mod backoff;
 pub mod control;
 pub mod death;
-mod etc;
 pub mod event;
-mod filter;
-pub mod firewall;
 pub mod launch;
-mod neighbours;
-pub mod peers;
+pub mod network;
 mod record;
 mod reports;
 pub mod state;

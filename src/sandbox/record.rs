@@ -133,7 +133,7 @@ impl Owner {
             return Err(RecordError::Uid(uid.into()));
         }
         private_directory(&paths.run)?;
-        let directory = pods(paths).join(uid);
+        let directory = directories(paths).join(uid);
         let run_lock = paths.run.join(LOCK);
         let _held = lock(&run_lock)?;
         for _ in 0..TAKE_TRIES {
@@ -156,10 +156,10 @@ impl Owner {
     /// # Errors
     /// When the directories cannot be read; none of them existing is no error.
     pub fn take_orphans(paths: &Paths) -> Result<Vec<(String, Self)>, RecordError> {
-        let entries = match fs::read_dir(pods(paths)) {
+        let entries = match fs::read_dir(directories(paths)) {
             Ok(entries) => entries,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(vec![]),
-            Err(error) => return Err(file_error("read", pods(paths), error)),
+            Err(error) => return Err(file_error("read", directories(paths), error)),
         };
         private_directory(&paths.run)?;
         let run_lock = paths.run.join(LOCK);
@@ -203,7 +203,7 @@ impl Owner {
 
     /// The record; `None` when it is missing or makes no sense.
     pub fn read(&self) -> Option<Record> {
-        read_file(&self.directory.join(RECORD))
+        Some(read(&self.directory)?.0)
     }
 
     /// Holds off everyone who would take or look for a pod: for removing this one's directory.
@@ -215,34 +215,19 @@ impl Owner {
     }
 }
 
-/// The records of every pod of these directories, in no order. One that is missing, or makes no sense, is left out;
+/// The directory that has one of every pod, by its uid.
+pub fn directories(paths: &Paths) -> PathBuf {
+    paths.run.join("pods")
+}
+
+/// The records of every pod below [`directories`], in no order. One that is missing, or makes no sense, is left out;
 /// the record of a pod whose supervisor was killed is there until the next sweep.
-pub fn all(paths: &Paths) -> Vec<Record> {
-    all_below(&pods(paths))
+pub fn all(directories: &Path) -> Vec<Record> {
+    let entries = fs::read_dir(directories).into_iter().flatten().flatten();
+    entries.filter_map(|entry| Some(read(&entry.path())?.0)).collect()
 }
 
-/// [`all`] of the pods whose directories are below `pods`, which is [`pods_below`] some `<run>`.
-pub fn all_below(pods: &Path) -> Vec<Record> {
-    let entries = fs::read_dir(pods).into_iter().flatten().flatten();
-    entries.filter_map(|entry| read_file(&entry.path().join(RECORD))).collect()
-}
-
-/// The record of pod `uid`, if it has one.
-pub fn of(pods: &Path, uid: &str) -> Option<Record> {
-    is_valid_uid(uid).then(|| read_file(&pods.join(uid).join(RECORD)))?
-}
-
-/// Where the pods' directories are.
-pub fn pods_below(run: &Path) -> PathBuf {
-    run.join("pods")
-}
-
-fn read_file(path: &Path) -> Option<Record> {
-    serde_json::from_slice(&fs::read(path).ok()?).ok()
-}
-
-/// The record in a pod's directory, [`directories`]: and when it was written. `None` when it is missing or makes no
-/// sense.
+/// The record in a pod's directory, and when it was written. `None` when it is missing or makes no sense.
 pub fn read(directory: &Path) -> Option<(Record, SystemTime)> {
     let mut file = File::open(directory.join(RECORD)).ok()?;
     let written = file.metadata().and_then(|metadata| metadata.modified()).ok()?;
@@ -251,14 +236,9 @@ pub fn read(directory: &Path) -> Option<(Record, SystemTime)> {
     Some((serde_json::from_slice(&text).ok()?, written))
 }
 
-/// The directory that has one of every pod, by its uid.
-pub fn directories(paths: &Paths) -> PathBuf {
-    pods(paths)
-}
-
 /// Whether pod `uid` has a directory: whether it has, or had, an owner.
 pub fn exists(paths: &Paths, uid: &str) -> bool {
-    is_valid_uid(uid) && pods(paths).join(uid).exists()
+    is_valid_uid(uid) && directories(paths).join(uid).exists()
 }
 
 /// Makes `path` with its parents for this user alone; refuses one that another user owns.
@@ -277,10 +257,6 @@ pub fn private_directory(path: &Path) -> Result<(), RecordError> {
 fn make_directories(path: &Path) -> Result<(), RecordError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|error| file_error("make", path, error))
-}
-
-fn pods(paths: &Paths) -> PathBuf {
-    pods_below(&paths.run)
 }
 
 fn is_valid_uid(uid: &str) -> bool {
@@ -354,7 +330,7 @@ mod tests {
     #[test]
     fn every_pod_is_found_by_its_record() {
         let (_directory, paths) = paths();
-        assert!(all(&paths).is_empty());
+        assert!(all(&directories(&paths)).is_empty());
         let identity = |name: &str| Identity { name: name.into(), ..Identity::default() };
         for uid in ["u1", "u2", "u3"] {
             let owner = Owner::take(&paths, uid).unwrap();
@@ -363,7 +339,8 @@ mod tests {
                 owner.write(&record).unwrap();
             }
         }
-        let mut names: Vec<_> = all(&paths).into_iter().map(|record| record.identity.name).collect();
+        let mut names: Vec<_> =
+            all(&directories(&paths)).into_iter().map(|record| record.identity.name).collect();
         names.sort();
         assert_eq!(names, ["u1", "u3"]);
     }
@@ -374,9 +351,9 @@ mod tests {
         for uid in ["", ".", "..", "../x", "a/b", "a b", "a\0", "ü", &"x".repeat(200)] {
             assert!(matches!(Owner::take(&paths, uid), Err(RecordError::Uid(_))), "{uid:?}");
         }
-        fs::create_dir_all(pods(&paths).join(".hidden")).unwrap();
-        fs::write(pods(&paths).join("file"), "").unwrap();
-        std::os::unix::fs::symlink("/", pods(&paths).join("link")).unwrap();
+        fs::create_dir_all(directories(&paths).join(".hidden")).unwrap();
+        fs::write(directories(&paths).join("file"), "").unwrap();
+        std::os::unix::fs::symlink("/", directories(&paths).join("link")).unwrap();
         assert!(Owner::take_orphans(&paths).unwrap().is_empty());
     }
 

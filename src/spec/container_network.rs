@@ -31,6 +31,7 @@
 //! * A name in `connect` may also be looked up, and stands for the addresses that this container's own lookups of
 //!   it returned. `localhost` is 127.0.0.0/8 and ::1, looked up or not. Names are compared as the container asks for
 //!   them, before any search domain.
+//! * What comes in by `bind` may be answered, whatever `connect` says.
 //! * Binding to port 0 is always allowed: every client needs a port of its own. What listens on one, or receives
 //!   datagrams from whom `connect` does not allow, needs `bind` to allow the port that it got.
 

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use nix::errno::Errno;
 
-use super::netlink::{ACK, Batch, DUMP, NetlinkError, Socket, attributes};
+use super::netlink::{Batch, DUMP, NetlinkError, Socket, attributes, nested};
 
 /// `NFNL_SUBSYS_CTNETLINK`.
 const SUBSYSTEM: u16 = 1;
@@ -20,8 +20,6 @@ const HEADER: usize = 4;
 const ORIGINAL: u16 = 1;
 /// `CTA_TUPLE_REPLY`.
 const REPLY: u16 = 2;
-/// `NLA_F_NESTED`.
-const NESTED: u16 = 0x8000;
 
 /// A flow, as its first packet began it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,17 +45,16 @@ pub fn forget(socket: &mut Socket, is_meant: impl Fn(&Flow) -> bool) -> Result<(
         if let Some((flow, original)) = parse(payload)
             && is_meant(&flow)
         {
-            let length = (HEADER + original.len()) as u16;
-            let attribute = [length.to_ne_bytes(), (ORIGINAL | NESTED).to_ne_bytes()].concat();
             // Its family, and which one.
-            let request = [&[payload[0], 0, 0, 0], &attribute[..], original].concat();
-            batch.push_raw("forget a connection", DELETE, ACK, &request);
+            let request = [&[payload[0], 0, 0, 0], &nested(ORIGINAL, &[original.to_vec()])[..]].concat();
+            batch.push_raw("forget a connection", DELETE, 0, &request);
         }
     });
     match dumped {
         Err(error) if matches!(error.errno(), Some(Errno::EINVAL | Errno::EOPNOTSUPP)) => return Ok(()),
         result => result?,
     }
+    batch.acknowledge_last();
     match socket.execute(&batch) {
         // It has ended meanwhile.
         Err(error) if error.errno() == Some(Errno::ENOENT) => Ok(()),
@@ -110,18 +107,12 @@ fn address(value: &[u8]) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-        let mut bytes = [((4 + value.len()) as u16).to_ne_bytes(), kind.to_ne_bytes()].concat();
-        bytes.extend(value);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        bytes
-    }
+    use crate::sys::netlink::attribute;
 
     fn tuple(source: [u8; 4], destination: [u8; 4], port: u16) -> Vec<u8> {
         let ip = [attribute(1, &source), attribute(2, &destination)].concat();
         let ports = [attribute(1, &[17]), attribute(3, &port.to_be_bytes())].concat();
-        [attribute(1 | NESTED, &ip), attribute(2 | NESTED, &ports)].concat()
+        [nested(1, &[ip]), nested(2, &[ports])].concat()
     }
 
     #[test]
@@ -129,7 +120,7 @@ mod tests {
         let original = tuple([192, 0, 2, 9], [192, 0, 2, 1], 53);
         let reply = tuple([10, 201, 0, 2], [192, 0, 2, 9], 4242);
         let message =
-            [vec![2, 0, 0, 0], attribute(ORIGINAL | NESTED, &original), attribute(REPLY | NESTED, &reply)];
+            [vec![2, 0, 0, 0], nested(ORIGINAL, std::slice::from_ref(&original)), nested(REPLY, &[reply])];
         let expected = Flow {
             protocol: 17,
             destination: "192.0.2.1".parse().unwrap(),

@@ -11,7 +11,7 @@
 //! | [`process`] | what `/proc` says about a process: threads, start time, capabilities |
 //! | [`namespace`] | what a process does to the namespaces it has just entered |
 //! | [`mount`] | the mounts of a pod |
-//! | [`netlink`] | a small synchronous netlink socket: one send per batch, acknowledgements read once |
+//! | [`netlink`] | a small synchronous netlink socket: one send per batch |
 //! | [`socket`] | what the kernel says about a socket |
 //! | [`conntrack`] | connections that the kernel tracks, for [`netlink`] |
 //! | [`nftables`] | nf_tables messages, for [`netlink`] |

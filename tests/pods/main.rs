@@ -13,6 +13,7 @@ mod names;
 mod network;
 mod observe;
 mod policy;
+mod polyglot;
 mod rootless;
 mod sockets;
 mod volumes;

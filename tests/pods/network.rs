@@ -184,11 +184,7 @@ spec:
 ";
         let pod = Running::start(text, &[]);
         pod.wait_for("address");
-        let pid = nix::unistd::Pid::from_raw(pod.pod_pid());
-        // A thread of its own enters the pod's network: setns works per thread.
-        let native = std::thread::spawn(move || {
-            let namespace = std::fs::File::open(format!("/proc/{pid}/ns/net")).unwrap();
-            nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+        let native = pod.native(|| {
             assert_eq!(echo("127.0.0.1:8080", "from native"), "from native");
             let listener = TcpListener::bind("127.0.0.1:9090").unwrap();
             let (mut stream, _) = listener.accept().unwrap();

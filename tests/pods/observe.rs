@@ -72,15 +72,8 @@ spec:
     );
     let pod = Running::start(&text, &[]);
     pod.wait_for("listening");
-    let pid = pod.pod_pid();
     // A native client holds the server, which takes one connection after the other.
-    let mut native = std::thread::spawn(move || {
-        let namespace = std::fs::File::open(format!("/proc/{pid}/ns/net")).unwrap();
-        nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
-        TcpStream::connect("127.0.0.1:7000").unwrap()
-    })
-    .join()
-    .unwrap();
+    let mut native = pod.native(|| TcpStream::connect("127.0.0.1:7000").unwrap()).join().unwrap();
     native.set_read_timeout(Some(PATIENCE)).unwrap();
     native.write_all(b"hello").unwrap();
     native.read_exact(&mut [0; 5]).unwrap();

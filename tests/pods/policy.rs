@@ -95,14 +95,7 @@ fn expect(address: SocketAddr, expected: Reached) {
 /// Runs `check` in the network namespace of a pod, as a native process of it would.
 #[track_caller]
 fn inside<T: Send + 'static>(pod: &Running, check: impl FnOnce() -> T + Send + 'static) -> T {
-    let pid = pod.pod_pid();
-    // A thread of its own enters the pod's network: setns works per thread.
-    let native = std::thread::spawn(move || {
-        let namespace = std::fs::File::open(format!("/proc/{pid}/ns/net")).unwrap();
-        nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
-        check()
-    });
-    native.join().unwrap()
+    pod.native(check).join().unwrap()
 }
 
 #[test]
@@ -199,14 +192,35 @@ fn egress_to_one_pod_by_its_address_and_not_to_another() {
 }
 
 #[test]
+fn datagrams_from_whom_may_come_in_are_answered_without_egress() {
+    if needs_root() {
+        let isolated =
+            Running::start(&server("isolated", "", &policy("policyTypes: [Ingress, Egress]")), &[]);
+        let node = UdpSocket::bind("0.0.0.0:0").unwrap();
+        node.connect((isolated.address(), 8080)).unwrap();
+        node.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        let end = Instant::now() + PATIENCE;
+        let mut answer = [0; 8];
+        // Until the server listens.
+        while !matches!((node.send(b"word"), node.recv(&mut answer)), (_, Ok(4))) {
+            assert!(Instant::now() < end, "no answer");
+        }
+        assert_eq!(&answer[..4], b"word");
+    }
+}
+
+#[test]
 fn ingress_from_labelled_pods_only_also_from_those_that_come_later() {
     if needs_root() {
         let from = "ingress: [{from: [{podSelector: {matchLabels: {role: friend}}}], ports: [{port: web}]}]";
         let guarded = Running::start(&server("guarded", "", &policy(from)), &[]);
         let address = guarded.address();
         let target = SocketAddr::from((address, 8080));
-        // From the node, always.
+        // From the node, always; nobody listens for IPv6, which is an answer too, whatever address the node has.
         expect(target, Reached::Answered);
+        if let Some(v6) = guarded.address_v6() {
+            expect((v6, 8080).into(), Reached::Refused);
+        }
 
         let stranger = Running::start(&server("stranger", "role: stranger", ""), &[]);
         stranger.wait_for("address");

@@ -19,9 +19,10 @@ fn chain(world: &World, version: &str, plugins: Value, directories: &[&Path]) ->
 
 /// The same with plugins that this machine has to have.
 fn debians(world: &World, version: &str, plugins: Value) -> Chain {
-    chain(world, version, plugins, &[]).unwrap_or_else(|error| {
-        panic!("{error}\nthis test needs them: apt-get install containernetworking-plugins iptables")
-    })
+    const NEEDED: [(&str, &str); 2] =
+        [("/usr/lib/cni/bridge", "containernetworking-plugins"), ("iptables-save", "iptables")];
+    debian::require("the test of CNI", &NEEDED);
+    chain(world, version, plugins, &[]).unwrap()
 }
 
 fn host_local(world: &World) -> Value {

@@ -5,6 +5,9 @@
 
 mod cgroups;
 mod cni;
+#[path = "../support/debian.rs"]
+mod debian;
+mod firewall;
 mod host_ports;
 mod networks;
 mod removal;
@@ -43,6 +46,7 @@ use peapod::sys::{nftables, process};
 
 use cgroups::*;
 use cni::*;
+use firewall::*;
 use host_ports::*;
 use networks::*;
 use removal::*;
@@ -91,6 +95,13 @@ const TESTS: &[Test] = &[
     ("a_cni_chain_replaces_the_pods_network", a_cni_chain_replaces_the_pods_network),
     ("a_killed_supervisor_leaves_a_cni_network", a_killed_supervisor_leaves_a_cni_network),
     ("a_broken_cni_plugin_is_told_and_undone", a_broken_cni_plugin_is_told_and_undone),
+    ("the_kernel_lets_out_what_the_rules_allow", the_kernel_lets_out_what_the_rules_allow),
+    ("thousands_of_rules_and_peers_are_one_transaction", thousands_of_rules_and_peers_are_one_transaction),
+    ("a_change_that_is_refused_says_nothing_of_the_next", a_change_that_is_refused_says_nothing_of_the_next),
+    (
+        "what_comes_in_is_judged_without_the_kernels_filter_too",
+        what_comes_in_is_judged_without_the_kernels_filter_too,
+    ),
     ("the_cgroup_limits_and_kills", the_cgroup_limits_and_kills),
     (
         "the_unified_hierarchy_is_entered_killed_and_removed",

@@ -271,7 +271,7 @@ pub(super) fn links_carry_no_more_than_the_way_out(world: &World) {
     narrow.header.index = 1;
     narrow.attributes = vec![LinkAttribute::Mtu(1400)];
     execute("narrow lo", RouteNetlinkMessage::SetLink(narrow));
-    add_route("0.0.0.0/0");
+    add_route("0.0.0.0/0", 1);
     assert_eq!(mtu_of_pod(), "1400");
 }
 
@@ -353,7 +353,7 @@ pub(super) fn a_host_without_addresses_reaches_its_pods(world: &World) {
 
 pub(super) fn the_network_moves_aside(world: &World) {
     let routes = ["10.201.128.0/20", "fd70:6561:706f::/56"];
-    routes.into_iter().for_each(add_route);
+    routes.into_iter().for_each(|route| add_route(route, 1));
     let sandbox = server_pod(world);
     assert_eq!(both(&sandbox).map(|address| address.to_string()), ["10.202.0.2", "fd70:6561:7070:65::aca:2"]);
     for route in routes {

@@ -332,7 +332,8 @@ pub(super) fn wait_for(address: impl Into<IpAddr>) {
     }
 }
 
-pub(super) fn add_route(destination: &str) {
+/// Leads packets out by a link.
+pub(super) fn add_route(destination: &str, index: u32) {
     let destination: ipnet::IpNet = destination.parse().unwrap();
     let mut message = RouteMessage::default();
     message.header = RouteHeader {
@@ -344,7 +345,7 @@ pub(super) fn add_route(destination: &str) {
         kind: RouteType::Unicast,
         ..RouteHeader::default()
     };
-    message.attributes = vec![RouteAttribute::Oif(1)];
+    message.attributes = vec![RouteAttribute::Oif(index)];
     if destination.prefix_len() > 0 {
         message.attributes.push(RouteAttribute::Destination(destination.addr().into()));
     }

@@ -2,7 +2,9 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod debian;
 pub mod guests;
+mod languages;
 
 use std::cell::RefCell;
 use std::io::{BufRead, BufReader, Read};
@@ -55,7 +57,7 @@ pub fn directory() -> tempfile::TempDir {
 /// Writes a manifest beside the guests that it names. `{probe}` and its like stand for the guests' files.
 pub fn manifest(directory: &Path, text: &str) -> PathBuf {
     let path = directory.join("pod.yaml");
-    std::fs::write(&path, guests::fill_in(text)).expect("write the manifest");
+    std::fs::write(&path, languages::fill_in(guests::fill_in(text))).expect("write the manifest");
     path
 }
 
@@ -169,6 +171,14 @@ impl Running {
         children.split_whitespace().next().unwrap_or_else(|| panic!("no pod process")).parse().unwrap()
     }
 
+    /// KiB of the pod process in memory.
+    #[track_caller]
+    pub fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pod_pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
     /// A thread in the pod's network, for a native peer: setns works per thread.
     pub fn native<T: Send + 'static>(&self, peer: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
         let namespace = std::fs::File::open(format!("/proc/{}/ns/net", self.pod_pid())).unwrap();
@@ -182,7 +192,13 @@ impl Running {
     /// no order.
     #[track_caller]
     pub fn wait_for(&self, text: &str) -> String {
-        let end = Instant::now() + PATIENCE;
+        self.wait_within(text, PATIENCE)
+    }
+
+    /// [`Self::wait_for`] with another patience: for a pod whose images are built first.
+    #[track_caller]
+    pub fn wait_within(&self, text: &str, patience: Duration) -> String {
+        let end = Instant::now() + patience;
         let mut passed = self.passed.borrow_mut();
         if let Some(at) = passed.iter().position(|line| line.contains(text)) {
             return passed.remove(at);
@@ -205,9 +221,23 @@ impl Running {
     /// Waits for the pod's address.
     #[track_caller]
     pub fn address(&self) -> IpAddr {
-        let line = self.wait_for("address");
+        self.address_within(PATIENCE)
+    }
+
+    /// [`Self::address`] of a pod whose images are built first.
+    #[track_caller]
+    pub fn address_within(&self, patience: Duration) -> IpAddr {
+        let line = self.wait_within("│ address ", patience);
         let word = line.split_whitespace().find_map(|word| word.trim_end_matches(',').parse().ok());
         word.unwrap_or_else(|| panic!("no address in {line:?}"))
+    }
+
+    /// Its IPv6 address, where the machine has IPv6.
+    #[track_caller]
+    pub fn address_v6(&self) -> Option<IpAddr> {
+        let line = self.wait_for("address");
+        let words = line.split_whitespace().filter_map(|word| word.trim_end_matches(',').parse().ok());
+        words.into_iter().find(IpAddr::is_ipv6)
     }
 
     /// Sends the supervisor a signal.

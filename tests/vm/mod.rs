@@ -25,6 +25,8 @@ use std::time::Duration;
 use initramfs::Initramfs;
 use kernel::{Debian, output};
 
+use super::support::debian;
+
 /// Memory of the machine, MiB.
 const MEMORY_MIB: u32 = 1024;
 
@@ -50,7 +52,7 @@ pub type Placed = (PathBuf, String);
 /// Boots a machine with `files`, runs `script` in its shell (busybox ash, as root) and powers it off. After
 /// `timeout` it is killed.
 pub fn run(files: &[Placed], script: &str, timeout: Duration) -> VmOutput {
-    require_tools();
+    debian::require("the VM test", &TOOLS);
     let debian = Debian::cached();
     let scratch = tempfile::tempdir().expect("temporary folder");
     let image = scratch.path().join("initramfs.cpio");
@@ -129,34 +131,10 @@ fn read_result(serial: &str, console: String) -> VmOutput {
     VmOutput { stdout: stdout.to_owned(), exit_code, ok: exit_code == Some(0), boot, console }
 }
 
-/// Installs what is missing where that is possible, and says what is missing where not.
-fn require_tools() {
-    const TOOLS: [(&str, &str); 4] = [
-        ("qemu-system-x86_64", "qemu-system-x86"),
-        ("dpkg-deb", "dpkg"),
-        ("strip", "binutils"),
-        ("xz", "xz-utils"),
-    ];
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let missing: Vec<&str> = TOOLS
-        .iter()
-        .filter(|(tool, _)| !std::env::split_paths(&path).any(|folder| folder.join(tool).is_file()))
-        .map(|(_, package)| *package)
-        .collect();
-    if missing.is_empty() {
-        return;
-    }
-    let hint = format!("the VM test needs {0}: apt-get install {0}", missing.join(" "));
-    // A fresh container has no package lists; without them, or offline, the packages may still be cached.
-    let _ = Command::new("apt-get").args(["--quiet", "update"]).output();
-    let install = Command::new("apt-get")
-        .args(["--quiet", "--yes", "--no-install-recommends", "install"])
-        .args(&missing)
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .output();
-    match install {
-        Ok(install) if install.status.success() => {}
-        Ok(install) => panic!("{hint} ({})", String::from_utf8_lossy(&install.stderr).trim()),
-        Err(error) => panic!("{hint} (apt-get: {error})"),
-    }
-}
+/// What makes and runs the machine.
+const TOOLS: [(&str, &str); 4] = [
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("dpkg-deb", "dpkg"),
+    ("strip", "binutils"),
+    ("xz", "xz-utils"),
+];

@@ -28,6 +28,7 @@ impl Pods for One {
                 sockets: Vec::new(),
                 omitted: 0,
                 containers: Vec::new(),
+                denied_packets: Default::default(),
             }),
         }
     }

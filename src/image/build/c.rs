@@ -48,18 +48,13 @@ pub fn found_in(directory: &Path) -> bool {
 pub fn build(directory: &Path, tools: &Path, progress: Progress<'_>) -> Result<Built, ImageError> {
     let rust = Rust::find(directory, progress)?;
     let sources = output::sources(directory, &["c", "h"])?;
-    let with = format!(
-        "{} {} {} {} {}",
-        ZIG.name,
-        ZIG.version,
-        rust.version,
-        COMPILE.join(" "),
-        LINK.join(" ")
-    );
+    let with =
+        format!("{} {} {} {} {}", ZIG.name, ZIG.version, rust.version, COMPILE.join(" "), LINK.join(" "));
     output::make(directory, &sources, &with, |work, file| {
         let zig = ZIG.ensure(tools, directory, progress)?;
         let mut objects = Vec::new();
-        for (number, source) in sources.iter().filter(|path| path.extension() == Some("c".as_ref())).enumerate()
+        for (number, source) in
+            sources.iter().filter(|path| path.extension() == Some("c".as_ref())).enumerate()
         {
             let object = work.join(format!("{number}.o"));
             compile(&zig, directory, source, &object)?;

@@ -46,7 +46,12 @@ enum Walk {
     Io(PathBuf, io::Error),
 }
 
-fn collect(directory: &Path, extensions: &[&str], depth: usize, files: &mut Vec<PathBuf>) -> Result<(), Walk> {
+fn collect(
+    directory: &Path,
+    extensions: &[&str],
+    depth: usize,
+    files: &mut Vec<PathBuf>,
+) -> Result<(), Walk> {
     let at = |error| Walk::Io(directory.to_owned(), error);
     for entry in fs::read_dir(directory).map_err(at)? {
         let entry = entry.map_err(at)?;

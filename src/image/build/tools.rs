@@ -105,9 +105,8 @@ impl Tool {
         const ADVICE: &str = "install Python 3.9 or newer with venv (Debian: apt install python3-venv)";
         let mut python = tool("python3", directory);
         python.args(["-m", "venv"]).arg(home).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let output = run(python, directory, || {
-            format!("--build needs python3 to install {}; {ADVICE}", self.name)
-        })?;
+        let output =
+            run(python, directory, || format!("--build needs python3 to install {}; {ADVICE}", self.name))?;
         if output.status.success() {
             return Ok(());
         }
@@ -172,7 +171,8 @@ mod tests {
         let home = tools.path().join("ziglang-0.17.0");
         fs::create_dir(&home).unwrap();
         fs::write(home.join(COMPLETE), "").unwrap();
-        let installed = ZIG.ensure(tools.path(), Path::new("/nowhere"), &|event| panic!("{event:?}")).unwrap();
+        let installed =
+            ZIG.ensure(tools.path(), Path::new("/nowhere"), &|event| panic!("{event:?}")).unwrap();
         assert_eq!(installed.bin, home.join("bin"));
     }
 }

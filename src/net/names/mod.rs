@@ -26,7 +26,6 @@ mod upstream;
 mod tests;
 
 use std::collections::HashMap;
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
 use std::time::Instant;
@@ -35,12 +34,12 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub use cluster::{Cluster, Neighbour, Neighbours};
 pub use hosts::Hosts;
-pub use resolv_conf::{ResolvConf, is_loopback};
+pub use resolv_conf::{ResolvConf, is_stub};
 
 use self::cache::Cache;
 use self::query::Query;
 use self::upstream::{Answer, Failure, Upstream};
-use super::{Error, Result};
+use super::{Error, Result, Tell};
 
 /// Most lookups of one container that may be under way at once; the others wait. Each has a socket or two, and a
 /// server that does not answer holds it for seconds. Of its own, so that one container does not keep the
@@ -66,29 +65,6 @@ pub struct NamesConfig {
     pub unreachable: Option<String>,
     /// Who is told, once, when somebody asks for a name that [`Self::unreachable`] keeps from being resolved.
     pub tell: Tell,
-}
-
-/// Tells the user something.
-#[derive(Clone)]
-pub struct Tell(Arc<dyn Fn(String) + Send + Sync>);
-
-impl Tell {
-    /// Tells by calling `tell`.
-    pub fn new(tell: impl Fn(String) + Send + Sync + 'static) -> Self {
-        Self(Arc::new(tell))
-    }
-}
-
-impl Default for Tell {
-    fn default() -> Self {
-        Self::new(|text| tracing::warn!("{text}"))
-    }
-}
-
-impl fmt::Debug for Tell {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Tell")
-    }
 }
 
 /// One container's places for lookups.
@@ -210,7 +186,7 @@ impl Names {
     /// Why nobody answers.
     fn silent(&self) -> Error {
         let Some(reason) = &self.config.unreachable else { return Error::TemporaryResolverFailure };
-        self.told.call_once(|| (self.config.tell.0)(reason.clone()));
+        self.told.call_once(|| self.config.tell.tell(reason.clone()));
         Error::PermanentResolverFailure
     }
 }

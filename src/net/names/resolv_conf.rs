@@ -177,8 +177,9 @@ impl ResolvConf {
     }
 }
 
-/// Whether no other network namespace reaches a nameserver there: a stub on the loopback.
-pub fn is_loopback(ip: &IpAddr) -> bool {
+/// Whether a nameserver's address is a stub's on the loopback, which no other network namespace reaches. The
+/// unspecified addresses lead there too.
+pub fn is_stub(ip: &IpAddr) -> bool {
     ip.is_loopback() || *ip == IpAddr::V4(Ipv4Addr::UNSPECIFIED) || *ip == IpAddr::V6(Ipv6Addr::UNSPECIFIED)
 }
 
@@ -332,9 +333,9 @@ mod tests {
     #[test]
     fn stubs_on_the_loopback_are_taken_out() {
         let mut conf = ResolvConf::parse("nameserver 127.0.0.53\nnameserver ::1\nnameserver 10.0.0.53\n");
-        assert!(conf.without(is_loopback));
+        assert!(conf.without(is_stub));
         assert_eq!(conf.nameservers, ips(&["10.0.0.53"]));
-        assert!(!conf.without(is_loopback));
+        assert!(!conf.without(is_stub));
     }
 
     proptest! {

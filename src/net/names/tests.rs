@@ -5,38 +5,20 @@ use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
-use std::thread;
 
 use hickory_resolver::proto::op::{Message, OpCode, ResponseCode};
 use hickory_resolver::proto::rr::rdata::{A, AAAA, CNAME, SOA};
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{LinkFlags, LinkMessage};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
 
 use super::*;
 use crate::spec::DnsOption;
-use crate::sys::netlink::{Batch, Socket};
+use crate::testing::network::in_a_network;
 
 /// Runs `test` on a thread in a network namespace with nothing but the loopback.
 fn in_a_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {
-    if !crate::testing::needs_root() {
-        return;
-    }
-    let run = move || {
-        crate::sys::namespace::new_network().unwrap();
-        let mut loopback = LinkMessage::default();
-        loopback.header.index = 1;
-        loopback.header.flags = LinkFlags::Up;
-        loopback.header.change_mask = LinkFlags::Up;
-        let mut batch = Batch::default();
-        batch.push("bring lo up", &RouteNetlinkMessage::SetLink(loopback), 0);
-        Socket::route().unwrap().execute(&batch).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        tokio::task::LocalSet::new().block_on(&runtime, test());
-    };
-    thread::spawn(run).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    in_a_network(&[], |runtime| tokio::task::LocalSet::new().block_on(runtime, test()));
 }
 
 /// What a server was asked, in order.

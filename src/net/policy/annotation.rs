@@ -33,7 +33,9 @@ impl Annotation {
     pub(super) fn judge(&self, request: Request<'_>) -> Option<Reason> {
         let (allowed, reason) = match request {
             Request::TcpConnect(remote) => (self.may_connect(Protocol::Tcp, remote), Reason::Connect),
-            Request::UdpSend(remote) => (self.may_connect(Protocol::Udp, remote), Reason::Connect),
+            // As of a connection: `bind` has let the other in.
+            Request::UdpSend { is_reply: true, .. } => return None,
+            Request::UdpSend { remote, .. } => (self.may_connect(Protocol::Udp, remote), Reason::Connect),
             // Every client needs a port of its own.
             Request::TcpBind(local) | Request::UdpBind(local) if local.port() == 0 => return None,
             Request::TcpBind(local) | Request::TcpListen(local) => {

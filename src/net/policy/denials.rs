@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{Direction, PodRules, Request, Tell};
+use super::{Direction, PodRules, Request};
+use crate::net::Tell;
 
 /// How long a container's next line waits after one: enough to see that it goes on, too little to fill a log.
 const BETWEEN_LINES: Duration = Duration::from_secs(10);
@@ -56,15 +57,10 @@ pub struct Denied {
     pub count: u64,
 }
 
+#[derive(Debug)]
 pub(super) struct Denials {
     containers: BTreeMap<String, OfContainer>,
     tell: Tell,
-}
-
-impl std::fmt::Debug for Denials {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Denials").field("containers", &self.containers).finish_non_exhaustive()
-    }
 }
 
 #[derive(Debug, Default)]
@@ -101,7 +97,7 @@ impl OfContainer {
             0 => String::new(),
             untold => format!(" ({untold} more before, not told)"),
         };
-        tell(format!("container {container}: {}{more}", line()));
+        tell.tell(format!("container {container}: {}{more}", line()));
     }
 }
 
@@ -153,7 +149,7 @@ fn describe(request: Request<'_>) -> String {
             format!("connection from {remote} to port {}/tcp", local.port())
         }
         Request::UdpBind(local) => udp("bind to", local),
-        Request::UdpSend(remote) => udp("send to", remote),
+        Request::UdpSend { remote, .. } => udp("send to", remote),
         Request::UdpReceive { local, remote, .. } => {
             format!("datagram from {remote} to port {}/udp", local.port())
         }

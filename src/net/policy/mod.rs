@@ -14,7 +14,7 @@
 //! * *NetworkPolicies* ([`crate::spec::network_policy`]) hold towards everyone else: "a pod cannot block access to
 //!   itself", so loopback and the pod's own addresses are never asked about. What comes from the pod's node may
 //!   always come in. For native processes in the pod's network namespace the kernel holds them
-//!   ([`crate::pod::firewall`]); what comes in is judged there first, with the kernel's memory of connections, and
+//!   ([`crate::pod::network::firewall`]); what comes in is judged there first, with the kernel's memory of connections, and
 //!   here again.
 //! * A pod without either has no rules, and every question is one branch.
 //!
@@ -32,13 +32,14 @@ mod tests;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use denials::{Denied, Reason};
 pub use rules::{Direction, Isolation, Peer, PodRules, Rule};
 
 use self::annotation::Annotation;
 use self::denials::Denials;
-use super::{Error, Result};
+use super::{Error, Result, Tell};
 use crate::spec::{ContainerNetwork, NetworkRules, Protocol};
 
 /// What a container asks to do, or what is about to happen to it.
@@ -60,7 +61,12 @@ pub enum Request<'a> {
     /// Bind a UDP socket.
     UdpBind(SocketAddr),
     /// Send datagrams to, or exchange them with, a remote address.
-    UdpSend(SocketAddr),
+    UdpSend {
+        /// To whom.
+        remote: SocketAddr,
+        /// Whether the socket has lately received from it.
+        is_reply: bool,
+    },
     /// Receive a datagram, on either plane.
     UdpReceive {
         /// Where the socket is bound.
@@ -73,9 +79,6 @@ pub enum Request<'a> {
     /// Look up a name.
     Resolve(&'a str),
 }
-
-/// Where denials are told to people, one line each. Must not block.
-pub type Tell = Arc<dyn Fn(String) + Send + Sync>;
 
 /// The pod's node, which may always come in.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -114,6 +117,8 @@ struct Rules {
     kernel_filters: bool,
     annotations: BTreeMap<String, Arc<Annotation>>,
     denials: Denials,
+    /// The kernel's, coming in and going out.
+    denied_packets: [AtomicU64; 2],
 }
 
 impl Policy {
@@ -134,6 +139,7 @@ impl Policy {
             kernel_filters,
             annotations,
             denials: Denials::new(containers, tell),
+            denied_packets: Default::default(),
         })))
     }
 
@@ -149,6 +155,18 @@ impl Policy {
         self.0.as_ref().map(|rules| rules.denials.counts()).unwrap_or_default()
     }
 
+    /// Tells how many packets the kernel has denied in a direction so far.
+    pub fn set_denied_packets(&self, direction: Direction, packets: u64) {
+        if let Some(rules) = &self.0 {
+            rules.denied_packets(direction).store(packets, Ordering::Relaxed);
+        }
+    }
+
+    /// How many packets the kernel had denied in a direction when that was last told.
+    pub fn denied_packets(&self, direction: Direction) -> u64 {
+        self.0.as_ref().map_or(0, |rules| rules.denied_packets(direction).load(Ordering::Relaxed))
+    }
+
     /// Why what the pod's NetworkPolicies do not allow in a direction is denied.
     pub fn explain(&self, direction: Direction) -> String {
         self.0.as_ref().map(|rules| denials::not_allowed(direction, &rules.pod)).unwrap_or_default()
@@ -159,14 +177,6 @@ impl Policy {
         let annotation = self.0.as_ref().and_then(|rules| rules.annotations.get(container)).cloned();
         let rules = self.0.as_ref().filter(|rules| annotation.is_some() || !rules.pod.is_empty()).cloned();
         Guard { rules, annotation, container: container.into() }
-    }
-
-    /// [`Guard::check`] of a container.
-    pub(super) fn check(&self, container: &str, request: Request<'_>) -> Result<()> {
-        match &self.0 {
-            None => Ok(()),
-            Some(_) => self.guard(container).check(request),
-        }
     }
 }
 
@@ -218,18 +228,37 @@ impl Guard {
     /// Notes in a UDP socket's `exchanges` that it sent to `remote`.
     #[inline]
     pub(super) fn sent(&self, exchanges: &mut Exchanges, remote: SocketAddr) {
-        if self.rules.as_ref().is_some_and(|rules| rules.needs_exchanges()) {
-            exchanges.sent(remote);
+        if self.rules.as_ref().is_some_and(|rules| rules.needs_sent()) {
+            exchanges.sent.note(remote);
+        }
+    }
+
+    /// Notes in a UDP socket's `exchanges` that it received from `remote`.
+    #[inline]
+    pub(super) fn received(&self, exchanges: &mut Exchanges, remote: SocketAddr) {
+        let isolated = self.rules.as_ref().is_some_and(|rules| rules.pod.egress.is_some());
+        if isolated || self.annotation.is_some() {
+            exchanges.received.note(remote);
         }
     }
 }
 
 impl Rules {
+    fn denied_packets(&self, direction: Direction) -> &AtomicU64 {
+        let [ingress, egress] = &self.denied_packets;
+        match direction {
+            Direction::Ingress => ingress,
+            Direction::Egress => egress,
+        }
+    }
+
     /// Why the pod's policies deny it; `None`: they do not.
     fn judge(&self, request: Request<'_>) -> Option<Reason> {
         let (direction, peer, protocol, port) = match request {
             Request::TcpConnect(remote) => (Direction::Egress, remote.ip(), Protocol::Tcp, remote.port()),
-            Request::UdpSend(remote) => (Direction::Egress, remote.ip(), Protocol::Udp, remote.port()),
+            // A reply belongs to what was allowed to come in.
+            Request::UdpSend { is_reply: true, .. } => return None,
+            Request::UdpSend { remote, .. } => (Direction::Egress, remote.ip(), Protocol::Udp, remote.port()),
             Request::TcpAccept { local, remote } => {
                 (Direction::Ingress, remote.ip(), Protocol::Tcp, local.port())
             }
@@ -267,22 +296,41 @@ impl Rules {
         (is_link_local && self.node.point_to_point) || self.node.addresses.contains(&ip)
     }
 
-    fn needs_exchanges(&self) -> bool {
+    fn needs_sent(&self) -> bool {
         self.pod.ingress.is_some() && !self.kernel_filters
     }
 }
 
-/// Most peers that a UDP socket is remembered to have sent to: as many as a resolver or a game server talks to
-/// between a question and its answer.
+/// Most peers that a UDP socket is remembered to have sent to, and to have received from: as many as a resolver or
+/// a game server talks to between a question and its answer.
 const MAX_EXCHANGES: usize = 256;
 
-/// Whom a UDP socket has sent to lately: their datagrams are replies. Stands in for the kernel's connection tracking
-/// where the kernel does not filter; empty otherwise.
+/// With whom a UDP socket has exchanged datagrams lately: what goes the other way is a reply. Stands in for the
+/// kernel's connection tracking, which nobody can ask; empty where nothing depends on it.
 #[derive(Debug, Default)]
-pub(super) struct Exchanges(VecDeque<SocketAddr>);
+pub(super) struct Exchanges {
+    sent: Recent,
+    received: Recent,
+}
+
+/// Some peers, the latest last.
+#[derive(Debug, Default)]
+struct Recent(VecDeque<SocketAddr>);
 
 impl Exchanges {
-    fn sent(&mut self, remote: SocketAddr) {
+    /// Whether the socket has lately sent to `remote`.
+    pub(super) fn has_sent_to(&self, remote: SocketAddr) -> bool {
+        self.sent.0.contains(&remote)
+    }
+
+    /// Whether the socket has lately received from `remote`.
+    pub(super) fn has_received_from(&self, remote: SocketAddr) -> bool {
+        self.received.0.contains(&remote)
+    }
+}
+
+impl Recent {
+    fn note(&mut self, remote: SocketAddr) {
         if self.0.back() == Some(&remote) {
             return;
         }
@@ -291,10 +339,5 @@ impl Exchanges {
             self.0.pop_front();
         }
         self.0.push_back(remote);
-    }
-
-    /// Whether the socket has lately sent to `remote`.
-    pub(super) fn contain(&self, remote: SocketAddr) -> bool {
-        self.0.contains(&remote)
     }
 }

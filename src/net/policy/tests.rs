@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use proptest::prelude::*;
 
 use super::*;
+use crate::net::{Stack, StackConfig};
 use crate::spec::container_network;
 use crate::spec::network_policy::{
     self as spec, Condition, IpBlock, LabelSelector, Labels, Namespaces, NetworkPolicy, PodSelector, Ports,
@@ -33,7 +34,7 @@ fn policy_of(rules: &NetworkRules, kernel_filters: bool) -> (Policy, Arc<Mutex<V
         addresses: vec![ip(OWN), ip(OWN6)],
         node: Node { addresses: vec![ip(NODE)], point_to_point: true },
         kernel_filters,
-        tell: Arc::new(move |line| told.lock().unwrap().push(line)),
+        tell: Tell::new(move |line| told.lock().unwrap().push(line)),
     });
     (policy, lines)
 }
@@ -67,6 +68,11 @@ fn with_label(key: &str, value: &str) -> LabelSelector {
 
 fn may(policy: &Policy, request: Request<'_>) -> bool {
     policy.guard("a").check(request).is_ok()
+}
+
+/// Of a socket that has received nothing.
+fn sends<'a>(remote: SocketAddr) -> Request<'a> {
+    Request::UdpSend { remote, is_reply: false }
 }
 
 fn connects(policy: &Policy, remote: &str) -> bool {
@@ -142,7 +148,7 @@ fn the_documented_resource() {
     ] {
         assert_eq!(connects(&policy, to), allowed, "to {to}");
     }
-    assert!(!may(&policy, Request::UdpSend(addr("10.0.0.1:5978"))), "another protocol");
+    assert!(!may(&policy, sends(addr("10.0.0.1:5978"))), "another protocol");
     // Pods come and go.
     policy.set_peers(&[vec![], vec![ip("10.201.0.9")]]);
     assert!(!accepts(&policy, "10.201.0.7", 6379));
@@ -197,7 +203,7 @@ fn datagrams_come_in_as_replies_only() {
     let mut exchanges = Exchanges::default();
     let (local, remote) = (addr("0.0.0.0:5000"), addr("203.0.113.1:53"));
     let receive = |exchanges: &Exchanges, remote| {
-        let is_reply = exchanges.contain(remote);
+        let is_reply = exchanges.has_sent_to(remote);
         guard.check(Request::UdpReceive { local, remote, is_reply })
     };
     assert_eq!(receive(&exchanges, remote), Err(Error::AccessDenied));
@@ -208,15 +214,36 @@ fn datagrams_come_in_as_replies_only() {
     for port in 1..=2 * MAX_EXCHANGES as u16 {
         guard.sent(&mut exchanges, SocketAddr::new(ip("203.0.113.2"), port));
     }
-    assert_eq!(exchanges.0.len(), MAX_EXCHANGES);
+    assert_eq!(exchanges.sent.0.len(), MAX_EXCHANGES);
     assert_eq!(receive(&exchanges, remote), Err(Error::AccessDenied));
     // The kernel knows better.
     let (policy, _) = policy_of(&rules, true);
     let guard = policy.guard("a");
     let mut exchanges = Exchanges::default();
     guard.sent(&mut exchanges, remote);
-    assert!(exchanges.0.is_empty());
+    assert!(exchanges.sent.0.is_empty());
     assert_eq!(guard.check(Request::UdpReceive { local, remote, is_reply: false }), Ok(()));
+}
+
+#[test]
+fn datagrams_are_answered_whatever_may_go_out() {
+    let isolated =
+        NetworkRules { policies: vec![policy("deny", None, Some(vec![]))], containers: BTreeMap::new() };
+    let (isolated, _) = policy_of(&isolated, true);
+    for policy in [isolated, annotated("connect: none; bind: 5000/udp")] {
+        let guard = policy.guard("a");
+        let mut exchanges = Exchanges::default();
+        let (local, remote) = (addr("0.0.0.0:5000"), addr("203.0.113.1:40000"));
+        let send = |exchanges: &Exchanges, remote| {
+            let is_reply = exchanges.has_received_from(remote);
+            guard.check(Request::UdpSend { remote, is_reply })
+        };
+        assert_eq!(send(&exchanges, remote), Err(Error::AccessDenied));
+        assert_eq!(guard.check(Request::UdpReceive { local, remote, is_reply: false }), Ok(()));
+        guard.received(&mut exchanges, remote);
+        assert_eq!(send(&exchanges, remote), Ok(()));
+        assert_eq!(send(&exchanges, addr("203.0.113.1:53")), Err(Error::AccessDenied));
+    }
 }
 
 #[test]
@@ -235,9 +262,9 @@ fn an_annotation_holds_inside_the_pod_too() {
     ] {
         assert_eq!(connects(&policy, to), allowed, "{to}");
     }
-    assert!(may(&policy, Request::UdpSend(addr("[fd00::1]:53"))));
-    assert!(!may(&policy, Request::UdpSend(addr("10.1.2.3:8000"))));
-    assert!(may(&policy, Request::UdpSend(addr("127.0.0.1:9000"))));
+    assert!(may(&policy, sends(addr("[fd00::1]:53"))));
+    assert!(!may(&policy, sends(addr("10.1.2.3:8000"))));
+    assert!(may(&policy, sends(addr("127.0.0.1:9000"))));
     assert!(may(&policy, Request::TcpBind(addr("0.0.0.0:80"))), "an absent direction is not restricted");
     assert!(may(&policy, Request::Resolve("anything.example")));
     assert!(policy.guard("b").allows_all(), "another container");
@@ -316,6 +343,15 @@ fn names_stand_for_what_their_lookups_returned() {
     assert!(!may(&policy, Request::Resolve(&"a".repeat(1 << 20))));
 }
 
+#[tokio::test]
+async fn a_denied_lookup_is_counted_like_everything_else() {
+    let stack = Stack::new(StackConfig { policy: annotated("resolve: none"), ..StackConfig::default() });
+    let endpoint = stack.attach("a");
+    assert_eq!(endpoint.resolve("localhost".into()).await, Err(Error::AccessDenied));
+    assert_eq!(stack.observe().counters()[0].denied, 1);
+    assert_eq!(stack.denied()[0].count, 1);
+}
+
 #[test]
 fn none_is_nothing() {
     let policy = annotated("none");
@@ -347,7 +383,7 @@ fn denials_are_counted_and_told_once_in_a_while() {
     for _ in 0..100 {
         assert!(!connects(&policy, "203.0.113.1:80"));
     }
-    let send = Request::UdpSend(addr("203.0.113.1:53"));
+    let send = sends(addr("203.0.113.1:53"));
     assert_eq!(policy.guard("b").check(send), Err(Error::AccessDenied));
     let told = lines.lock().unwrap();
     assert_eq!(
@@ -509,7 +545,7 @@ proptest! {
             (Request::TcpConnect(far), Request::TcpAccept { local: near, remote: source })
         } else {
             let source = SocketAddr::new(peer, 40000);
-            (Request::UdpSend(far), Request::UdpReceive { local: near, remote: source, is_reply: false })
+            (sends(far), Request::UdpReceive { local: near, remote: source, is_reply: false })
         };
         let naive = |direction| naively(&list, &pods, direction, peer, (protocol, port));
         prop_assert_eq!(may(&policy, goes_out), naive(Direction::Egress));

@@ -6,7 +6,6 @@ use std::task::{Context, Poll, ready};
 use super::super::Result;
 use super::super::listener::{DEFAULT_BACKLOG, Listener};
 use super::super::meter::Count;
-use super::super::stream::Stream;
 use super::state::{Connected, Core, Holds, State};
 use super::{Inner, TcpSocket};
 
@@ -32,13 +31,9 @@ impl Acceptor {
     pub fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<TcpSocket>> {
         let endpoint = &self.socket.endpoint;
         endpoint.check_room()?;
-        let stream = ready!(self.listener.poll_accept(cx))?;
+        let (stream, file) = ready!(self.listener.poll_accept(cx))?;
         endpoint.meter.count(stream.plane(), Count::TcpAccepted);
         let options = self.socket.lock().options.clone();
-        let file = match &stream {
-            Stream::Memory(_) => None,
-            Stream::Kernel(_) => Some(endpoint.files.take()?),
-        };
         let state = State::Connected(Connected::new(stream, Holds::Nothing));
         let core = Core { state, options, backlog: DEFAULT_BACKLOG, file };
         Poll::Ready(TcpSocket::with(endpoint.clone(), self.socket.family, core))

@@ -1,10 +1,11 @@
 //! The two directions of a connection.
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 
+use super::super::budget::Budget;
 use super::super::memory::Data;
 use super::super::meter::{Count, Plane};
 use super::super::stream::Stream;
@@ -73,27 +74,62 @@ fn count_reset(socket: &Inner, stream: &Stream, error: Error) {
 
 /// The sending direction of a connection. Dropping it is `shutdown(SHUT_WR)`.
 pub struct SendHalf {
-    pub(super) stream: Stream,
-    pub(super) socket: Arc<Inner>,
+    stream: Stream,
+    socket: Arc<Inner>,
+    /// Bytes that the writer was promised, in its container's [`budget`](super::super::budget).
+    promised: usize,
 }
 
 impl SendHalf {
+    pub(super) fn new(stream: Stream, socket: Arc<Inner>) -> Self {
+        Self { stream, socket, promised: 0 }
+    }
+
     /// Waits until a write takes something or fails.
     pub fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.stream.poll_write_ready(cx)
     }
 
-    /// How many bytes [`Self::poll_write_bytes`] will take at once, if that can be known: only on the
-    /// memory plane, as nobody else fills the pipe. It may be less when other connections of the pod have
-    /// used up its memory meanwhile.
+    /// How many bytes, at least 1 and at most `max`, the writer may part with now: on the memory plane as many as
+    /// [`Self::poll_write_bytes`] will take at once, unless other connections of the pod use up its memory
+    /// meanwhile. The kernel does not say, and what neither takes the writer keeps: it is counted as held from now
+    /// until [`Self::promise`] changes it, so that no number of writers keeps much.
     ///
     /// # Errors
     /// As [`Self::poll_write_bytes`].
-    pub fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<Option<usize>>> {
-        match &self.stream {
-            Stream::Memory(stream) => stream.poll_writable(cx).map_ok(Some),
-            Stream::Kernel(stream) => stream.poll_write_ready(cx).map(|()| Ok(None)),
+    pub fn poll_room(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<Result<usize>> {
+        self.promise(0);
+        let room = match &self.stream {
+            Stream::Memory(stream) => ready!(stream.poll_writable(cx))?,
+            Stream::Kernel(stream) => {
+                ready!(stream.poll_write_ready(cx));
+                max
+            }
+        };
+        self.promise(self.budget().capacity(room.min(max)));
+        Poll::Ready(Ok(self.promised))
+    }
+
+    /// Bytes that the writer may part with, by the last [`Self::poll_room`].
+    pub fn promised(&self) -> usize {
+        self.promised
+    }
+
+    /// The writer keeps so many bytes from now on; 0 when it has written what it may.
+    pub fn promise(&mut self, bytes: usize) {
+        if self.promised != bytes {
+            self.budget().replace(self.promised, bytes);
+            self.promised = bytes;
         }
+    }
+
+    /// Waits for the end of the container, which has closed the connection by then. Make it before writing.
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.socket.endpoint.ended()
+    }
+
+    fn budget(&self) -> &Budget {
+        &self.socket.endpoint.budget
     }
 
     /// Takes bytes from the front of `data` (not empty), without copying on the memory plane.
@@ -127,6 +163,7 @@ impl SendHalf {
 
 impl Drop for SendHalf {
     fn drop(&mut self) {
+        self.promise(0);
         self.stream.shutdown_write();
     }
 }

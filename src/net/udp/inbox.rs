@@ -133,6 +133,13 @@ impl Inbox {
         Delivery::Queued(queue.reader.take())
     }
 
+    /// [`Self::deliver`] without waking: who waits goes on waiting, to be woken for another reason.
+    pub(super) fn keep(&self, datagram: Datagram) {
+        if let Delivery::Queued(reader @ Some(_)) = self.deliver(datagram) {
+            self.lock().reader = reader;
+        }
+    }
+
     /// As Linux, a socket that has nothing takes one datagram whatever its size.
     fn has_room(&self, queue: &Queue, cost: usize) -> bool {
         let held = self.container.0.load(Ordering::Relaxed);

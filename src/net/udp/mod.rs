@@ -34,6 +34,7 @@ mod model_tests;
 #[cfg(test)]
 mod tests;
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -68,8 +69,7 @@ impl UdpSocket {
     pub(super) fn new(endpoint: Arc<Shared>, family: Family) -> Result<Self> {
         let file = endpoint.files.take()?;
         let open = Open::new(Kernel::new(family)?, file);
-        let inbox =
-            Inbox::new(endpoint.stack.budget.clone(), endpoint.queued.clone(), endpoint.meter.clone());
+        let inbox = Inbox::new(endpoint.budget.clone(), endpoint.queued.clone(), endpoint.meter.clone());
         let inner = endpoint.clone().register(|id| Inner::new(endpoint, id, family, inbox, open))?;
         Ok(Self { inner })
     }
@@ -106,12 +106,12 @@ impl UdpSocket {
     /// [`Error::InvalidArgument`] for an address of the other family, unspecified, or with port 0;
     /// [`Error::AccessDenied`]; the kernel's [`Error::RemoteUnreachable`] and [`Error::AddressInUse`].
     pub fn connect(&self, remote: SocketAddr) -> Result<()> {
-        self.inner.with(|open| {
+        let connected = self.inner.with(|open| {
             addr::check_udp_remote(self.inner.family, remote)?;
             self.inner.connect(open, remote)
-        })?;
+        });
         self.wake_receiver();
-        Ok(())
+        connected
     }
 
     /// Undoes [`Self::connect`]. The socket stays bound.
@@ -119,15 +119,15 @@ impl UdpSocket {
     /// # Errors
     /// [`Error::InvalidState`] when not connected.
     pub fn disconnect(&self) -> Result<()> {
-        self.inner.with(|open| match open.binding {
+        let disconnected = self.inner.with(|open| match open.binding {
             Some(binding) if binding.remote.is_some() => self.inner.disconnect(open, binding).map(drop),
             _ => Err(Error::InvalidState),
-        })?;
+        });
         self.wake_receiver();
-        Ok(())
+        disconnected
     }
 
-    /// Who waits to receive may wait on a kernel socket that was replaced.
+    /// Who waits to receive may wait on a kernel socket that was replaced, also by what failed in the end.
     fn wake_receiver(&self) {
         self.inner.inbox.take_reader().into_iter().for_each(Waker::wake);
     }
@@ -182,6 +182,24 @@ impl UdpSocket {
             }
             State::Closed => Poll::Ready(Err(Error::InvalidState)),
         }
+    }
+
+    /// [`Self::poll_send`] of callers of whom several may wait at the same time: each has its turn.
+    ///
+    /// # Errors
+    /// As [`Self::poll_send`].
+    pub async fn send(&self, mut data: Vec<u8>, remote: Option<SocketAddr>) -> Result<()> {
+        let _turn = self.inner.sending.lock().await;
+        poll_fn(|cx| self.poll_send(cx, &mut data, remote)).await
+    }
+
+    /// [`Self::poll_receive`] of callers of whom several may wait at the same time: each has its turn.
+    ///
+    /// # Errors
+    /// As [`Self::poll_receive`].
+    pub async fn receive(&self) -> Result<(Vec<u8>, SocketAddr)> {
+        let _turn = self.inner.receiving.lock().await;
+        poll_fn(|cx| self.poll_receive(cx)).await
     }
 
     /// The local address.

@@ -16,13 +16,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::thread;
 
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
-use netlink_packet_route::link::{LinkFlags, LinkMessage};
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use rustix::buffer::spare_capacity;
@@ -32,9 +26,7 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 use super::state::{is_from, max_payload};
 use super::{MAX_DATAGRAM, UdpSocket};
 use crate::net::{Endpoint, Error, Family, Result, Stack, StackConfig, addr};
-use crate::sys::namespace::new_network;
-use crate::sys::netlink::{Batch, CREATE, Socket};
-use crate::testing::needs_root;
+use crate::testing::network::{Barrier, in_a_network};
 
 const OWN: [&str; 2] = ["10.9.0.1", "fd00::9"];
 const IPS: [[&str; 7]; 2] = [
@@ -473,68 +465,6 @@ impl World {
     }
 }
 
-/// Waits until the kernel has delivered what was sent. Loopback is a queue per CPU, and the thread stays on one.
-struct Barrier(std::net::UdpSocket);
-
-impl Barrier {
-    fn new() -> Self {
-        let allowed = sched_getaffinity(Pid::from_raw(0)).expect("affinity");
-        let first = (0..CpuSet::count()).find(|cpu| allowed.is_set(*cpu).unwrap_or(false)).expect("a CPU");
-        let mut one = CpuSet::new();
-        one.set(first).expect("a CPU");
-        sched_setaffinity(Pid::from_raw(0), &one).expect("affinity");
-        let socket = std::net::UdpSocket::bind("127.0.0.3:4999").expect("bind");
-        socket.connect("127.0.0.3:4999").expect("connect");
-        Self(socket)
-    }
-
-    fn wait(&self) {
-        // Twice: for what was sent, and for what came of it.
-        for _ in 0..2 {
-            self.0.send(b"").expect("send");
-            self.0.recv(&mut []).expect("receive");
-        }
-    }
-}
-
-/// A network namespace for this thread: `lo` up, with an own address of each family.
-fn enter_network() {
-    new_network().expect("a network namespace");
-    let mut link = LinkMessage::default();
-    link.header.index = 1;
-    link.header.flags = LinkFlags::Up;
-    link.header.change_mask = LinkFlags::Up;
-    let mut batch = Batch::default();
-    batch.push("bring lo up", &RouteNetlinkMessage::SetLink(link), 0);
-    for own in OWN {
-        let own: IpAddr = own.parse().expect("address");
-        let mut message = AddressMessage::default();
-        message.header.index = 1;
-        (message.header.family, message.header.prefix_len) = match own {
-            IpAddr::V4(_) => (netlink_packet_route::AddressFamily::Inet, 32),
-            IpAddr::V6(_) => (netlink_packet_route::AddressFamily::Inet6, 128),
-        };
-        message.attributes = vec![AddressAttribute::Local(own), AddressAttribute::Address(own)];
-        batch.push("set an address", &RouteNetlinkMessage::NewAddress(message), CREATE);
-    }
-    Socket::route().expect("netlink").execute(&batch).expect("lo");
-}
-
-/// Runs on a thread in a network namespace of its own.
-pub(super) fn in_a_network(run: impl FnOnce(&tokio::runtime::Runtime) + Send + 'static) {
-    if !needs_root() {
-        return;
-    }
-    let thread = thread::spawn(|| {
-        enter_network();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().expect("runtime");
-        run(&runtime);
-    });
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
-    }
-}
-
 fn stack() -> Arc<Stack> {
     let addresses = OWN.iter().map(|own| own.parse().expect("address")).collect();
     Stack::new(StackConfig { addresses, ..StackConfig::default() })
@@ -580,7 +510,7 @@ async fn compare(
 
 #[test]
 fn random_calls_end_as_on_the_kernel() {
-    in_a_network(|runtime| {
+    in_a_network(&OWN, |runtime| {
         let barrier = Barrier::new();
         let in_memory = Cell::new(0);
         let config = Config { cases: 500, failure_persistence: None, ..Config::default() };
@@ -603,7 +533,7 @@ fn overlapping_addresses_are_judged_by_the_kernel() {
     const NATIVE: usize = 5;
     // Addresses: 0 127.0.0.1, 1 127.0.0.2, 2 the pod's own, 3 the wildcard.
     let others = [2, 4, NATIVE];
-    in_a_network(move |runtime| {
+    in_a_network(&OWN, move |runtime| {
         let barrier = Barrier::new();
         for other in others {
             let mut ops = vec![
@@ -635,7 +565,7 @@ fn overlapping_addresses_are_judged_by_the_kernel() {
 /// The largest datagrams of both families, on both planes.
 #[test]
 fn the_largest_datagram_is_the_kernels() {
-    in_a_network(|runtime| {
+    in_a_network(&OWN, |runtime| {
         runtime.block_on(async {
             for (family, ip) in
                 [(Family::V4, IpAddr::V4(Ipv4Addr::LOCALHOST)), (Family::V6, "::1".parse().expect("ip"))]

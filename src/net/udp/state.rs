@@ -18,7 +18,6 @@ use crate::net::meter::{Plane, Traffic};
 use crate::net::observe::{Socket, SocketState, Transport};
 use crate::net::options::Options;
 use crate::net::policy::{Exchanges, Request};
-use crate::net::stack::source_of;
 use crate::net::{Error, Result};
 use crate::sys::socket::queue_memory;
 
@@ -30,6 +29,10 @@ pub(super) const fn max_payload(family: Family) -> usize {
         Family::V6 => MAX_DATAGRAM - 8,
     }
 }
+
+/// Datagrams that one call may throw away before it yields: whoever floods a socket with what it may not receive
+/// must not hold up the other containers.
+const MAX_REFUSED: usize = 64;
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Binding {
@@ -69,13 +72,17 @@ pub(super) struct Inner {
     pub(super) inbox: Arc<Inbox>,
     traffic: Traffic,
     state: Mutex<State>,
+    /// Whose turn it is to wait: each direction remembers one waker.
+    pub(super) sending: tokio::sync::Mutex<()>,
+    pub(super) receiving: tokio::sync::Mutex<()>,
 }
 
 impl Inner {
     pub(super) fn new(endpoint: Arc<Shared>, id: u64, family: Family, inbox: Inbox, open: Open) -> Self {
         let state = Mutex::new(State::Open(Box::new(open)));
         let traffic = Traffic::new(endpoint.meter.clone());
-        Self { endpoint, id, family, inbox: Arc::new(inbox), traffic, state }
+        let (sending, receiving) = Default::default();
+        Self { endpoint, id, family, inbox: Arc::new(inbox), traffic, state, sending, receiving }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -121,7 +128,7 @@ impl Inner {
 
     /// Dissolves the association of a connected socket.
     pub(super) fn disconnect(&self, open: &mut Open, binding: Binding) -> Result<Binding> {
-        let keep = |datagram| drop(self.inbox.deliver(datagram));
+        let keep = |datagram| self.inbox.keep(datagram);
         let disconnected = match self.family {
             Family::V4 => open.kernel.disconnect(binding.bound),
             Family::V6 => open.kernel.replace(binding.bound, &open.options, keep),
@@ -219,7 +226,7 @@ impl Inner {
         if open.binding.is_none() {
             return Poll::Ready(Err(Error::InvalidState));
         }
-        loop {
+        for _ in 0..MAX_REFUSED {
             let Some((plane, received)) = open.take(&self.inbox) else {
                 ready!(open.poll_ready(cx, &self.inbox))?;
                 continue;
@@ -232,10 +239,14 @@ impl Inner {
                 return Poll::Ready(Ok(datagram));
             }
         }
+        // There is more: the others' turn first.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     fn check_send(&self, open: &mut Open, remote: SocketAddr) -> Result<()> {
-        self.endpoint.check(Request::UdpSend(remote))?;
+        let is_reply = open.exchanges.has_received_from(remote);
+        self.endpoint.check(Request::UdpSend { remote, is_reply })?;
         self.endpoint.guard.sent(&mut open.exchanges, remote);
         Ok(())
     }
@@ -304,7 +315,7 @@ impl Drop for Inner {
 
 /// The sender's address as the receiver sees it.
 fn source(local: SocketAddr, destination: SocketAddr) -> SocketAddr {
-    let ip = if local.ip().is_unspecified() { source_of(destination.ip()) } else { local.ip() };
+    let ip = if local.ip().is_unspecified() { addr::source_of(destination.ip()) } else { local.ip() };
     SocketAddr::new(ip, local.port())
 }
 
@@ -367,13 +378,18 @@ impl Open {
     }
 
     /// Whether the policy lets a datagram in.
-    fn may_receive(&self, endpoint: &Shared, remote: SocketAddr) -> bool {
+    fn may_receive(&mut self, endpoint: &Shared, remote: SocketAddr) -> bool {
         if endpoint.guard.allows_all() {
             return true;
         }
         let Some(binding) = self.binding else { return false };
-        let is_reply = self.exchanges.contain(remote);
-        endpoint.check(Request::UdpReceive { local: binding.place.local, remote, is_reply }).is_ok()
+        let is_reply = self.exchanges.has_sent_to(remote);
+        let request = Request::UdpReceive { local: binding.place.local, remote, is_reply };
+        let may = endpoint.check(request).is_ok();
+        if may {
+            endpoint.guard.received(&mut self.exchanges, remote);
+        }
+        may
     }
 
     /// Waits until [`Self::take`] may have an answer.

@@ -1,21 +1,20 @@
 //! UDP sockets of several containers and native ones, on this host's loopback.
 
 use std::future::poll_fn;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Wake;
 
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
-use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
-};
+use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkInfo, LinkMessage};
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage, NeighbourState};
 
-use super::model_tests::in_a_network;
 use super::*;
-use crate::net::{Endpoint, PlaneConfig, Stack, StackConfig};
-use crate::sys::netlink::{Batch, CREATE, Socket};
+use crate::net::policy::PolicyConfig;
+use crate::net::{Endpoint, PlaneConfig, Policy, Stack, StackConfig, Tell};
+use crate::spec::NetworkRules;
+use crate::sys::netlink::CREATE;
+use crate::testing::network::{add_address, execute, in_a_network, link_up};
 
 fn addr(text: &str) -> SocketAddr {
     text.parse().expect(text)
@@ -273,35 +272,14 @@ async fn without_the_memory_plane_the_kernel_carries_all() {
 /// answer keeps the packets.
 #[test]
 fn a_full_kernel_buffer_waits() {
-    in_a_network(|runtime| {
+    in_a_network(&[], |runtime| {
         let mut pair = LinkMessage::default();
         let peer = LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(LinkMessage::default())));
-        pair.header.flags = LinkFlags::Up;
-        pair.header.change_mask = LinkFlags::Up;
         pair.header.index = 10;
         pair.attributes = vec![LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Veth), peer])];
-        let mut batch = Batch::default();
-        batch.push("make a link", &RouteNetlinkMessage::NewLink(pair), CREATE);
-        let mut socket = Socket::route().expect("netlink");
-        socket.execute(&batch).expect("link");
-
-        let interfaces = nix::net::if_::if_nameindex().expect("interfaces");
-        let mut batch = Batch::default();
-        for interface in interfaces.iter().filter(|i| i.index() != 1) {
-            let mut up = LinkMessage::default();
-            up.header.index = interface.index();
-            up.header.flags = LinkFlags::Up;
-            up.header.change_mask = LinkFlags::Up;
-            batch.push("bring it up", &RouteNetlinkMessage::SetLink(up), 0);
-        }
-        let own: IpAddr = "10.8.0.1".parse().expect("address");
-        let mut address = AddressMessage::default();
-        address.header.index = 10;
-        address.header.family = netlink_packet_route::AddressFamily::Inet;
-        address.header.prefix_len = 24;
-        address.attributes = vec![AddressAttribute::Local(own), AddressAttribute::Address(own)];
-        batch.push("set an address", &RouteNetlinkMessage::NewAddress(address), CREATE);
-        socket.execute(&batch).expect("address");
+        execute("make a link", &RouteNetlinkMessage::NewLink(pair), CREATE);
+        nix::net::if_::if_nameindex().expect("interfaces").iter().for_each(|link| link_up(link.index()));
+        add_address(10, Ipv4Addr::new(10, 8, 0, 1).into(), 24);
 
         runtime.block_on(async {
             let a = pod().attach("a");
@@ -342,10 +320,8 @@ fn a_full_kernel_buffer_waits() {
                 NeighbourAttribute::Destination(Ipv4Addr::new(10, 8, 0, 2).into()),
                 NeighbourAttribute::LinkLayerAddress(vec![2, 0, 0, 0, 0, 2]),
             ];
-            let mut batch = Batch::default();
             let flags = CREATE | 0x100;
-            batch.push("name the neighbour", &RouteNetlinkMessage::NewNeighbour(neighbour), flags);
-            socket.execute(&batch).expect("neighbour");
+            execute("name the neighbour", &RouteNetlinkMessage::NewNeighbour(neighbour), flags);
             poll_fn(|cx| sender.poll_send_ready(cx)).await;
             send(&sender, b"x", addr("10.8.0.2:9")).await.expect("send");
 
@@ -353,4 +329,78 @@ fn a_full_kernel_buffer_waits() {
             assert!(receiving.get() > 0);
         });
     });
+}
+
+/// Who floods a socket with what it may not receive holds nobody up.
+#[tokio::test]
+async fn what_may_not_be_received_is_thrown_away_a_few_at_a_time() {
+    let none = crate::spec::container_network::parse("bind: none; connect: none").expect("none");
+    let policy = Policy::new(PolicyConfig {
+        rules: &NetworkRules { policies: vec![], containers: [("narrow".to_owned(), none)].into() },
+        containers: vec!["narrow"],
+        addresses: vec![],
+        node: Default::default(),
+        kernel_filters: false,
+        tell: Tell::new(drop),
+    });
+    let pod = Stack::new(StackConfig { policy, ..StackConfig::default() });
+    let (narrow, hostile) = (pod.attach("narrow"), pod.attach("hostile"));
+    let (socket, local) = bound(&narrow, "127.0.0.1:0");
+    let (flood, _) = bound(&hostile, "127.0.0.1:0");
+    for _ in 0..150 {
+        send(&flood, b"x", local).await.expect("send");
+    }
+    let count = Arc::new(Count::default());
+    let waker = Waker::from(count.clone());
+    let mut cx = Context::from_waker(&waker);
+    for left in [86, 22, 0] {
+        assert!(socket.poll_receive(&mut cx).is_pending());
+        assert_eq!(queued(&socket), left);
+    }
+    assert_eq!(count.get(), 2, "not when there is nothing left");
+    assert_eq!(pod.denied()[0].count, 150);
+}
+
+/// WASI 0.3 lets a guest wait several times at once.
+#[tokio::test]
+async fn everyone_who_waits_to_receive_is_woken() {
+    let pod = pod();
+    let (a, b) = (pod.attach("a"), pod.attach("b"));
+    let (socket, local) = bound(&a, "127.0.0.1:0");
+    let (sender, _) = bound(&b, "127.0.0.1:0");
+    let wait = |socket: &UdpSocket| {
+        let socket = socket.clone();
+        tokio::spawn(async move { socket.receive().await.map(|(data, _)| data) })
+    };
+    let (first, second) = (wait(&socket), wait(&socket));
+    tokio::task::yield_now().await;
+    sender.send(b"1".to_vec(), Some(local)).await.expect("send");
+    assert_eq!(first.await.expect("join"), Ok(b"1".to_vec()));
+    sender.send(b"2".to_vec(), Some(local)).await.expect("send");
+    assert_eq!(second.await.expect("join"), Ok(b"2".to_vec()));
+}
+
+/// What an IPv6 socket's kernel socket had when it was replaced, a failed connect included.
+#[tokio::test]
+async fn who_waits_hears_of_what_a_disconnect_found() {
+    for fails in [false, true] {
+        let pod = pod();
+        let a = pod.attach("a");
+        let (socket, local) = bound(&a, "[::1]:0");
+        let native = std::net::UdpSocket::bind("[::1]:0").expect("native");
+        socket.connect(native.local_addr().expect("address")).expect("connect");
+        let mut waiting = tokio::spawn({
+            let socket = socket.clone();
+            async move { socket.receive().await }
+        });
+        tokio::task::yield_now().await;
+        // The event loop has not looked yet when the socket is replaced.
+        native.send_to(b"x", local).expect("send");
+        match fails {
+            false => socket.disconnect().expect("disconnect"),
+            true => assert!(socket.connect(addr("[fe80::1]:9")).is_err(), "it needs a scope"),
+        }
+        let woken = tokio::time::timeout(std::time::Duration::from_secs(30), &mut waiting);
+        assert_eq!(woken.await.expect("woken").expect("join").map(|(data, _)| data), Ok(b"x".to_vec()));
+    }
 }

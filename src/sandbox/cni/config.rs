@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::CniError;
+use super::{CniError, PORT_MAPPINGS};
 
 /// What this speaks, the newest last.
 const VERSIONS: [&str; 5] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
@@ -96,6 +96,11 @@ impl Chain {
     pub(super) fn plugin_name(&self, index: usize) -> &str {
         let plugin = self.plugins.get(index);
         plugin.and_then(|plugin| plugin.get("type")).and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// Whether one of its plugins sees to ports of the host.
+    pub fn maps_ports(&self) -> bool {
+        self.plugins.iter().any(|plugin| has_capability(plugin, PORT_MAPPINGS))
     }
 
     /// Where plugin `index` is.
@@ -219,6 +224,9 @@ mod tests {
                 "runtimeConfig": {"portMappings": []}, "prevResult": result,
             })
         );
+        assert!(chain.maps_ports());
+        let without = json!({"cniVersion": "1.0.0", "name": "n", "plugins": [{"type": "ptp"}]});
+        assert!(!Chain::parse(without, vec![]).unwrap().maps_ports());
         assert!(matches!(chain.find(0), Err(CniError::NoPlugin { plugin, .. }) if plugin == "ptp"));
     }
 

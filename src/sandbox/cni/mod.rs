@@ -41,6 +41,9 @@ const FILE: &str = "cni.json";
 const NAMESPACE: &str = "netns";
 /// The capability for ports of the host (CNI's CONVENTIONS.md).
 const PORT_MAPPINGS: &str = "portMappings";
+/// Most addresses of a pod that are looked at: Kubernetes knows one of each family, and what the pod process is told
+/// has to fit a message.
+const MAX_ADDRESSES: usize = 16;
 
 /// A chain of plugins that cannot be used.
 #[derive(Debug, Error)]
@@ -135,8 +138,7 @@ impl Attachment {
 
     /// Whether ports of the host are wanted and no plugin sees to them.
     pub(super) fn lacks_port_mappings(&self) -> bool {
-        let can = |plugin: &Map<String, Value>| config::has_capability(plugin, PORT_MAPPINGS);
-        !self.port_mappings.is_empty() && !self.chain.plugins.iter().any(can)
+        !self.port_mappings.is_empty() && !self.chain.maps_ports()
     }
 
     /// Puts the network namespace of process `pid` on the network; returns its addresses.
@@ -236,7 +238,7 @@ fn port_mapping(mapping: &PortMapping) -> Value {
 fn addresses(result: &Value) -> Vec<IpAddr> {
     let ips = result.get("ips").and_then(Value::as_array).into_iter().flatten();
     let texts = ips.filter_map(|ip| ip.get("address")?.as_str());
-    texts.filter_map(|text| text.split('/').next()?.parse().ok()).collect()
+    texts.filter_map(|text| text.split('/').next()?.parse().ok()).take(MAX_ADDRESSES).collect()
 }
 
 #[cfg(test)]
@@ -255,6 +257,8 @@ mod tests {
         for garbage in [json!(null), json!([]), json!({"ips": 7}), json!({"ips": [{"address": "x"}, 3]})] {
             assert!(addresses(&garbage).is_empty(), "{garbage}");
         }
+        let many = json!({"ips": vec![json!({"address": "10.1.0.5/16"}); 1000]});
+        assert_eq!(addresses(&many).len(), MAX_ADDRESSES);
     }
 
     #[test]

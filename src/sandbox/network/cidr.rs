@@ -20,9 +20,11 @@ pub struct HostRoute {
 }
 
 impl HostRoute {
-    /// Whether it leads to one of peapod's pods.
+    /// Whether it leads to one of peapod's pods, or to the router that a pod sees.
     pub fn is_own(&self) -> bool {
-        self.protocol == ROUTE_PROTOCOL && self.is_to_one()
+        // The kernel adds a local route of its own to the router's address, where the host has no other.
+        let address = self.destination.addr();
+        self.is_to_one() && (self.protocol == ROUTE_PROTOCOL || gateway_of(address) == address)
     }
 
     /// Whether it leads to a single address.
@@ -166,7 +168,10 @@ mod tests {
     #[test]
     fn ipv6_moves_aside_by_itself() {
         let pods = route("fd70:6561:706f:64::ac9:2/128", ROUTE_PROTOCOL);
-        assert_eq!(wanted().choose(&[pods, route("::/0", 3), route("fe80::/64", 2)]), (wanted(), vec![]));
+        // The kernel's own, on a host that has no IPv6 address but on pods' links.
+        let router = route("fd70:6561:706f:64::a9fe:101/128", 2);
+        let routes = [pods, router, route("::/0", 3), route("fe80::/64", 2)];
+        assert_eq!(wanted().choose(&routes), (wanted(), vec![]));
         for (other, expected) in [
             ("fd70:6561:706f:64::/64", "fd70:6561:706f:65::/96"),
             ("fd70:6561:706f:64::1/128", "fd70:6561:706f:65::/96"),

@@ -20,8 +20,9 @@
 //! route does, by which the answers come back in. And a pod that connects to itself by way of the host would answer
 //! itself directly.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::IpNet;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::route::RouteType;
 use nix::errno::Errno;
@@ -35,14 +36,12 @@ use crate::sys::conntrack::{Flow, forget};
 use crate::sys::namespace::set_network_parameter;
 use crate::sys::netlink::{Batch, CREATE, Socket};
 use crate::sys::nftables::{
-    Comparison, Element, Expression, Family, Field, Hook, Interface, Register, Transaction, Type, chains,
-    elements,
+    Comparison, Element, End, Expression, Family, Field, Hook, Interface, Register, Transaction, Type,
+    Verdict, chains, elements, octets,
 };
 
 const CHAIN: &str = "host-ports";
-/// Length of a register, bytes.
-const REGISTER: u32 = 4;
-const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+const LOOPBACK: &str = "loopback";
 
 /// The names of a family's map and set.
 fn names(family: Family) -> (&'static str, &'static str) {
@@ -50,10 +49,6 @@ fn names(family: Family) -> (&'static str, &'static str) {
         Family::V4 => ("host-ports-v4", "pods-v4"),
         Family::V6 => ("host-ports-v6", "pods-v6"),
     }
-}
-
-fn address_type(family: Family) -> Type {
-    if family == Family::V4 { Type::Ipv4Address } else { Type::Ipv6Address }
 }
 
 /// Leads `mappings` to the pod that has these addresses and this link. To be called with the host locked, while the
@@ -73,12 +68,12 @@ pub(crate) fn forward(
     let has_rules = chains(&mut socket, TABLE)?.iter().any(|chain| chain == CHAIN);
     let wanted = elements_of(mappings, addresses, link);
     let add = |socket: &mut Socket| {
-        let mut transaction = Transaction::new();
+        let mut transaction = Transaction::new(TABLE);
         if !has_rules {
             add_rules(&mut transaction);
         }
         for (set, elements) in &wanted {
-            transaction.add_elements(TABLE, set, elements);
+            transaction.add_elements(set, elements);
         }
         transaction.commit(socket)
     };
@@ -122,13 +117,13 @@ pub(crate) fn stop_forwarding(link: &str, addresses: &[IpAddr]) -> Result<(), Ne
 
 /// Whether there were any.
 fn remove_elements(socket: &mut Socket, is_meant: impl Fn(&Element) -> bool) -> Result<bool, NetworkError> {
-    let mut transaction = Transaction::new();
+    let mut transaction = Transaction::new(TABLE);
     let mut found = false;
-    for set in FAMILIES.map(names).into_iter().flat_map(|(map, set)| [map, set]) {
+    for set in Family::ALL.map(names).into_iter().flat_map(|(map, set)| [map, set]) {
         let mut meant = elements(socket, TABLE, set)?;
         meant.retain(&is_meant);
         found |= !meant.is_empty();
-        transaction.delete_elements(TABLE, set, &meant);
+        transaction.delete_elements(set, &meant);
     }
     if found {
         transaction.commit(socket)?;
@@ -148,7 +143,7 @@ fn elements_of(
 ) -> Vec<(&'static str, Vec<Element>)> {
     let mut all = Vec::new();
     for &address in addresses {
-        let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };
+        let family = Family::of(address);
         let (map, set) = names(family);
         let own = octets(address);
         let mut ports = Vec::new();
@@ -169,13 +164,6 @@ fn elements_of(
     all
 }
 
-fn octets(address: IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets().to_vec(),
-    }
-}
-
 /// As in a register: the value first, then zeros.
 fn protocol(protocol: Protocol) -> Vec<u8> {
     let number = match protocol {
@@ -191,18 +179,18 @@ fn port(port: u16) -> Vec<u8> {
 }
 
 fn add_rules(transaction: &mut Transaction) {
-    transaction.add_base_chain(TABLE, "loopback", Hook::PreroutingRaw);
-    transaction.add_chain(TABLE, CHAIN);
-    for (chain, hook) in [("prerouting", Hook::Prerouting), ("output", Hook::Output)] {
-        transaction.add_base_chain(TABLE, chain, hook);
-        let rule = Expression::is_to_this_host().into_iter().chain([Expression::jump(CHAIN)]);
-        transaction.add_rule(TABLE, chain, rule);
+    transaction.add_base_chain(LOOPBACK, Hook::PreroutingRaw);
+    transaction.add_chain(CHAIN);
+    for (chain, hook) in [("prerouting", Hook::PreroutingNat), ("output", Hook::OutputNat)] {
+        transaction.add_base_chain(chain, hook);
+        let jump = Expression::verdict(Verdict::Jump(CHAIN));
+        transaction.add_rule(chain, Expression::is_to_this_host().into_iter().chain([jump]));
     }
-    for family in FAMILIES {
+    for family in Family::ALL {
         let (map, set) = names(family);
-        let address = address_type(family);
-        transaction.add_set(TABLE, map, &[address, Type::Protocol, Type::Port], &[address, Type::Port]);
-        transaction.add_set(TABLE, set, &[address, address], &[]);
+        let address = Type::address(family);
+        transaction.add_set(map, &[address, Type::Protocol, Type::Port], &[address, Type::Port]);
+        transaction.add_set(set, &[address, address], &[]);
         add_rules_of(transaction, family);
     }
 }
@@ -210,19 +198,21 @@ fn add_rules(transaction: &mut Transaction) {
 fn add_rules_of(transaction: &mut Transaction, family: Family) {
     let (map, set) = names(family);
     // An address takes this many registers.
-    let (length, loopback): (u32, &[u8]) = match family {
-        Family::V4 => (1, &[127]),
-        Family::V6 => (4, &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]),
+    let (length, loopback) = match family {
+        Family::V4 => (1, IpNet::new_assert(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8)),
+        Family::V6 => (4, IpNet::new_assert(IpAddr::V6(Ipv6Addr::LOCALHOST), 128)),
     };
+    let unspecified = &[0; 16][..4 * length as usize];
     let [first, second, third] = [0, length, length + 1].map(Register);
+    let [source, destination] = [End::Source, End::Destination].map(|end| Field::Address(end, family));
 
     // First what is for this address, then what is for all.
     for every_address in [false, true] {
         let mut rule: Vec<_> = Expression::is_of(family).into();
-        rule.push(Expression::load(Field::Destination(family), first));
+        rule.push(Expression::load(destination, first));
         if every_address {
-            // To the unspecified one; written so, nft(8) can show it.
-            rule.push(Expression::clear(first, length * REGISTER));
+            // Nothing of the address is left; written so, nft(8) can show it.
+            rule.push(Expression::mask(first, unspecified));
         }
         rule.extend([
             Expression::load_protocol(second),
@@ -230,31 +220,23 @@ fn add_rules_of(transaction: &mut Transaction, family: Family) {
             Expression::look_up(map, first, Some(first)),
             Expression::destination_nat(family, first, second),
         ]);
-        transaction.add_rule(TABLE, CHAIN, rule);
+        transaction.add_rule(CHAIN, rule);
     }
 
-    let (source, destination) = match family {
-        Family::V4 => (Field::SourceFirstByte(family), Field::DestinationFirstByte(family)),
-        Family::V6 => (Field::Source(family), Field::Destination(family)),
-    };
-    let is_loopback = |field: Field| {
-        let compare = Expression::compare(first, Comparison::Equal, loopback);
-        Expression::is_of(family).into_iter().chain([Expression::load(field, first), compare])
-    };
-    let from_pod = Expression::interface_prefix(Interface::In, Comparison::Equal, LINK_PREFIX);
-    let rule = from_pod.into_iter().chain(is_loopback(destination)).chain([Expression::drop()]);
-    transaction.add_rule(TABLE, "loopback", rule);
-    let to_pod = Expression::interface_prefix(Interface::Out, Comparison::Equal, LINK_PREFIX);
-    let rule = to_pod.into_iter().chain(is_loopback(source)).chain([Expression::masquerade()]);
-    transaction.add_rule(TABLE, POSTROUTING, rule);
+    let from_pod = Expression::is_on_interface(Interface::In, Comparison::Equal, LINK_PREFIX).into_iter();
+    let rule = from_pod.chain(Expression::is_in(End::Destination, loopback));
+    transaction.add_rule(LOOPBACK, rule.chain([Expression::verdict(Verdict::Drop)]));
+    let to_pod = Expression::is_on_interface(Interface::Out, Comparison::Equal, LINK_PREFIX).into_iter();
+    let rule = to_pod.chain(Expression::is_in(End::Source, loopback));
+    transaction.add_rule(POSTROUTING, rule.chain([Expression::masquerade()]));
 
     let rule = Expression::is_of(family).into_iter().chain([
-        Expression::load(Field::Source(family), first),
-        Expression::load(Field::Destination(family), second),
+        Expression::load(source, first),
+        Expression::load(destination, second),
         Expression::look_up(set, first, None),
         Expression::masquerade(),
     ]);
-    transaction.add_rule(TABLE, POSTROUTING, rule);
+    transaction.add_rule(POSTROUTING, rule);
 }
 
 /// Lets packets from the host's loopback addresses leave by the pod's link, and the answers come in.
@@ -270,12 +252,12 @@ fn reach_from_loopback(
         let from_loopback = |address: &IpAddr| address.is_unspecified() || address.is_loopback();
         addresses.iter().any(in_family) && hosts().any(|host| in_family(&host) && from_loopback(&host))
     };
-    if is_reached(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)) {
+    if is_reached(IpAddr::V4(Ipv4Addr::LOCALHOST)) {
         set_network_parameter(&format!("ipv4/conf/{link}/route_localnet"), "1").map_err(|source| {
             NetworkError::File { action: format!("let 127.0.0.1 lead to {link}"), source }
         })?;
     }
-    let localhost = IpAddr::V6(std::net::Ipv6Addr::LOCALHOST);
+    let localhost = IpAddr::V6(Ipv6Addr::LOCALHOST);
     if is_reached(localhost) {
         // The kernel takes a loopback address for one of the link that the packet came by (rt6_need_strict).
         let mut message = route(Some(localhost), None, index);

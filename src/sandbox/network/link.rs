@@ -15,12 +15,9 @@ use netlink_packet_route::link::{
 use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
 
-use super::messages::{neighbour, no_link_local_address, push_own_address, route, up};
+use super::messages::{Mac, neighbour, no_link_local_address, push_own_address, route, up};
 use super::{HostNetwork, NetworkError, POD_LINK, gateway_of};
 use crate::sys::netlink::{ACK, Batch, CREATE, EXCLUSIVE, Socket, Waited, attributes};
-
-/// A link-layer address.
-pub type Mac = [u8; 6];
 
 /// The host's end of every pod's link: each is alone on its link, so they may all be the same.
 const HOST_MAC: Mac = [0x02, 0x70, 0x65, 0x61, 0x00, 0x01];

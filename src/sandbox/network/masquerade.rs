@@ -61,17 +61,17 @@ fn add_table<'a>(markers: impl Iterator<Item = &'a String>) -> Result<(), Networ
     if exists && markers.peek().is_none() {
         return Ok(());
     }
-    let mut transaction = Transaction::new();
+    let mut transaction = Transaction::new(TABLE);
     if !exists {
-        transaction.add_table(TABLE);
-        transaction.add_base_chain(TABLE, POSTROUTING, Hook::Postrouting);
-        let from_pod = Expression::interface_prefix(Interface::In, Comparison::Equal, LINK_PREFIX);
-        let to_elsewhere = Expression::interface_prefix(Interface::Out, Comparison::NotEqual, LINK_PREFIX);
+        transaction.add_table();
+        transaction.add_base_chain(POSTROUTING, Hook::PostroutingNat);
+        let from_pod = Expression::is_on_interface(Interface::In, Comparison::Equal, LINK_PREFIX);
+        let to_elsewhere = Expression::is_on_interface(Interface::Out, Comparison::NotEqual, LINK_PREFIX);
         let rule = from_pod.into_iter().chain(to_elsewhere).chain([Expression::masquerade()]);
-        transaction.add_rule(TABLE, POSTROUTING, rule);
+        transaction.add_rule(POSTROUTING, rule);
     }
     for marker in markers {
-        transaction.add_chain(TABLE, marker);
+        transaction.add_chain(marker);
     }
     Ok(transaction.commit(&mut socket)?)
 }
@@ -92,7 +92,7 @@ pub(crate) fn stop_when_unused(host: &HostNetwork) -> Result<(), NetworkError> {
     }
     // The table remembers until it is done.
     forwarding::restore(&chains(&mut socket, TABLE)?)?;
-    let mut transaction = Transaction::new();
-    transaction.delete_table(TABLE);
+    let mut transaction = Transaction::new(TABLE);
+    transaction.delete_table();
     Ok(transaction.commit(&mut socket)?)
 }

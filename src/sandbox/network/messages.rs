@@ -13,11 +13,13 @@ use netlink_packet_route::route::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::ROUTE_PROTOCOL;
-use super::link::Mac;
 use crate::sys::netlink::{Batch, CREATE};
 
 /// `RT_TABLE_LOCAL`.
 pub(super) const LOCAL_TABLE: u8 = 255;
+
+/// A link-layer address.
+pub type Mac = [u8; 6];
 
 /// Brings link `index` up, with these flags too.
 pub(super) fn up(index: u32, flags: LinkFlags) -> RouteNetlinkMessage {

@@ -29,8 +29,9 @@ use thiserror::Error;
 
 pub use cidr::{HostRoute, PREFIX_V6_MAX, PodNetworks, embed, gateway_of};
 pub(super) use host_port::{forward, stop_forwarding};
-pub(super) use link::{Mac, configure_host, configure_pod, create_pair, mtu, wait_gone, wait_up};
+pub(super) use link::{configure_host, configure_pod, create_pair, mtu, wait_gone, wait_up};
 pub(super) use masquerade::{lock_host, masquerade, stop_when_unused};
+pub(super) use messages::Mac;
 pub(super) use routes::{HostNetwork, host_network};
 
 use crate::sys::namespace::network_parameter;

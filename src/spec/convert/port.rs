@@ -40,7 +40,14 @@ pub(super) fn convert(
     for (index, port) in list.iter().enumerate() {
         let path = path.index(index);
         let wire::ContainerPort { container_port, host_ip, host_port, name, protocol } = port;
-        let container_port = number(*container_port, &path.field("containerPort"), report);
+        let container_port = match container_port {
+            // As it is when it is not there.
+            0 => {
+                report.error(&path.field("containerPort"), "required; a number between 1 and 65535");
+                None
+            }
+            _ => number(*container_port, &path.field("containerPort"), report),
+        };
         if let Some(name) = name
             && report.check(&path.field("name"), name::port(name))
             && !names.insert(name.as_str())
@@ -53,11 +60,10 @@ pub(super) fn convert(
         report.unsupported(protocol == Some(None), &protocol_path, "WASI has TCP and UDP only");
         let host_port = convert_host_port(*host_port, host_ip.as_deref(), &path, report);
         let (Some(container_port), Some(Some(protocol))) = (container_port, protocol) else { continue };
-        if !numbers.insert((container_port, protocol)) {
-            report.error(
-                &path.field("containerPort"),
-                format_args!("duplicate value {container_port}: the container has this port already"),
-            );
+        // Legal in Kubernetes: several ports of the host, or addresses of it, lead to the same port.
+        if !numbers.insert((container_port, protocol, host_port)) && host_port.is_none() {
+            let message = format_args!("no effect: the container has port {container_port} already");
+            report.warn(&path.field("containerPort"), message);
         }
         if let Some(host) = host_port {
             host_ports.take(host, protocol, container_port, role, &path, report);

@@ -613,6 +613,21 @@ fn a_host_port_is_there_once() {
 }
 
 #[test]
+fn a_port_may_have_several_host_ports() {
+    let text = pod_with(
+        "",
+        "ports: [{containerPort: 80, hostPort: 80, hostIP: 192.0.2.1}, \
+         {containerPort: 80, hostPort: 80, hostIP: 192.0.2.2}, {containerPort: 80, hostPort: 81}]",
+    );
+    assert!(warnings(&accepted(&text)).is_empty());
+    let again = accepted(&pod_with("", "ports: [{containerPort: 80}, {containerPort: 80, name: again}]"));
+    assert_eq!(
+        warnings(&again),
+        ["spec.containers[0].ports[1].containerPort: no effect: the container has port 80 already"]
+    );
+}
+
+#[test]
 fn a_port_of_two_containers_is_a_warning() {
     let text = pod_with("", "ports: [{containerPort: 80}]").replace(
         "containers: [",

@@ -10,7 +10,7 @@
 
 use std::future::poll_fn;
 use std::mem;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
@@ -86,8 +86,8 @@ impl Pollable for Reader {
 const LINGER: Duration = Duration::from_secs(60);
 
 enum Write {
-    /// Exits: `Busy` when the kernel does not take all, `Closed`.
-    Open { half: SendHalf, permit: usize },
+    /// Exits: `Busy` when not all is taken at once, `Closed`.
+    Open(SendHalf),
     /// The rest of a write is under way. Exits: `Open`, `Closed`.
     Busy(AbortOnDropJoinHandle<Result<SendHalf, Error>>),
     /// The same, and `shutdown` waits for it. Exit: `Closed`.
@@ -106,7 +106,7 @@ pub(super) struct Writer(Arc<Mutex<Write>>);
 
 impl Writer {
     pub(super) fn new(half: SendHalf) -> Self {
-        Self(Arc::new(Mutex::new(Write::Open { half, permit: 0 })))
+        Self(Arc::new(Mutex::new(Write::Open(half))))
     }
 
     fn lock(&self) -> MutexGuard<'_, Write> {
@@ -123,7 +123,7 @@ impl Writer {
         *state = match mem::replace(&mut *state, Write::Closed) {
             Write::Busy(task) | Write::Closing(task) => Write::Closing(task),
             Write::Lingering => Write::Lingering,
-            Write::Open { .. } | Write::Failed(_) | Write::Closed => Write::Closed,
+            Write::Open(_) | Write::Failed(_) | Write::Closed => Write::Closed,
         };
     }
 }
@@ -135,7 +135,7 @@ impl Write {
         let result = ready!(Pin::new(task).poll(cx));
         let closing = matches!(self, Self::Closing(_));
         *self = match result {
-            Ok(half) if !closing => Self::Open { half, permit: 0 },
+            Ok(half) if !closing => Self::Open(half),
             Ok(_) => Self::Closed,
             Err(error) => Self::Failed(error),
         };
@@ -146,11 +146,8 @@ impl Write {
     fn poll_permit(&mut self, cx: &mut Context<'_>) -> Poll<StreamResult<usize>> {
         ready!(self.poll_settled(cx));
         let error = match self {
-            Self::Open { half, permit } => match ready!(half.poll_room(cx)) {
-                Ok(room) => {
-                    *permit = room.unwrap_or(MAX_TRANSFER).min(MAX_TRANSFER);
-                    return Poll::Ready(Ok(*permit));
-                }
+            Self::Open(half) => match ready!(half.poll_room(cx, MAX_TRANSFER)) {
+                Ok(room) => return Poll::Ready(Ok(room)),
                 Err(error) => error,
             },
             Self::Failed(error) => *error,
@@ -166,21 +163,21 @@ impl Write {
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         ready!(self.poll_settled(cx));
         match self {
-            Self::Open { half, .. } => half.poll_ready(cx),
+            Self::Open(half) => half.poll_ready(cx),
             _ => Poll::Ready(()),
         }
     }
 
     fn write(&mut self, mut bytes: Bytes) -> StreamResult<()> {
-        let (half, permit) = match self {
-            Self::Open { half, permit } => (half, permit),
+        let half = match self {
+            Self::Open(half) => half,
             Self::Failed(_) | Self::Lingering | Self::Closed => return Err(StreamError::Closed),
             Self::Busy(_) | Self::Closing(_) => return Err(StreamError::trap("write without a permit")),
         };
-        if bytes.len() > *permit {
+        if bytes.len() > half.promised() {
             return Err(StreamError::trap("write of more bytes than permitted"));
         }
-        *permit = 0;
+        half.promise(0);
         while !bytes.is_empty() {
             match half.poll_write_bytes(&mut now(), &mut bytes) {
                 Poll::Ready(Ok(_)) => {}
@@ -189,7 +186,8 @@ impl Write {
                     return Err(stream_error(error));
                 }
                 Poll::Pending => {
-                    if let Self::Open { half, .. } = mem::replace(self, Self::Closed) {
+                    if let Self::Open(mut half) = mem::replace(self, Self::Closed) {
+                        half.promise(bytes.len());
                         *self = Self::Busy(wasmtime_wasi::runtime::spawn(write_all(half, bytes)));
                     }
                     return Ok(());
@@ -200,9 +198,15 @@ impl Write {
     }
 }
 
-async fn write_all(half: SendHalf, mut bytes: Bytes) -> Result<SendHalf, Error> {
+async fn write_all(mut half: SendHalf, mut bytes: Bytes) -> Result<SendHalf, Error> {
+    let mut ended = pin!(half.ended());
     while !bytes.is_empty() {
-        poll_fn(|cx| half.poll_write_bytes(cx, &mut bytes)).await?;
+        poll_fn(|cx| match ended.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(Error::ConnectionAborted)),
+            Poll::Pending => half.poll_write_bytes(cx, &mut bytes),
+        })
+        .await?;
+        half.promise(bytes.len());
     }
     Ok(half)
 }
@@ -218,7 +222,7 @@ impl OutputStream for Writer {
         match &*self.lock() {
             Write::Failed(error) => Err(stream_error(*error)),
             Write::Lingering | Write::Closed => Err(StreamError::Closed),
-            Write::Open { .. } | Write::Busy(_) | Write::Closing(_) => Ok(()),
+            Write::Open(_) | Write::Busy(_) | Write::Closing(_) => Ok(()),
         }
     }
 
@@ -234,10 +238,13 @@ impl OutputStream for Writer {
     /// decides between FIN and RST.
     async fn cancel(&mut self) {
         let mut state = self.lock();
-        if let Write::Busy(_) | Write::Closing(_) = *state
-            && let Write::Busy(task) | Write::Closing(task) = mem::replace(&mut *state, Write::Lingering)
-        {
-            // Ends at the latest with the container, whose end closes the socket.
+        if let Write::Open(half) = &mut *state {
+            half.promise(0);
+            return;
+        }
+        if let Write::Busy(task) | Write::Closing(task) = mem::replace(&mut *state, Write::Closed) {
+            *state = Write::Lingering;
+            // Ends at the latest with the container.
             tokio::spawn(tokio::time::timeout(LINGER, task));
         }
     }
@@ -247,5 +254,40 @@ impl OutputStream for Writer {
 impl Pollable for Writer {
     async fn ready(&mut self) {
         poll_fn(|cx| self.lock().poll_ready(cx)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::{Family, Stack, StackConfig};
+
+    /// What a stream that the guest dropped has still to write to a peer that does not read.
+    #[tokio::test]
+    async fn nothing_lingers_beyond_the_containers_end() {
+        let stack = Stack::new(StackConfig::default());
+        let endpoint = stack.attach("a");
+        let native = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("listen");
+        let socket = endpoint.tcp_socket(Family::V4).expect("socket");
+        socket.start_connect(native.local_addr().expect("address")).expect("start");
+        poll_fn(|cx| socket.poll_connect(cx)).await.expect("connect");
+        let (_peer, _) = native.accept().await.expect("accept");
+        let mut writer = Writer::new(socket.take_send_half().expect("half"));
+        while !matches!(&*writer.lock(), Write::Busy(_)) {
+            writer.ready().await;
+            let permit = writer.check_write().expect("permit");
+            OutputStream::write(&mut writer, vec![7; permit].into()).expect("write");
+        }
+        writer.cancel().await;
+        drop((writer, socket));
+        tokio::task::yield_now().await;
+        assert_eq!(endpoint.clone().socket_count(), 1, "it is being written");
+        endpoint.close();
+        let gone = async {
+            while endpoint.socket_count() > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(LINGER / 2, gone).await.expect("at once");
     }
 }

@@ -1,6 +1,5 @@
 //! UDP sockets of `types`.
 
-use std::future::poll_fn;
 use std::net::SocketAddr;
 
 use wasmtime::component::{Accessor, Resource};
@@ -16,12 +15,11 @@ impl<T> HostUdpSocketWithStore<T> for Sockets {
     async fn send(
         store: &Accessor<T, Self>,
         this: Resource<UdpSocket>,
-        mut data: Vec<u8>,
+        data: Vec<u8>,
         remote: Option<IpSocketAddress>,
     ) -> SocketResult<()> {
         let socket = store.with(|mut view| view.get().table.get(&this).cloned())?;
-        let remote = remote.map(SocketAddr::from);
-        Ok(poll_fn(|cx| socket.poll_send(cx, &mut data, remote)).await?)
+        Ok(socket.send(data, remote.map(SocketAddr::from)).await?)
     }
 
     async fn receive(
@@ -29,7 +27,7 @@ impl<T> HostUdpSocketWithStore<T> for Sockets {
         this: Resource<UdpSocket>,
     ) -> SocketResult<(Vec<u8>, IpSocketAddress)> {
         let socket = store.with(|mut view| view.get().table.get(&this).cloned())?;
-        let (data, from) = poll_fn(|cx| socket.poll_receive(cx)).await?;
+        let (data, from) = socket.receive().await?;
         Ok((data, from.into()))
     }
 }

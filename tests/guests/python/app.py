@@ -3,14 +3,12 @@
     checks                    TAP lines, against itself
     serve PORT                echoes TCP and UDP, many connections at once, until accept fails
     talk tcp|udp HOST PORT    a conversation with such a server, TAP lines
-    http PORT                 http.server, until accept fails
 """
 
 import sys
 
 import checks
 import echo
-import web
 
 
 def main() -> int:
@@ -21,7 +19,5 @@ def main() -> int:
             return echo.serve(int(port))
         case ["talk", kind, host, port]:
             return echo.talk(kind, host, int(port))
-        case ["http", port]:
-            return web.serve(int(port))
     print(__doc__, file=sys.stderr)
     return 1

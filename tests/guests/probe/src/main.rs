@@ -6,6 +6,7 @@
 
 mod cpu;
 mod fs;
+mod hostile;
 mod net;
 mod output;
 mod tcp;
@@ -99,6 +100,15 @@ const COMMANDS: &[Command] = &[
     command("udp-send", "ADDRESS TEXT [--retry MS]", udp::send),
     command("open-sockets", "", udp::open_sockets),
     command("resolve", "NAME", net::resolve),
+    // Bad behaviour, and its victims.
+    command("open-connections", "", hostile::open_connections),
+    command("open-listeners", "", hostile::open_listeners),
+    command("udp-flood", "ADDRESS", hostile::udp_flood),
+    command("udp-deaf", "PORT|ADDRESS", hostile::udp_deaf),
+    command("never-read", "ADDRESS [--retry MS]", hostile::never_read),
+    command("press", "PORT|ADDRESS", hostile::press),
+    command("die-midway", "ADDRESS trap|exit|oom [--retry MS]", hostile::die_midway),
+    command("bereaved", "PORT|ADDRESS", hostile::bereaved),
 ];
 
 fn main() -> ExitCode {
