@@ -214,12 +214,12 @@ fn ingress_from_labelled_pods_only_also_from_those_that_come_later() {
     if needs_root() {
         let from = "ingress: [{from: [{podSelector: {matchLabels: {role: friend}}}], ports: [{port: web}]}]";
         let guarded = Running::start(&server("guarded", "", &policy(from)), &[]);
-        let address = guarded.address();
-        let target = SocketAddr::from((address, 8080));
+        let addresses = guarded.addresses();
+        let target = SocketAddr::from((addresses[0], 8080));
         // From the node, always; nobody listens for IPv6, which is an answer too, whatever address the node has.
         expect(target, Reached::Answered);
-        if let Some(v6) = guarded.address_v6() {
-            expect((v6, 8080).into(), Reached::Refused);
+        for v6 in &addresses[1..] {
+            expect((*v6, 8080).into(), Reached::Refused);
         }
 
         let stranger = Running::start(&server("stranger", "role: stranger", ""), &[]);

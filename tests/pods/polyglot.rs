@@ -91,9 +91,6 @@ fn load_c(address: SocketAddr, until: Instant) {
     }
 }
 
-/// Loads the server at an address until then.
-type Load = fn(SocketAddr, Instant);
-
 /// Loads all servers for so long from outside, while the example's own client does from inside.
 fn loaded(seconds: u64) {
     if !needs_root() {

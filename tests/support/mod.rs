@@ -232,12 +232,11 @@ impl Running {
         word.unwrap_or_else(|| panic!("no address in {line:?}"))
     }
 
-    /// Its IPv6 address, where the machine has IPv6.
+    /// The pod's addresses, for once instead of [`Self::address`]: IPv6's second, where the machine has IPv6.
     #[track_caller]
-    pub fn address_v6(&self) -> Option<IpAddr> {
+    pub fn addresses(&self) -> Vec<IpAddr> {
         let line = self.wait_for("address");
-        let words = line.split_whitespace().filter_map(|word| word.trim_end_matches(',').parse().ok());
-        words.into_iter().find(IpAddr::is_ipv6)
+        line.split_whitespace().filter_map(|word| word.trim_end_matches(',').parse().ok()).collect()
     }
 
     /// Sends the supervisor a signal.
