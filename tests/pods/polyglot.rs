@@ -1,7 +1,4 @@
-//// Loads a server until then.
-type Load = fn(SocketAddr, Instant);
-
-/! The example `guest-examples/polyglot` under load from inside and outside: no error, and no growth.
+//! The example `guest-examples/polyglot` under load from inside and outside: no error, and no growth.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -80,7 +77,7 @@ fn load_python(address: SocketAddr, until: Instant) {
 }
 
 fn load_c(address: SocketAddr, until: Instant) {
-    let sent: Vec<u8> = (0..50_000_u32).map(|index| ((index * 7) >> 3) as u8).collect();
+    let sent: Vec<u8> = (0..50_000_u32).map(|index| (index * 7 / 8) as u8).collect();
     let mut received = vec![0; sent.len()];
     while Instant::now() < until {
         let mut stream = connect(address);
@@ -91,6 +88,9 @@ fn load_c(address: SocketAddr, until: Instant) {
         }
     }
 }
+
+/// Loads a server until then.
+type Load = fn(SocketAddr, Instant);
 
 /// Loads all servers for so long from outside, while the example's own client does from inside.
 fn loaded(seconds: u64) {
