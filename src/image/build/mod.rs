@@ -11,7 +11,7 @@
 //! | `app.py` | [`python`] | componentize-py, fetched | [`output`]: digests of all that goes in |
 //! | `*.c` | [`c`] | clang, fetched; Rust's libc and linker | [`output`] |
 //!
-//! What is fetched comes from PyPI in exactly one version each, see [`tools`].
+//! What is fetched comes from PyPI in exactly one version each, see `tools`.
 
 mod c;
 mod cargo;
