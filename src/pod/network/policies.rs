@@ -21,6 +21,7 @@ use super::firewall::Firewall;
 use super::peers::Peers;
 use crate::net::policy::{Direction, Node, PodRules, PolicyConfig};
 use crate::net::{Policy, Tell};
+use crate::sandbox::network::gateway_of;
 use crate::sandbox::{self, record};
 use crate::spec::{NetworkMode, Pod};
 use crate::sys::process::is_privileged;
@@ -41,13 +42,16 @@ pub(super) struct Surroundings {
 impl Surroundings {
     /// In the supervisor, before the fork.
     pub(super) fn look(pod: &Pod, config: &sandbox::Config<'_>) -> Self {
-        let isolated = pod.network_rules.policies.iter().any(|policy| policy.ingress.is_some());
-        let addresses = if isolated { own_addresses() } else { Vec::new() };
+        let addresses = if is_isolated_for_ingress(pod) { own_addresses() } else { Vec::new() };
         let linked = pod.network == NetworkMode::Pod && is_privileged();
         // At the other end of a plugin's link there may be anyone, on a bridge for example the other pods.
         let node = Node { addresses, point_to_point: linked && config.cni.is_none() };
         Self { node, records: record::directories(config.paths), linked }
     }
+}
+
+fn is_isolated_for_ingress(pod: &Pod) -> bool {
+    pod.network_rules.policies.iter().any(|policy| policy.ingress.is_some())
 }
 
 /// The addresses of this network namespace's interfaces, which is the node's.
@@ -93,7 +97,10 @@ impl Policies {
     }
 
     /// The same policies, and the containers' annotations, for the pod's network stack.
-    pub(super) fn policy(&self, pod: &Pod, addresses: &[IpAddr]) -> Policy {
+    pub(super) fn policy(&mut self, pod: &Pod, addresses: &[IpAddr]) -> Policy {
+        if self.surroundings.node.point_to_point && is_isolated_for_ingress(pod) {
+            self.add_gateways(addresses);
+        }
         let policy = Policy::new(PolicyConfig {
             rules: &pod.network_rules,
             containers: pod.all_containers().map(|container| container.name.as_str()).collect(),
@@ -132,6 +139,17 @@ impl Policies {
             }
         };
         tokio::join!(follow_peers, watch_denials);
+    }
+
+    /// What the pod sees as its router is the node, which may have no other address of that family to speak from.
+    fn add_gateways(&mut self, addresses: &[IpAddr]) {
+        let gateways: Vec<_> = addresses.iter().map(|address| gateway_of(*address)).collect();
+        if let Some(firewall) = &mut self.firewall
+            && let Err(error) = firewall.add_node(&gateways)
+        {
+            self.tell.tell(format!("NetworkPolicies may keep this machine from the pod: {error}"));
+        }
+        self.surroundings.node.addresses.extend(gateways);
     }
 
     fn peer_addresses(&self) -> Vec<Vec<IpAddr>> {

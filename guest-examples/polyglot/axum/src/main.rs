@@ -52,7 +52,8 @@ async fn main() -> io::Result<()> {
         .route("/echo", post(async |body: String| body))
         .with_state(Arc::clone(&requests));
     let stopped = Arc::new(Notify::new());
-    let listener = UntilStopped { listener: TcpListener::bind(&address).await?, stopped: Arc::clone(&stopped) };
+    let listener =
+        UntilStopped { listener: TcpListener::bind(&address).await?, stopped: Arc::clone(&stopped) };
     println!("axum listens on {}", listener.local_addr()?);
     axum::serve(listener, app).with_graceful_shutdown(async move { stopped.notified().await }).await?;
     println!("{} requests", requests.load(Ordering::Relaxed));
