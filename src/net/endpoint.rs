@@ -27,7 +27,7 @@ use super::{Error, Family, Result, TcpSocket, UdpSocket};
 
 /// Most sockets one container may have, on both planes and in every state. A bound against a guest that opens
 /// sockets without end; above what any server in a pod is known to need, and less than 30 MiB of the runtime's
-/// memory. Kernel sockets may be fewer: see `super::files`.
+/// memory. Kernel sockets may be fewer: see `net::files`.
 pub const MAX_SOCKETS: usize = 16_384;
 
 /// What an endpoint can do to its sockets.

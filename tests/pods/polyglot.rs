@@ -1,5 +1,4 @@
 //! The example `guest-examples/polyglot` under load from inside and outside: no error, and no growth.
-
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -7,6 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::support::{PATIENCE, Running, needs_root};
+
+/// Loads a server until then.
+type Load = fn(SocketAddr, Instant);
 
 /// Native clients of each server at the same time.
 const CLIENTS: usize = 4;
@@ -77,7 +79,7 @@ fn load_python(address: SocketAddr, until: Instant) {
 }
 
 fn load_c(address: SocketAddr, until: Instant) {
-    let sent: Vec<u8> = (0..50_000_u32).map(|index| (index * 7 / 8) as u8).collect();
+    let sent: Vec<u8> = (0..50_000_u32).map(|index| ((index * 7) >> 3) as u8).collect();
     let mut received = vec![0; sent.len()];
     while Instant::now() < until {
         let mut stream = connect(address);
@@ -89,7 +91,7 @@ fn load_c(address: SocketAddr, until: Instant) {
     }
 }
 
-/// Loads a server until then.
+/// Loads the server at an address until then.
 type Load = fn(SocketAddr, Instant);
 
 /// Loads all servers for so long from outside, while the example's own client does from inside.
