@@ -227,17 +227,24 @@ impl Running {
     /// [`Self::address`] of a pod whose images are built first.
     #[track_caller]
     pub fn address_within(&self, patience: Duration) -> IpAddr {
-        let line = self.wait_within("│ address ", patience);
-        let word = line.split_whitespace().find_map(|word| word.trim_end_matches(',').parse().ok());
-        word.unwrap_or_else(|| panic!("no address in {line:?}"))
+        let addresses = self.addresses(patience);
+        addresses.first().copied().unwrap_or_else(|| panic!("no address in\n{}", self.output()))
     }
 
     /// Its IPv6 address, where the machine has IPv6.
     #[track_caller]
     pub fn address_v6(&self) -> Option<IpAddr> {
-        let line = self.wait_for("address");
+        self.addresses(PATIENCE).into_iter().find(IpAddr::is_ipv6)
+    }
+
+    /// May be asked for more than once.
+    #[track_caller]
+    fn addresses(&self, patience: Duration) -> Vec<IpAddr> {
+        let line = self.wait_within("│ address ", patience);
         let words = line.split_whitespace().filter_map(|word| word.trim_end_matches(',').parse().ok());
-        words.into_iter().find(IpAddr::is_ipv6)
+        let addresses = words.collect();
+        self.passed.borrow_mut().push(line);
+        addresses
     }
 
     /// Sends the supervisor a signal.
