@@ -169,6 +169,16 @@ pub struct Setup {
     pub log: ContainerLog,
 }
 
+/// Ends a container's network before its store: a store drops the streams of 0.3 one by one, each of which is
+/// a `shutdown`, and peers would see the end of the stream where a process that dies resets them.
+struct CloseNetwork<'a>(&'a Endpoint);
+
+impl Drop for CloseNetwork<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
 /// Instantiates the program and runs it to its end. `started` is awaited once, right before the entry
 /// point is called.
 pub async fn run(program: &Program, setup: Setup, started: impl AsyncFnOnce()) -> Exit {
@@ -179,6 +189,7 @@ pub async fn run(program: &Program, setup: Setup, started: impl AsyncFnOnce()) -
         Err(error) => return Exit::start_error(error),
     };
     let mut store = Store::new(program.engine.wasmtime(), host);
+    let _network = CloseNetwork(&setup.endpoint);
     store.limiter(|host| &mut host.memory);
     store.set_hostcall_fuel(hostcall_bytes(setup.memory_limit));
     // tokio's own yield: it comes back after the event loop has looked for I/O and timers.

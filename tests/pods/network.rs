@@ -40,6 +40,27 @@ spec:
     run(text, &[]).expect_code(0).expect_stdout("[client] from 0.3");
 }
 
+/// Linux resets the connections of a process that ends with data unread; a clean end would look like success.
+#[test]
+fn a_container_that_ends_with_data_unread_resets_its_peers() {
+    let text = "
+apiVersion: v1
+kind: Pod
+metadata: {name: reset}
+spec:
+  restartPolicy: Never
+  terminationGracePeriodSeconds: 0
+  initContainers:
+  - {name: server, image: {p3}, args: [tcp-serve, '7000'], restartPolicy: Always}
+  - {name: up, image: {probe}, args: [connect, '127.0.0.1:7000', up, --retry, '5000']}
+  - {name: leaves, image: {p3}, args: [tcp-leave, '127.0.0.1', '7000']}
+  containers:
+  - {name: later, image: {probe}, args: [connect, '127.0.0.1:7000', later]}
+";
+    let finished = run(text, &[]).expect_code(0);
+    finished.expect_stdout("[server] lost a connection: ErrorCode::ConnectionReset");
+}
+
 #[test]
 fn a_port_taken_by_one_container_is_in_use_for_the_other() {
     let text = "

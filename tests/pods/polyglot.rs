@@ -7,9 +7,6 @@ use std::time::{Duration, Instant};
 
 use super::support::{PATIENCE, Running, needs_root};
 
-/// Loads a server until then.
-type Load = fn(SocketAddr, Instant);
-
 /// Native clients of each server at the same time.
 const CLIENTS: usize = 4;
 

@@ -227,16 +227,30 @@ impl Running {
     /// [`Self::address`] of a pod whose images are built first.
     #[track_caller]
     pub fn address_within(&self, patience: Duration) -> IpAddr {
-        let line = self.wait_within("│ address ", patience);
-        let word = line.split_whitespace().find_map(|word| word.trim_end_matches(',').parse().ok());
-        word.unwrap_or_else(|| panic!("no address in {line:?}"))
+        let addresses = self.addresses(patience);
+        addresses.first().copied().unwrap_or_else(|| panic!("no address in\n{}", self.output()))
     }
 
     /// The pod's addresses, for once instead of [`Self::address`]: IPv6's second, where the machine has IPv6.
     #[track_caller]
+<<<<<<< HEAD
     pub fn addresses(&self) -> Vec<IpAddr> {
         let line = self.wait_for("address");
         line.split_whitespace().filter_map(|word| word.trim_end_matches(',').parse().ok()).collect()
+=======
+    pub fn address_v6(&self) -> Option<IpAddr> {
+        self.addresses(PATIENCE).into_iter().find(IpAddr::is_ipv6)
+    }
+
+    /// May be asked for more than once.
+    #[track_caller]
+    fn addresses(&self, patience: Duration) -> Vec<IpAddr> {
+        let line = self.wait_within("│ address ", patience);
+        let words = line.split_whitespace().filter_map(|word| word.trim_end_matches(',').parse().ok());
+        let addresses = words.collect();
+        self.passed.borrow_mut().push(line);
+        addresses
+>>>>>>> cleanup
     }
 
     /// Sends the supervisor a signal.

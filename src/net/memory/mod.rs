@@ -225,7 +225,9 @@ impl Stream {
     pub(super) fn shutdown_write(&self) {
         let mut wakes = Wakes::default();
         let mut state = self.connection.lock();
-        if !state.end(self.side).reset {
+        let end = state.end(self.side);
+        // A half that is dropped after `close` sends no FIN behind its RST.
+        if !end.reset && !end.closed {
             state.outgoing(self.side).finish(&mut wakes);
             state.tap.finished(self.side);
             self.connection.settle(&mut state);
@@ -383,6 +385,17 @@ mod tests {
         assert_eq!(read(&c), RESET);
         assert_eq!(read(&c), END);
         assert_eq!(write(&c, b"x"), BROKEN);
+    }
+
+    #[test]
+    fn a_half_that_goes_after_the_close_does_not_turn_the_reset_into_an_end() {
+        let (c, s, _) = connected();
+        write(&c, b"unread").is_ready();
+        s.close();
+        s.shutdown_write();
+        s.shutdown_read();
+        assert_eq!(read(&c), RESET);
+        assert_eq!(read(&c), END);
     }
 
     #[test]

@@ -73,7 +73,7 @@ pub(crate) fn forward(
             add_rules(&mut transaction);
         }
         for (set, elements) in &wanted {
-            transaction.add_elements(set, elements);
+            transaction.create_elements(set, elements);
         }
         transaction.commit(socket)
     };

@@ -131,8 +131,13 @@ impl Transaction {
         self.push("make an nftables set", NEW_SET, CREATE, &attributes);
     }
 
-    /// Adds elements to a set or map, which must not have them.
+    /// Adds elements to a set or map, which may have them already.
     pub fn add_elements(&mut self, set: &str, elements: &[Element]) {
+        self.elements("add to an nftables set", NEW_ELEMENTS, CREATE, set, elements);
+    }
+
+    /// Adds elements to a set or map, which must not have them.
+    pub fn create_elements(&mut self, set: &str, elements: &[Element]) {
         self.elements("add to an nftables set", NEW_ELEMENTS, CREATE | EXCLUSIVE, set, elements);
     }
 

@@ -34,9 +34,12 @@ pub struct TcpSocket {
 }
 
 impl Drop for TcpSocket {
-    /// Before the halves go, so that the peer sees one `close` and not two `shutdown`s first.
+    /// Before the halves go, so that the peer sees one `close` and not two `shutdown`s first. A write that goes on
+    /// has the connection until it is done.
     fn drop(&mut self) {
-        self.socket.close();
+        if !self.streams.as_ref().is_some_and(|(_, writer)| writer.lingers()) {
+            self.socket.close();
+        }
     }
 }
 

@@ -92,6 +92,8 @@ enum Write {
     Busy(AbortOnDropJoinHandle<Result<SendHalf, Error>>),
     /// The same, and `shutdown` waits for it. Exit: `Closed`.
     Closing(AbortOnDropJoinHandle<Result<SendHalf, Error>>),
+    /// The guest dropped the stream, and the rest of its last write goes on. Final.
+    Lingering,
     /// The rest of a write failed. Exit: `Closed`, when the guest has been told.
     Failed(Error),
     /// Final.
@@ -111,10 +113,16 @@ impl Writer {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether what the guest wrote is still on its way, though it dropped the stream.
+    pub(super) fn lingers(&self) -> bool {
+        matches!(*self.lock(), Write::Lingering)
+    }
+
     pub(super) fn shutdown(&self) {
         let mut state = self.lock();
         *state = match mem::replace(&mut *state, Write::Closed) {
             Write::Busy(task) | Write::Closing(task) => Write::Closing(task),
+            Write::Lingering => Write::Lingering,
             Write::Open(_) | Write::Failed(_) | Write::Closed => Write::Closed,
         };
     }
@@ -143,7 +151,9 @@ impl Write {
                 Err(error) => error,
             },
             Self::Failed(error) => *error,
-            Self::Busy(_) | Self::Closing(_) | Self::Closed => return Poll::Ready(Err(StreamError::Closed)),
+            Self::Busy(_) | Self::Closing(_) | Self::Lingering | Self::Closed => {
+                return Poll::Ready(Err(StreamError::Closed));
+            }
         };
         *self = Self::Closed;
         Poll::Ready(Err(stream_error(error)))
@@ -161,7 +171,7 @@ impl Write {
     fn write(&mut self, mut bytes: Bytes) -> StreamResult<()> {
         let half = match self {
             Self::Open(half) => half,
-            Self::Failed(_) | Self::Closed => return Err(StreamError::Closed),
+            Self::Failed(_) | Self::Lingering | Self::Closed => return Err(StreamError::Closed),
             Self::Busy(_) | Self::Closing(_) => return Err(StreamError::trap("write without a permit")),
         };
         if bytes.len() > half.promised() {
@@ -211,7 +221,7 @@ impl OutputStream for Writer {
         // Everything written is on its way; a write that is not done holds the next permit back.
         match &*self.lock() {
             Write::Failed(error) => Err(stream_error(*error)),
-            Write::Closed => Err(StreamError::Closed),
+            Write::Lingering | Write::Closed => Err(StreamError::Closed),
             Write::Open(_) | Write::Busy(_) | Write::Closing(_) => Ok(()),
         }
     }
@@ -224,9 +234,16 @@ impl OutputStream for Writer {
     }
 
     /// The guest drops the stream: what it was told is written, goes on being written, as after close(2). It does
-    /// not wait for a peer that does not read.
+    /// not wait for a peer that does not read. An idle stream's half stays until the socket goes, which then
+    /// decides between FIN and RST.
     async fn cancel(&mut self) {
-        if let Write::Busy(task) | Write::Closing(task) = mem::replace(&mut *self.lock(), Write::Closed) {
+        let mut state = self.lock();
+        if let Write::Open(half) = &mut *state {
+            half.promise(0);
+            return;
+        }
+        if let Write::Busy(task) | Write::Closing(task) = mem::replace(&mut *state, Write::Closed) {
+            *state = Write::Lingering;
             // Ends at the latest with the container.
             tokio::spawn(tokio::time::timeout(LINGER, task));
         }

@@ -1,7 +1,7 @@
 //! A component for WASI 0.3: asynchronous functions and streams instead of pollables.
 //!
 //! `p3 hello | exit CODE | args | tick MS COUNT | tcp-serve PORT [CONNECTIONS] |
-//! tcp-connect IP PORT TEXT | tcp-bind IP PORT | udp-echo PORT [DATAGRAMS] | udp-send IP PORT TEXT |
+//! tcp-connect IP PORT TEXT | tcp-leave IP PORT | tcp-bind IP PORT | udp-echo PORT [DATAGRAMS] | udp-send IP PORT TEXT |
 //! resolve NAME`
 //!
 //! Results go to stdout, an error to stderr as `p3: <what>: <WASI error code>` with exit code 1. All of
@@ -74,6 +74,10 @@ async fn command(args: &[String], out: &mut Stdout) -> Result<(), Failure> {
         ["tcp-serve", port] => tcp::serve(parse(port)?, u64::MAX, out).await?,
         ["tcp-serve", port, connections] => tcp::serve(parse(port)?, parse(connections)?, out).await?,
         ["tcp-connect", ip, port, text] => tcp::connect(address(ip, port)?, text, out).await?,
+        ["tcp-leave", ip, port] => {
+            tcp::leave(address(ip, port)?).await?;
+            return Err("the host came back from exit".into());
+        }
         ["tcp-bind", ip, port] => tcp::bind(address(ip, port)?, out).await?,
         ["udp-echo", port] => udp::echo(parse(port)?, u64::MAX, out).await?,
         ["udp-echo", port, datagrams] => udp::echo(parse(port)?, parse(datagrams)?, out).await?,

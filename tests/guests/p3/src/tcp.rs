@@ -74,6 +74,20 @@ pub async fn connect(address: IpSocketAddress, text: &str, out: &mut Stdout) -> 
     Ok(())
 }
 
+/// Connects to an echo server and exits with code 0 before it has read all that comes back. Its streams are never
+/// dropped: they end with the container.
+pub async fn leave(address: IpSocketAddress) -> Result<(), Failure> {
+    let socket = socket_for(&address)?;
+    socket.connect(address).await.about("connect")?;
+    let (mut input, _received) = socket.receive();
+    let (mut output, reader) = wit_stream::new();
+    let _sent = socket.send(reader);
+    output.write_all(b"an answer, please".to_vec()).await;
+    input.read(Vec::with_capacity(1)).await;
+    wasip3::cli::exit::exit(Ok(()));
+    Ok(())
+}
+
 /// Binds and listens; prints `ok ADDRESS` or `error CODE`.
 pub async fn bind(address: IpSocketAddress, out: &mut Stdout) -> Result<(), Failure> {
     let socket = socket_for(&address)?;
