@@ -88,6 +88,9 @@ fn load_c(address: SocketAddr, until: Instant) {
     }
 }
 
+/// A client that loads the server at the address until then.
+type Load = fn(SocketAddr, Instant);
+
 /// Loads all servers for so long from outside, while the example's own client does from inside.
 fn loaded(seconds: u64) {
     if !needs_root() {
@@ -97,7 +100,7 @@ fn loaded(seconds: u64) {
     let ip = pod.address_within(Duration::from_secs(600));
     let warm = Instant::now() + Duration::from_secs(seconds) / 4;
     let until = warm + Duration::from_secs(seconds) * 3 / 4;
-    let loads: [(u16, Load); 3] = [(8080, load_axum), (8081, load_python), (7000, load_c)];
+    let loads = [(8080, load_axum as Load), (8081, load_python), (7000, load_c)];
     let clients: Vec<_> = loads
         .iter()
         .flat_map(|&(port, load)| {

@@ -227,30 +227,29 @@ impl Running {
     /// [`Self::address`] of a pod whose images are built first.
     #[track_caller]
     pub fn address_within(&self, patience: Duration) -> IpAddr {
-        let addresses = self.addresses(patience);
+        let addresses = self.addresses_within(patience);
         addresses.first().copied().unwrap_or_else(|| panic!("no address in\n{}", self.output()))
     }
 
-    /// The pod's addresses, for once instead of [`Self::address`]: IPv6's second, where the machine has IPv6.
+    /// The pod's IPv6 address, where the machine has IPv6.
     #[track_caller]
-<<<<<<< HEAD
-    pub fn addresses(&self) -> Vec<IpAddr> {
-        let line = self.wait_for("address");
-        line.split_whitespace().filter_map(|word| word.trim_end_matches(',').parse().ok()).collect()
-=======
     pub fn address_v6(&self) -> Option<IpAddr> {
-        self.addresses(PATIENCE).into_iter().find(IpAddr::is_ipv6)
+        self.addresses().into_iter().find(IpAddr::is_ipv6)
     }
 
-    /// May be asked for more than once.
+    /// The pod's addresses. May be asked for more than once.
     #[track_caller]
-    fn addresses(&self, patience: Duration) -> Vec<IpAddr> {
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        self.addresses_within(PATIENCE)
+    }
+
+    #[track_caller]
+    fn addresses_within(&self, patience: Duration) -> Vec<IpAddr> {
         let line = self.wait_within("│ address ", patience);
         let words = line.split_whitespace().filter_map(|word| word.trim_end_matches(',').parse().ok());
         let addresses = words.collect();
         self.passed.borrow_mut().push(line);
         addresses
->>>>>>> cleanup
     }
 
     /// Sends the supervisor a signal.

@@ -306,7 +306,7 @@ fn back_pressure(family: IpAddressFamily) {
         if permit == 0 {
             break;
         }
-        let bytes: Vec<u8> = (sent..sent + permit).map(|index| (index * 7 >> 3) as u8).collect();
+        let bytes: Vec<u8> = (sent..sent + permit).map(|index| ((index * 7) >> 3) as u8).collect();
         client.output.write(&bytes).expect("write");
         sent += permit;
     }
@@ -317,7 +317,7 @@ fn back_pressure(family: IpAddressFamily) {
         received.extend(server.input.blocking_read(1 << 16).expect("read"));
     }
     same!(received.len(), sent);
-    ok!(received.iter().enumerate().all(|(index, byte)| *byte == (index * 7 >> 3) as u8));
+    ok!(received.iter().enumerate().all(|(index, byte)| *byte == ((index * 7) >> 3) as u8));
     ok!(in_time(&client.output.subscribe()));
     is!(client.output.check_write(), Ok(1..));
 }

@@ -198,7 +198,7 @@ async fn back_pressure(family: IpAddressFamily) {
     let mut sent = 0;
     // A write that does not complete at once, and not in a while: the buffers are full.
     let mut rest = loop {
-        let chunk: Vec<u8> = (sent..sent + CHUNK).map(|index| (index * 7 >> 3) as u8).collect();
+        let chunk: Vec<u8> = (sent..sent + CHUNK).map(|index| ((index * 7) >> 3) as u8).collect();
         let wait = wasip3::clocks::monotonic_clock::wait_for(200_000_000);
         let mut write = Box::pin(client.output.write_all(chunk));
         match futures::future::select(write.as_mut(), pin!(wait)).await {
@@ -226,7 +226,7 @@ async fn back_pressure(family: IpAddressFamily) {
     let (left, ()) = join!(rest.as_mut(), read);
     ok!(left.is_empty());
     ok!(received.len() == total);
-    ok!(received.iter().enumerate().all(|(index, byte)| *byte == (index * 7 >> 3) as u8));
+    ok!(received.iter().enumerate().all(|(index, byte)| *byte == ((index * 7) >> 3) as u8));
 }
 
 async fn cancellation(family: IpAddressFamily) {
