@@ -11,12 +11,14 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
+use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::coop;
 
@@ -136,14 +138,23 @@ pub(super) fn is_transient_accept_error(error: &io::Error) -> bool {
 /// A connected kernel socket. A handle: clones are the same socket; [`Self::close`] closes it for all.
 #[derive(Debug, Clone)]
 pub(super) struct Stream {
-    socket: Arc<Mutex<Option<TcpStream>>>,
+    socket: Arc<Socket>,
     local: SocketAddr,
     remote: SocketAddr,
 }
 
+#[derive(Debug)]
+struct Socket {
+    stream: Mutex<Option<TcpStream>>,
+    /// Whether the last read filled its buffer: then tokio, which has not met the end of the data, takes the socket
+    /// for readable although it may not be.
+    filled: AtomicBool,
+}
+
 impl Stream {
     fn new(stream: TcpStream, local: SocketAddr, remote: SocketAddr) -> Self {
-        Self { socket: Arc::new(Mutex::new(Some(stream))), local, remote }
+        let socket = Socket { stream: Mutex::new(Some(stream)), filled: AtomicBool::new(false) };
+        Self { socket: Arc::new(socket), local, remote }
     }
 
     /// An accepted connection; accept(2) said who the peer is, which may be gone already.
@@ -156,7 +167,11 @@ impl Stream {
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<TcpStream>> {
-        self.socket.lock().unwrap_or_else(PoisonError::into_inner)
+        self.socket.stream.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has_filled(&self, filled: bool) {
+        self.socket.filled.store(filled, Ordering::Relaxed);
     }
 
     pub(super) fn local(&self) -> SocketAddr {
@@ -174,11 +189,15 @@ impl Stream {
         }
     }
 
+    /// Exact: a guest that is told that there is something may wait for it with no way out.
     pub(super) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
-        match &*self.lock() {
-            Some(stream) => stream.poll_read_ready(cx).map(|_| ()),
-            None => Poll::Ready(()),
+        let guard = self.lock();
+        let Some(stream) = &*guard else { return Poll::Ready(()) };
+        if self.socket.filled.swap(false, Ordering::Relaxed) {
+            // If there is nothing, tokio knows it from now on.
+            let _ = stream.try_io(Interest::READABLE, || socket::has_something(stream));
         }
+        stream.poll_read_ready(cx).map(|_| ())
     }
 
     pub(super) fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
@@ -197,7 +216,10 @@ impl Stream {
             ready!(stream.poll_read_ready(cx))?;
             buffer.reserve(max);
             match stream.try_read_buf(&mut buffer) {
-                Ok(_) => return Poll::Ready(Ok(buffer.freeze())),
+                Ok(n) => {
+                    self.has_filled(n >= max);
+                    return Poll::Ready(Ok(buffer.freeze()));
+                }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 Err(e) => return Poll::Ready(Err(e.into())),
             }
@@ -213,6 +235,7 @@ impl Stream {
         loop {
             match stream.try_read(out) {
                 Ok(n) => {
+                    self.has_filled(n == out.len());
                     turn.made_progress();
                     return Poll::Ready(Ok(n));
                 }

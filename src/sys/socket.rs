@@ -4,6 +4,8 @@ use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsFd, AsRawFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 /// A part of `struct tcp_info` (tcp(7), TCP_INFO).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TcpInfo {
@@ -24,6 +26,20 @@ pub fn tcp_info(socket: impl AsFd) -> io::Result<TcpInfo> {
     let zero = unsafe { MaybeUninit::<libc::tcp_info>::zeroed().assume_init() };
     let info = get(socket, libc::IPPROTO_TCP, libc::TCP_INFO, zero)?;
     Ok(TcpInfo { state: info.tcpi_state, unacked: info.tcpi_unacked, sacked: info.tcpi_sacked })
+}
+
+/// Whether there is something to receive: data, its end, or an error (poll(2)).
+///
+/// # Errors
+/// [`io::ErrorKind::WouldBlock`] when there is not, as a receive would say, which this stands in for.
+pub fn has_something(socket: impl AsFd) -> io::Result<()> {
+    let mut fds = [PollFd::new(&socket, PollFlags::IN)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    match poll(&mut fds, Some(&now)) {
+        Ok(0) => Err(io::ErrorKind::WouldBlock.into()),
+        // An error of poll's own is for the receive to meet.
+        _ => Ok(()),
+    }
 }
 
 /// Bytes that were sent and not acknowledged, or not yet sent (tcp(7), SIOCOUTQ).

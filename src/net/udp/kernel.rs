@@ -8,7 +8,6 @@ use std::task::{Context, Poll, ready};
 use std::{io, mem};
 
 use rustix::buffer::spare_capacity;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
 use tokio::io::Interest;
@@ -19,6 +18,7 @@ use super::inbox::Datagram;
 use crate::net::addr::Family;
 use crate::net::options::Options;
 use crate::net::{Error, Result};
+use crate::sys::socket;
 
 /// A wait for something to receive, or for an error.
 type Waiting = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
@@ -164,15 +164,7 @@ impl Kernel {
 
     /// Whether [`Self::try_receive`] has an answer. If not, tokio knows it from now on.
     pub(super) fn has_something(&self) -> bool {
-        let look = || {
-            let mut fds = [PollFd::new(&self.socket, PollFlags::IN)];
-            let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-            match poll(&mut fds, Some(&now)) {
-                Ok(0) => Err(io::ErrorKind::WouldBlock.into()),
-                // An error of poll's own is for the receive to meet.
-                _ => Ok(()),
-            }
-        };
+        let look = || socket::has_something(&self.socket);
         let interests = [Interest::READABLE, Interest::ERROR];
         interests[..if self.may_fail { 2 } else { 1 }]
             .iter()
