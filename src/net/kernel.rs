@@ -17,7 +17,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, sockopt};
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, ipproto, sockopt};
 use tokio::io::Interest;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::coop;
@@ -149,11 +149,14 @@ struct Socket {
     /// Whether the last read filled its buffer: then tokio, which has not met the end of the data, takes the socket
     /// for readable although it may not be.
     filled: AtomicBool,
+    /// What was taken from the container and not yet by the kernel: see [`Stream::keep`].
+    rest: Mutex<Bytes>,
 }
 
 impl Stream {
     fn new(stream: TcpStream, local: SocketAddr, remote: SocketAddr) -> Self {
-        let socket = Socket { stream: Mutex::new(Some(stream)), filled: AtomicBool::new(false) };
+        let (stream, rest) = (Mutex::new(Some(stream)), Mutex::default());
+        let socket = Socket { stream, filled: AtomicBool::new(false), rest };
         Self { socket: Arc::new(socket), local, remote }
     }
 
@@ -265,6 +268,12 @@ impl Stream {
         Poll::Ready(Ok(n))
     }
 
+    /// What the container was told is written, and the kernel has yet to take. [`Self::close`] makes it take it: as
+    /// after a write(2), the end of the program is not the end of its data.
+    pub(super) fn keep(&self, rest: Bytes) {
+        *self.socket.rest.lock().unwrap_or_else(PoisonError::into_inner) = rest;
+    }
+
     /// What there is to see of it; `None` when it is closed.
     pub(super) fn look(&self) -> Option<Look> {
         let guard = self.lock();
@@ -286,8 +295,14 @@ impl Stream {
         }
     }
 
-    /// `close(2)`, now.
+    /// `close(2)`, now. The kernel goes on sending what it has, and gets the rest for that.
     pub(super) fn close(&self) {
-        drop(self.lock().take());
+        let Some(stream) = self.lock().take() else { return };
+        let rest = std::mem::take(&mut *self.socket.rest.lock().unwrap_or_else(PoisonError::into_inner));
+        if !rest.is_empty() {
+            socket::make_room(&stream, rest.len());
+            // Where the kernel gives no room the rest is lost, as it would be with the machine.
+            let _ = rustix::net::send(&stream, &rest, SendFlags::NOSIGNAL);
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::mem::{MaybeUninit, size_of};
 use std::os::fd::{AsFd, AsRawFd};
 
+use nix::sys::socket::{setsockopt, sockopt};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// A part of `struct tcp_info` (tcp(7), TCP_INFO).
@@ -39,6 +40,16 @@ pub fn has_something(socket: impl AsFd) -> io::Result<()> {
         Ok(0) => Err(io::ErrorKind::WouldBlock.into()),
         // An error of poll's own is for the receive to meet.
         _ => Ok(()),
+    }
+}
+
+/// Makes room for so many more bytes in a socket's send buffer, beyond the user's limit (`wmem_max`) where this process
+/// may (socket(7), SO_SNDBUFFORCE).
+pub fn make_room(socket: impl AsFd, bytes: usize) {
+    // The kernel counts its own overhead too, and doubles what it is told for that.
+    let wanted = 2 * (bytes + unsent(&socket).unwrap_or(0) as usize);
+    if setsockopt(&socket, sockopt::SndBufForce, &wanted).is_err() {
+        let _ = setsockopt(&socket, sockopt::SndBuf, &wanted);
     }
 }
 

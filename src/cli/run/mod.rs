@@ -94,7 +94,7 @@ pub fn run(args: Args, verbose: u8) -> Result<ExitCode, Failure> {
     let watch = Watch {
         display: &display,
         timeout: args.timeout,
-        grace: spec.termination_grace,
+        grace: spec.termination_grace.max(MIN_STOP_WINDOW),
         limit: spec.termination_grace + PATIENCE + MIN_STOP_WINDOW * spec.init_containers.len() as u32,
         kill: &|| {
             let _ = sandbox.kill();

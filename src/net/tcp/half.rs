@@ -123,6 +123,14 @@ impl SendHalf {
         }
     }
 
+    /// What was taken from the writer and is not written yet, so that it outlives the container, as what a program wrote
+    /// outlives the program. On the memory plane everything that is taken is written.
+    pub fn keep(&self, rest: Bytes) {
+        if let Stream::Kernel(stream) = &self.stream {
+            stream.keep(rest);
+        }
+    }
+
     /// Waits for the end of the container, which has closed the connection by then. Make it before writing.
     pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
         self.socket.endpoint.ended()

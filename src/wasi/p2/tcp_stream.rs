@@ -188,6 +188,7 @@ impl Write {
                 Poll::Pending => {
                     if let Self::Open(mut half) = mem::replace(self, Self::Closed) {
                         half.promise(bytes.len());
+                        half.keep(bytes.clone());
                         *self = Self::Busy(wasmtime_wasi::runtime::spawn(write_all(half, bytes)));
                     }
                     return Ok(());
@@ -207,6 +208,7 @@ async fn write_all(mut half: SendHalf, mut bytes: Bytes) -> Result<SendHalf, Err
         })
         .await?;
         half.promise(bytes.len());
+        half.keep(bytes.clone());
     }
     Ok(half)
 }
@@ -259,8 +261,40 @@ impl Pollable for Writer {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncReadExt;
+
     use super::*;
     use crate::net::{Family, Stack, StackConfig};
+    use crate::testing::needs_root;
+
+    /// A container that ends right after a write that the kernel did not take at once.
+    #[tokio::test]
+    async fn what_was_written_arrives_after_the_containers_end() {
+        // Beyond the system's limit a send buffer grows for root only.
+        if !needs_root() {
+            return;
+        }
+        let stack = Stack::new(StackConfig::default());
+        let endpoint = stack.attach("a");
+        let native = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("listen");
+        let socket = endpoint.tcp_socket(Family::V4).expect("socket");
+        socket.start_connect(native.local_addr().expect("address")).expect("start");
+        poll_fn(|cx| socket.poll_connect(cx)).await.expect("connect");
+        let (mut peer, _) = native.accept().await.expect("accept");
+        let mut writer = Writer::new(socket.take_send_half().expect("half"));
+        let mut written = 0;
+        while !matches!(&*writer.lock(), Write::Busy(_)) {
+            writer.ready().await;
+            let permit = writer.check_write().expect("permit");
+            OutputStream::write(&mut writer, vec![7; permit].into()).expect("write");
+            written += permit;
+        }
+        endpoint.close();
+        drop((writer, socket));
+        let mut received = Vec::new();
+        peer.read_to_end(&mut received).await.expect("no reset");
+        assert_eq!(received.len(), written);
+    }
 
     /// What a stream that the guest dropped has still to write to a peer that does not read.
     #[tokio::test]
