@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, UdpSocket};
 use std::thread;
+use std::time::Duration;
 
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{LinkFlags, LinkMessage};
@@ -28,10 +29,19 @@ pub(crate) fn in_a_network(own: &'static [&'static str], test: impl FnOnce(&Runt
         for address in own {
             let address: IpAddr = address.parse().expect("an address");
             add_address(LOOPBACK, address, if address.is_ipv4() { 32 } else { 128 });
+            wait_reachable(address);
         }
         test(&Builder::new_current_thread().enable_all().build().expect("a runtime"));
     });
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+}
+
+/// An IPv6 address gets its local route a moment later, from a worker of the kernel's: packets are lost until then.
+fn wait_reachable(address: IpAddr) {
+    let socket = UdpSocket::bind((address, 0)).expect("bind");
+    socket.set_read_timeout(Some(Duration::from_millis(10))).expect("a timeout");
+    let own = socket.local_addr().expect("an address");
+    while socket.send_to(b"?", own).is_err() || socket.recv(&mut [0]).is_err() {}
 }
 
 pub(crate) fn link_up(index: u32) {
