@@ -273,7 +273,15 @@ impl Running {
 }
 
 impl Drop for Running {
+    /// Ends the pod as a user would who is in a hurry, so that nothing of a failed test's pod is left: a supervisor that
+    /// is killed leaves that to the next run.
     fn drop(&mut self) {
+        let end = Instant::now() + PATIENCE;
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < end {
+            let pid = nix::unistd::Pid::from_raw(self.pid());
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+            std::thread::sleep(Duration::from_millis(20));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
