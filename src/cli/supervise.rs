@@ -117,6 +117,7 @@ impl Watch<'_> {
                         last = Some(status);
                         None
                     }
+                    Some(Report::Noted(_)) => None,
                     Some(Report::Answer { id, part }) => {
                         questions.answered(id, part);
                         None

@@ -11,7 +11,7 @@ use super::record::{has_initialized, is_restarted};
 use super::state::{Ending, Stage, State};
 use super::time::Time;
 use crate::container::state::{ContainerState, Stopping};
-use crate::spec::{Pod, Role};
+use crate::spec::{HookKind, Pod, ProbeKind, Role};
 
 /// The least time a container has between being asked to end and being killed, however late its turn
 /// came (`minimumGracePeriodInSeconds` in `pkg/kubelet/kuberuntime/kuberuntime_container.go`). A kill
@@ -28,13 +28,34 @@ pub enum Action {
         /// Which restart it is: 0 for the first start. Names the log file.
         restart: u32,
     },
+    /// Run one of the container's hooks. Answered by `HookEnded`, unless the container ends before: the hook
+    /// ends with it.
+    Hook {
+        /// The container.
+        container: String,
+        /// Of which run of the container: its restarts so far. Comes back with the answer.
+        run: u32,
+        /// Which hook.
+        hook: HookKind,
+    },
+    /// Run one of the container's probes, once. Answered by `ProbeEnded`, unless the container ends before.
+    Probe {
+        /// The container.
+        container: String,
+        /// Of which run of the container. Comes back with the answer.
+        run: u32,
+        /// Which probe.
+        kind: ProbeKind,
+    },
     /// Ask the container to end. Answered by `ContainerExited`.
     Stop {
         /// The container.
         container: String,
-        /// When it will be killed (monotonic), unless that moment moves closer: for the log; the kill
-        /// comes as an action of its own.
+        /// When it will be killed (monotonic), unless that moment moves closer: for the guest and the log; the
+        /// kill comes as an action of its own.
         deadline: Duration,
+        /// Why, for the log.
+        why: StopReason,
     },
     /// Interrupt the container at once. Answered by `ContainerExited`.
     Kill {
@@ -49,6 +70,19 @@ pub enum Action {
     /// Deliver [`super::Event::Tick`] at this monotonic time. At most one, and the last; it replaces the
     /// one before. None: there is nothing to wait for but events.
     WakeAt(Duration),
+}
+
+/// Why a container is asked to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopReason {
+    /// The pod ends.
+    PodEnds,
+    /// This probe has failed: liveness or startup. It is started anew where its restart policy says so.
+    ProbeFailed(ProbeKind),
+    /// Its `postStart` hook has failed. It is started anew where its restart policy says so.
+    PostStartFailed,
+    /// It starts anew with other resources.
+    Resized,
 }
 
 /// What to do about `state` at `now`.
@@ -122,7 +156,7 @@ impl Plan {
                 Stopping::No if ending.deadline <= now || is_turn_to_stop(pod, state, index) => {
                     let deadline = ending.deadline.max(now.saturating_add(MIN_STOP_WINDOW));
                     self.wake(deadline);
-                    self.actions.push(Action::Stop { container, deadline });
+                    self.actions.push(Action::Stop { container, deadline, why: StopReason::PodEnds });
                 }
                 Stopping::No => self.wake(ending.deadline),
             }

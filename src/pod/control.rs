@@ -80,6 +80,8 @@ impl From<StopCause> for super::event::StopCause {
 pub enum Report {
     /// Something worth showing happened.
     Event(Event),
+    /// Something that `describe` shows happened.
+    Noted(Note),
     /// The pod's status changed.
     Status(Box<PodStatus>),
     /// A part of what was asked.
@@ -96,6 +98,22 @@ pub enum Report {
         /// The exit code that the pod's end calls for.
         exit_code: i32,
     },
+}
+
+/// Something that happened to the pod, as the Events of Kubernetes tell it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Note {
+    /// When.
+    pub at: jiff::Timestamp,
+    /// `Warning` rather than `Normal`.
+    pub warning: bool,
+    /// One CamelCase word: `Started`, `Killing`, `Unhealthy`, … (`pkg/kubelet/events/event.go`).
+    pub reason: String,
+    /// The rest, for a human.
+    pub message: String,
+    /// The container that it is about.
+    pub container: Option<String>,
 }
 
 /// A part of an answer.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::container::state::Exit;
+use crate::spec::{HookKind, ProbeKind};
 
 /// Something that happened to the pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +31,43 @@ pub enum Event {
         /// What went wrong, for a human.
         message: String,
     },
+    /// A hook that [`Action::Hook`](super::actions::Action::Hook) ordered has ended.
+    HookEnded {
+        /// The container.
+        name: String,
+        /// Of which run of the container: its restarts so far. One of an earlier run says nothing.
+        run: u32,
+        /// Which hook.
+        hook: HookKind,
+        /// What went wrong; `None`: it succeeded.
+        error: Option<String>,
+    },
+    /// A probe that [`Action::Probe`](super::actions::Action::Probe) ordered has ended.
+    ProbeEnded {
+        /// The container.
+        name: String,
+        /// Of which run of the container.
+        run: u32,
+        /// Which probe.
+        kind: ProbeKind,
+        /// Whether it succeeded, once. What that means is for the thresholds to say.
+        succeeded: bool,
+    },
+    /// The pod's specification has one more ephemeral container: its last.
+    EphemeralAdded,
+    /// The container shall start anew, whatever its restart policy says: its resources have changed and its
+    /// `resizePolicy` asks for it.
+    RestartRequested {
+        /// The container.
+        name: String,
+    },
+    /// Somebody set a condition of the pod, such as one of its `readinessGates`.
+    ConditionSet(CustomCondition),
+    /// The pod uses more of the disk than it may: it ends as Failed, reason `Evicted`.
+    Evicted {
+        /// What it used, and what it may.
+        message: String,
+    },
     /// The pod shall end; its containers have `grace` to do so.
     StopRequested {
         /// Who wants it.
@@ -44,6 +82,19 @@ pub enum Event {
     },
     /// Nothing but time has passed: the answer to [`Action::WakeAt`](super::actions::Action::WakeAt).
     Tick,
+}
+
+/// A condition of the pod's status that is not peapod's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CustomCondition {
+    /// `type`.
+    pub name: String,
+    /// `status`: `True`, `False` or (`None`) `Unknown`.
+    pub holds: Option<bool>,
+    /// `reason`.
+    pub reason: Option<String>,
+    /// `message`.
+    pub message: Option<String>,
 }
 
 /// Who asked a pod to end.

@@ -15,12 +15,15 @@
 
 pub mod actions;
 pub mod answers;
+mod attend;
 pub mod backoff;
 pub mod control;
 pub mod death;
 pub mod event;
+pub mod exec;
 pub mod launch;
 pub mod network;
+pub mod probing;
 mod record;
 mod reports;
 pub mod state;

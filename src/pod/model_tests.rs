@@ -1,13 +1,12 @@
 //! The pod's rules, first told one by one, then held over long random histories.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::actions::{Action, MIN_STOP_WINDOW, decide};
+use super::actions::{Action, MIN_STOP_WINDOW, StopReason, decide};
 use super::backoff::BackoffPolicy;
 use super::event::{Event, Phase, StopCause};
 use super::record::is_restarted;
@@ -15,8 +14,8 @@ use super::state::{EXIT_TIMED_OUT, State};
 use super::status::{Facts, pod_status};
 use super::time::Time;
 use crate::container::state::{ContainerState, Exit};
-use crate::image::Reference;
-use crate::spec::{Container, NetworkMode, Pod, Resources, RestartPolicy, Role};
+use crate::spec::{Container, Pod, RestartPolicy, Role};
+use crate::testing::spec as testing;
 
 /// `secs` after the pod's start.
 pub(super) fn at(secs: u64) -> Time {
@@ -28,43 +27,11 @@ fn at_ms(ms: u64) -> Time {
 }
 
 fn container(name: &str, role: Role, restart_policy: Option<RestartPolicy>) -> Container {
-    Container {
-        name: name.to_owned(),
-        role,
-        restart_policy,
-        image_name: format!("./{name}.wasm"),
-        image: Reference::Local(format!("/images/{name}.wasm").into()),
-        command: vec![],
-        args: vec![],
-        env: vec![],
-        working_dir: None,
-        mounts: vec![],
-        ports: vec![],
-        resources: Resources::default(),
-    }
+    Container { restart_policy, ..testing::container(name, role) }
 }
 
-fn pod_of(policy: RestartPolicy, all: Vec<Container>) -> Pod {
-    let (containers, init_containers) = all.into_iter().partition(|c| c.role == Role::Main);
-    Pod {
-        name: "p".into(),
-        namespace: "default".into(),
-        uid: "uid-1".into(),
-        labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
-        hostname: "p".into(),
-        subdomain: None,
-        restart_policy: policy,
-        termination_grace: Duration::from_secs(30),
-        active_deadline: None,
-        network: NetworkMode::Pod,
-        dns: Default::default(),
-        network_rules: Default::default(),
-        host_aliases: vec![],
-        init_containers,
-        containers,
-        volumes: vec![],
-    }
+fn pod_of(restart_policy: RestartPolicy, all: Vec<Container>) -> Pod {
+    Pod { restart_policy, ..testing::pod(all) }
 }
 
 /// A pod from words such as `I:prepare S:proxy M:web`: init containers, sidecars, main containers.
@@ -114,7 +81,8 @@ fn start(container: &str, restart: u32) -> Action {
 }
 
 fn asked(container: &str, deadline: u64) -> Action {
-    Action::Stop { container: container.into(), deadline: Duration::from_secs(deadline) }
+    let deadline = Duration::from_secs(deadline);
+    Action::Stop { container: container.into(), deadline, why: StopReason::PodEnds }
 }
 
 fn kill(container: &str) -> Action {
@@ -484,11 +452,12 @@ impl<'a> Model<'a> {
                     match spec.role {
                         Role::Init => assert!(earlier.has_succeeded(), "{container} before {}", spec.name),
                         Role::Sidecar => assert!(earlier.has_run(), "{container} before {}", spec.name),
-                        Role::Main => {}
+                        Role::Main | Role::Ephemeral => {}
                     }
                 }
             }
-            Action::Stop { container, deadline } => {
+            Action::Hook { .. } | Action::Probe { .. } => {}
+            Action::Stop { container, deadline, .. } => {
                 let (index, (spec, record)) = record(container);
                 assert!(record.state.is_live() && *deadline >= now + MIN_STOP_WINDOW);
                 let grace_left = state.stop_deadline().unwrap() > now;

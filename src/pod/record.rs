@@ -49,6 +49,7 @@ pub(super) fn is_restarted(pod: &Pod, spec: &Container, exit: &Exit) -> bool {
     let policy = spec.restart_policy.unwrap_or(pod.restart_policy);
     match spec.role {
         Role::Sidecar => true,
+        Role::Ephemeral => false,
         Role::Init => exit.code != 0 && policy != RestartPolicy::Never,
         Role::Main => match policy {
             RestartPolicy::Always => true,
@@ -72,5 +73,6 @@ pub(super) fn is_ready(spec: &Container, record: &ContainerRecord) -> bool {
     match spec.role {
         Role::Init => record.has_succeeded(),
         Role::Sidecar | Role::Main => record.state.is_running(),
+        Role::Ephemeral => false,
     }
 }

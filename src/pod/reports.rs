@@ -38,10 +38,18 @@ impl Reports {
     }
 
     pub(super) fn event(&mut self, event: control::Event) {
+        self.push(&Report::Event(event));
+    }
+
+    fn push(&mut self, report: &Report) {
         if self.events.len() == EVENT_QUEUE {
             self.events.pop_front();
         }
-        self.events.push_back(control::encode(&Report::Event(event)));
+        self.events.push_back(control::encode(report));
+    }
+
+    pub(super) fn note(&mut self, note: control::Note) {
+        self.push(&Report::Noted(note));
     }
 
     /// A part of an answer, when there [is nothing](Self::is_empty) to tell before it.

@@ -140,6 +140,13 @@ impl State {
                     ending.kill = true;
                 }
             }
+            // Seam: the machine learns these next.
+            Event::HookEnded { .. }
+            | Event::ProbeEnded { .. }
+            | Event::EphemeralAdded
+            | Event::RestartRequested { .. }
+            | Event::ConditionSet(_)
+            | Event::Evicted { .. } => {}
             Event::Tick => {}
         }
         if self.stage == Stage::Active
@@ -174,7 +181,7 @@ impl State {
                     self.stage = Stage::Finished { cause, phase: *phase };
                 }
             }
-            Action::WakeAt(_) => {}
+            Action::Hook { .. } | Action::Probe { .. } | Action::WakeAt(_) => {}
         }
         self.refresh_conditions(pod, now);
     }
@@ -281,12 +288,13 @@ impl State {
         pod: &'a Pod,
     ) -> impl Iterator<Item = (&'a Container, &'a ContainerRecord)> + Clone {
         let (init, main) = self.containers.split_at(pod.init_containers.len().min(self.containers.len()));
-        pod.init_containers.iter().zip(init).chain(pod.containers.iter().zip(main))
+        let later = pod.containers.iter().chain(&pod.ephemeral_containers);
+        pod.init_containers.iter().zip(init).chain(later.zip(main))
     }
 
     /// The records of the main containers.
     pub(super) fn mains(&self, pod: &Pod) -> impl Iterator<Item = &ContainerRecord> {
-        self.containers.iter().skip(pod.init_containers.len())
+        self.containers.iter().skip(pod.init_containers.len()).take(pod.containers.len())
     }
 
     /// Whether all init containers have done their part, as the condition `Initialized` has it: once a

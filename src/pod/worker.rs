@@ -11,12 +11,15 @@
 //!   the supervisor's Request, or EOF ─┘
 //! ```
 //!
+//! Hooks and probes run as [attendants](super::attend) of the container's run and end with it.
+//!
 //! What the supervisor asks ([`Request::Ask`]) is answered in small parts between these.
 //!
 //! The runner tasks live in a `JoinSet`, which ends them all when the worker is dropped. The worker ends
 //! with `Action::Finish`; the supervisor's end of file makes it a kill.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,11 +28,14 @@ use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::actions::Action;
+use super::actions::{Action, StopReason};
 use super::answers::Answers;
+use super::attend::{Attendants, Attended, Orders};
 use super::backoff::BackoffPolicy;
-use super::control::{self, Receiver, Request};
+use super::control::{self, Note, Receiver, Request};
 use super::event::{Event, Phase, StopCause};
+use super::exec::Target;
+use super::probing::Place;
 use super::reports::Reports;
 use super::state::State;
 use super::status::{Facts, pod_status};
@@ -86,6 +92,7 @@ pub async fn run(parts: Parts, control: StdUnixStream) -> std::io::Result<i32> {
         answers: Answers::default(),
         tasks: JoinSet::new(),
         running: BTreeMap::new(),
+        attendants: Attendants::default(),
         wake_at: None,
         phase: None,
         changed: false,
@@ -132,6 +139,7 @@ struct Worker {
     /// One task for each live container; its output names the container.
     tasks: JoinSet<(String, Exit)>,
     running: BTreeMap<String, Running>,
+    attendants: Attendants,
     started: mpsc::Sender<String>,
     has_started: mpsc::Receiver<String>,
     wake_at: Option<Duration>,
@@ -153,12 +161,15 @@ struct Running {
     /// Dropping or sending it drops the runner's future.
     kill: Option<oneshot::Sender<()>>,
     ordered: Instant,
+    /// Its hooks and probes.
+    orders: Orders,
 }
 
 /// What the worker waits for.
 enum Happening {
     Started(String),
     Ended(String, Exit),
+    Attended(Attended),
     Requested(Request),
     SupervisorGone,
     Troubled(control::Event),
@@ -184,6 +195,7 @@ impl Worker {
             match self.next().await {
                 Happening::Started(name) => self.has_started(name),
                 Happening::Ended(name, exit) => self.has_ended(name, exit),
+                Happening::Attended(attended) => self.attended(attended),
                 Happening::Requested(request) => self.requested(request),
                 Happening::SupervisorGone => {
                     self.alone = true;
@@ -213,6 +225,7 @@ impl Worker {
                 Ok((_, (name, exit))) => Happening::Ended(name, exit),
                 Err(error) => self.task_failed(&error),
             },
+            attended = self.attendants.next() => Happening::Attended(attended),
             request = self.requests.next(), if !self.alone => match request {
                 Some(request) => Happening::Requested(request),
                 None => Happening::SupervisorGone,
@@ -298,10 +311,22 @@ impl Worker {
         for action in actions {
             match action {
                 Action::Start { container, restart } => self.start(container, restart),
-                Action::Stop { container, .. } => {
+                Action::Hook { container, run, hook } => {
+                    self.attend(&container, |attendants, orders, spec, place| {
+                        attendants.order_hook(orders, spec, run, hook, place);
+                    });
+                }
+                Action::Probe { container, run, kind } => {
+                    self.attend(&container, |attendants, orders, spec, place| {
+                        attendants.order_probe(orders, spec, run, kind, place);
+                    });
+                }
+                Action::Stop { container, why, .. } => {
                     if let Some(running) = self.running.get(&container) {
                         running.endpoint.stop_listening();
                     }
+                    let message = self.killing(&container, why);
+                    self.note(false, "Killing", message, &container);
                 }
                 Action::Kill { container } => {
                     if let Some(running) = self.running.get_mut(&container) {
@@ -315,9 +340,50 @@ impl Worker {
         self.changed = true;
     }
 
+    /// Has something done for a live container by an attendant.
+    fn attend(&mut self, name: &str, order: impl FnOnce(&mut Attendants, &mut Orders, &Container, Place)) {
+        let (Some(running), Some(spec)) = (self.running.get_mut(name), self.parts.spec.container(name))
+        else {
+            return;
+        };
+        let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let place = Place {
+            stack: Arc::clone(&self.parts.stack),
+            address: self.parts.facts.pod_ips.first().copied().unwrap_or(loopback),
+            target: Target::new(name),
+        };
+        order(&mut self.attendants, &mut running.orders, spec, place);
+    }
+
+    fn attended(&mut self, Attended { event, told }: Attended) {
+        let (Event::HookEnded { name, .. } | Event::ProbeEnded { name, .. }) = &event else { return };
+        if let Some((reason, message)) = told {
+            self.note(true, reason, message, &name.clone());
+        }
+        self.step(event);
+    }
+
+    /// What the Event says of a container that is asked to end, in the kubelet's words.
+    fn killing(&self, container: &str, why: StopReason) -> String {
+        match why {
+            StopReason::PodEnds => format!("Stopping container {container}"),
+            StopReason::ProbeFailed(kind) => {
+                let kind = kind.as_str().to_lowercase();
+                format!("Container {container} failed {kind} probe, will be restarted")
+            }
+            StopReason::PostStartFailed => format!("Container {container} failed its PostStart hook"),
+            StopReason::Resized => format!("Container {container} resize requires restart"),
+        }
+    }
+
+    fn note(&mut self, warning: bool, reason: &str, message: String, container: &str) {
+        let (at, container) = (jiff::Timestamp::now(), Some(container.to_owned()));
+        self.reports.note(Note { at, warning, reason: reason.to_owned(), message, container });
+    }
+
     fn start(&mut self, name: String, restart: u32) {
-        let spec = self.parts.spec.all_containers().find(|container| container.name == name);
-        let (Some(spec), Some(program)) = (spec, self.parts.programs.get(&name)) else {
+        let (Some(spec), Some(program)) = (self.parts.spec.container(&name), self.parts.programs.get(&name))
+        else {
             return;
         };
         let log = self.parts.logger.container(&name, restart);
@@ -340,7 +406,8 @@ impl Worker {
             };
             (named, exit)
         });
-        self.running.insert(name, Running { task: task.id(), endpoint, kill: Some(kill), ordered });
+        let orders = Orders::default();
+        self.running.insert(name, Running { task: task.id(), endpoint, kill: Some(kill), ordered, orders });
     }
 
     /// Tells the supervisor the status, and the phase when it is another one.

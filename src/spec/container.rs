@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use super::RestartPolicy;
+use super::lifecycle::{Hooks, RestartRule, TerminationMessage};
+use super::probe::Probes;
 use crate::image::Reference;
 
 /// A validated container.
@@ -16,6 +18,8 @@ pub struct Container {
     /// `restartPolicy` of the container itself, where it overrides the pod's. Always `Some(Always)` for a
     /// [`Role::Sidecar`].
     pub restart_policy: Option<RestartPolicy>,
+    /// `restartPolicyRules`, in order: the first that applies to an exit decides.
+    pub restart_rules: Vec<RestartRule>,
     /// The image as the manifest spells it.
     pub image_name: String,
     /// `image`, parsed.
@@ -34,6 +38,16 @@ pub struct Container {
     pub ports: Vec<Port>,
     /// `resources.limits` and `resources.requests`.
     pub resources: Resources,
+    /// `resizePolicy`: what a change of these means while it runs.
+    pub resize_policy: ResizePolicy,
+    /// `startupProbe`, `livenessProbe`, `readinessProbe`.
+    pub probes: Probes,
+    /// `lifecycle`.
+    pub hooks: Hooks,
+    /// `terminationMessagePath` and `terminationMessagePolicy`.
+    pub termination_message: TerminationMessage,
+    /// `targetContainerName` of a [`Role::Ephemeral`].
+    pub target: Option<String>,
 }
 
 impl Mount {
@@ -61,6 +75,9 @@ pub enum Role {
     Sidecar,
     /// One of `spec.containers`.
     Main,
+    /// Added to the running pod (`spec.ephemeralContainers`): started at once, never restarted, and the
+    /// pod's life does not depend on it.
+    Ephemeral,
 }
 
 /// One entry of `volumeMounts`.
@@ -118,4 +135,17 @@ pub struct Resources {
     pub cpu_request_millis: Option<u64>,
     /// `requests.memory`, bytes; the limit when absent, as in Kubernetes.
     pub memory_request_bytes: Option<u64>,
+    /// `limits.ephemeral-storage`, bytes.
+    pub storage_limit_bytes: Option<u64>,
+    /// `requests.ephemeral-storage`, bytes; the limit when absent, as in Kubernetes.
+    pub storage_request_bytes: Option<u64>,
+}
+
+/// `resizePolicy`: whether a container has to start anew when its resources change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ResizePolicy {
+    /// `RestartContainer` for `cpu`.
+    pub cpu_restarts: bool,
+    /// `RestartContainer` for `memory`.
+    pub memory_restarts: bool,
 }

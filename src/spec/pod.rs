@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{Container, Dns, DnsPolicy, NetworkRules, Volume};
+use super::{Container, Dns, DnsPolicy, NetworkRules, Resources, Volume};
 
 /// A validated Pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub struct Pod {
     pub namespace: String,
     /// `metadata.uid`, or a fresh random UUID. Names the pod's cgroup and directories.
     pub uid: String,
+    /// `metadata.generation`: 1, and one more with every change of the running pod's spec.
+    pub generation: i64,
     /// `metadata.labels`.
     pub labels: BTreeMap<String, String>,
     /// `metadata.annotations`.
@@ -42,14 +44,26 @@ pub struct Pod {
     pub init_containers: Vec<Container>,
     /// `spec.containers`, in order: [`super::Role::Main`]. At least one.
     pub containers: Vec<Container>,
+    /// `spec.ephemeralContainers`, in the order in which they were added: [`super::Role::Ephemeral`].
+    pub ephemeral_containers: Vec<Container>,
+    /// `spec.readinessGates`: conditions that have to hold besides, for the pod to be ready.
+    pub readiness_gates: Vec<String>,
+    /// `spec.resources`: requests and limits of the pod as a whole.
+    pub resources: Resources,
     /// `spec.volumes`, in order.
     pub volumes: Vec<Volume>,
 }
 
 impl Pod {
-    /// Every container: init containers and sidecars first, in the manifest's order.
+    /// Every container: init containers and sidecars first, in the manifest's order; ephemeral ones last, so
+    /// that the place of a container never changes.
     pub fn all_containers(&self) -> impl Iterator<Item = &Container> {
-        self.init_containers.iter().chain(&self.containers)
+        self.init_containers.iter().chain(&self.containers).chain(&self.ephemeral_containers)
+    }
+
+    /// The container of this name.
+    pub fn container(&self, name: &str) -> Option<&Container> {
+        self.all_containers().find(|container| container.name == name)
     }
 
     /// Whether the pod knows names of the cluster: not on the host's network, unless it says so

@@ -37,7 +37,7 @@ impl QosClass {
 }
 
 fn is_guaranteed(resources: Resources) -> bool {
-    let Resources { cpu_limit_millis, memory_limit_bytes, cpu_request_millis, memory_request_bytes } =
+    let Resources { cpu_limit_millis, memory_limit_bytes, cpu_request_millis, memory_request_bytes, .. } =
         resources;
     cpu_limit_millis.is_some()
         && memory_limit_bytes.is_some()

@@ -1,6 +1,7 @@
 //! What unit tests of several modules share.
 
 pub(crate) mod network;
+pub(crate) mod spec;
 
 /// Whether a test that needs root may run. Fails loudly without root, unless the user asked for the set that
 /// does not need it (`PEAPOD_TESTS=rootless`).

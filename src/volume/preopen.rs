@@ -134,43 +134,13 @@ mod tests {
     use nix::sched::{CloneFlags, unshare};
 
     use super::*;
-    use crate::image::Reference;
-    use crate::spec::{HostPathType, NetworkMode, Pod, Resources, RestartPolicy, Role, Volume, VolumeSource};
+    use crate::spec::{HostPathType, Pod, Role, Volume, VolumeSource};
+    use crate::testing::spec as testing;
 
     fn pod(volumes: Vec<(&str, VolumeSource)>, mounts: Vec<Mount>) -> Pod {
         let volume = |(name, source): (&str, VolumeSource)| Volume { name: name.to_owned(), source };
-        Pod {
-            name: "p".into(),
-            namespace: "default".into(),
-            uid: "u".into(),
-            labels: Default::default(),
-            annotations: Default::default(),
-            hostname: "p".into(),
-            subdomain: None,
-            restart_policy: RestartPolicy::Always,
-            termination_grace: Default::default(),
-            active_deadline: None,
-            network: NetworkMode::None,
-            dns: Default::default(),
-            network_rules: Default::default(),
-            host_aliases: vec![],
-            init_containers: vec![],
-            containers: vec![Container {
-                name: "web".into(),
-                role: Role::Main,
-                restart_policy: None,
-                image_name: "./web.wasm".into(),
-                image: Reference::Local("/web.wasm".into()),
-                command: vec![],
-                args: vec![],
-                env: vec![],
-                working_dir: None,
-                mounts,
-                ports: vec![],
-                resources: Resources::default(),
-            }],
-            volumes: volumes.into_iter().map(volume).collect(),
-        }
+        let web = Container { mounts, ..testing::container("web", Role::Main) };
+        Pod { volumes: volumes.into_iter().map(volume).collect(), ..testing::pod([web]) }
     }
 
     fn at(volume: &str, path: &str, sub_path: Option<&str>) -> Mount {

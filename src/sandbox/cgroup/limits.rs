@@ -60,45 +60,17 @@ fn effective(pod: &Pod, limit: impl Fn(&Resources) -> Option<u64>) -> Option<u64
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::{NetworkMode, RestartPolicy};
+    use crate::testing::spec as testing;
 
     fn container(role: Role, memory: Option<u64>) -> Container {
-        Container {
-            name: "c".into(),
-            role,
-            restart_policy: None,
-            image_name: "./a.wasm".into(),
-            image: crate::image::Reference::Local("/a.wasm".into()),
-            command: vec![],
-            args: vec![],
-            env: vec![],
-            working_dir: None,
-            mounts: vec![],
-            ports: vec![],
-            resources: Resources { memory_limit_bytes: memory, ..Resources::default() },
-        }
+        let resources = Resources { memory_limit_bytes: memory, ..Resources::default() };
+        Container { resources, ..testing::container("c", role) }
     }
 
     fn memory(init: &[(Role, Option<u64>)], main: &[Option<u64>]) -> Option<u64> {
-        let pod = Pod {
-            name: "p".into(),
-            namespace: "default".into(),
-            uid: "u".into(),
-            labels: Default::default(),
-            annotations: Default::default(),
-            hostname: "p".into(),
-            subdomain: None,
-            restart_policy: RestartPolicy::Never,
-            termination_grace: Default::default(),
-            active_deadline: None,
-            network: NetworkMode::Pod,
-            dns: Default::default(),
-            network_rules: Default::default(),
-            host_aliases: vec![],
-            init_containers: init.iter().map(|(role, memory)| container(*role, *memory)).collect(),
-            containers: main.iter().map(|memory| container(Role::Main, *memory)).collect(),
-            volumes: vec![],
-        };
+        let init = init.iter().map(|(role, memory)| container(*role, *memory));
+        let main = main.iter().map(|memory| container(Role::Main, *memory));
+        let pod = testing::pod(init.chain(main));
         Limits::for_pod(&pod).memory_bytes.map(|bytes| bytes - RUNTIME_MEMORY_BYTES)
     }
 

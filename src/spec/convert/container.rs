@@ -10,7 +10,9 @@ use super::report::{Report, is_set, items};
 use super::volume::Volumes;
 use super::{environment, port, resources, security};
 use crate::manifest::{FieldPath, hint};
-use crate::spec::{Container, Mount, RestartPolicy, Role, name};
+use crate::spec::{
+    Container, Hooks, Mount, Probes, ResizePolicy, RestartPolicy, Role, TerminationMessage, name,
+};
 
 /// What a container is converted within.
 pub(super) struct Surroundings<'a> {
@@ -146,6 +148,7 @@ pub(super) fn convert(
         name: name.clone(),
         role,
         restart_policy,
+        restart_rules: Vec::new(),
         image_name,
         image,
         command,
@@ -155,6 +158,11 @@ pub(super) fn convert(
         mounts,
         ports,
         resources,
+        resize_policy: ResizePolicy::default(),
+        probes: Probes::default(),
+        hooks: Hooks::default(),
+        termination_message: TerminationMessage::default(),
+        target: None,
     })
 }
 

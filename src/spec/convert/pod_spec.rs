@@ -13,7 +13,7 @@ use super::{
     volume,
 };
 use crate::manifest::FieldPath;
-use crate::spec::{Container, NetworkMode, NetworkRules, Pod, Role};
+use crate::spec::{Container, NetworkMode, NetworkRules, Pod, Resources, Role};
 
 /// Containers of one pod: each that runs needs at least one of the engine's fiber stacks (`engine::config`).
 const MAX_CONTAINERS: usize = 100;
@@ -193,6 +193,7 @@ pub(super) fn convert(
         name: metadata.name,
         namespace: metadata.namespace,
         uid: metadata.uid,
+        generation: 1,
         labels: metadata.labels,
         annotations: metadata.annotations,
         hostname,
@@ -216,6 +217,9 @@ pub(super) fn convert(
         host_aliases,
         init_containers,
         containers,
+        ephemeral_containers: Vec::new(),
+        readiness_gates: Vec::new(),
+        resources: Resources::default(),
         volumes: volumes.volumes,
     }
 }

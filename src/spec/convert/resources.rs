@@ -51,6 +51,8 @@ pub(super) fn convert(
         memory_limit_bytes: limits.memory.map(Quantity::ceil),
         cpu_request_millis: requests.cpu.or(limits.cpu).map(Quantity::millis),
         memory_request_bytes: requests.memory.or(limits.memory).map(Quantity::ceil),
+        storage_limit_bytes: None,
+        storage_request_bytes: None,
     }
 }
 

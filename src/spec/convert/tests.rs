@@ -91,20 +91,7 @@ spec:
 fn every_supported_field_arrives() {
     let Converted { pod, warnings, .. } = accepted(FULL);
     assert_eq!(warnings, []);
-    let empty = Container {
-        name: String::new(),
-        role: Role::Init,
-        restart_policy: None,
-        image_name: String::new(),
-        image: Reference::Local("/".into()),
-        command: vec![],
-        args: vec![],
-        env: vec![],
-        working_dir: None,
-        mounts: vec![],
-        ports: vec![],
-        resources: Resources::default(),
-    };
+    let empty = crate::testing::spec::container("", Role::Init);
     let mount = |volume: &str, path: &str, sub_path: Option<&str>, read_only| Mount {
         volume: volume.into(),
         path: path.into(),
@@ -182,9 +169,14 @@ fn every_supported_field_arrives() {
                 memory_limit_bytes: Some(32 << 20),
                 cpu_request_millis: Some(100),
                 memory_request_bytes: Some(32 << 20),
+                ..Resources::default()
             },
             ..empty
         }],
+        generation: 1,
+        ephemeral_containers: vec![],
+        readiness_gates: vec![],
+        resources: Resources::default(),
         volumes: vec![
             Volume {
                 name: "site".into(),

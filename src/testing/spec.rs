@@ -1,0 +1,64 @@
+//! Pods and containers for tests: everything absent, to be filled in with `..`.
+
+use std::path::PathBuf;
+
+use crate::spec::{Container, NetworkMode, Pod, Role};
+
+/// A container of which only this is given.
+pub(crate) fn container(name: &str, role: Role) -> Container {
+    Container {
+        name: name.to_owned(),
+        role,
+        restart_policy: None,
+        restart_rules: vec![],
+        image_name: format!("./{name}.wasm"),
+        image: crate::image::Reference::Local(PathBuf::from(format!("/images/{name}.wasm"))),
+        command: vec![],
+        args: vec![],
+        env: vec![],
+        working_dir: None,
+        mounts: vec![],
+        ports: vec![],
+        resources: Default::default(),
+        resize_policy: Default::default(),
+        probes: Default::default(),
+        hooks: Default::default(),
+        termination_message: Default::default(),
+        target: None,
+    }
+}
+
+/// A pod named `p` of these containers, each where its role puts it, without a network.
+pub(crate) fn pod(containers: impl IntoIterator<Item = Container>) -> Pod {
+    let mut pod = Pod {
+        name: "p".into(),
+        namespace: "default".into(),
+        uid: "uid-1".into(),
+        generation: 1,
+        labels: Default::default(),
+        annotations: Default::default(),
+        hostname: "p".into(),
+        subdomain: None,
+        restart_policy: Default::default(),
+        termination_grace: std::time::Duration::from_secs(30),
+        active_deadline: None,
+        network: NetworkMode::None,
+        dns: Default::default(),
+        network_rules: Default::default(),
+        host_aliases: vec![],
+        init_containers: vec![],
+        containers: vec![],
+        ephemeral_containers: vec![],
+        readiness_gates: vec![],
+        resources: Default::default(),
+        volumes: vec![],
+    };
+    for container in containers {
+        match container.role {
+            Role::Init | Role::Sidecar => pod.init_containers.push(container),
+            Role::Main => pod.containers.push(container),
+            Role::Ephemeral => pod.ephemeral_containers.push(container),
+        }
+    }
+    pod
+}
