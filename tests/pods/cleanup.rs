@@ -21,7 +21,7 @@ fn fresh() -> (String, String) {
 }
 
 /// Everything on this machine whose name or content has the pod's uid.
-fn leftovers(uid: &str) -> Vec<String> {
+pub(super) fn leftovers(uid: &str) -> Vec<String> {
     let mut found = Vec::new();
     let places = [root(), "/sys/fs/cgroup".into()];
     for place in places {
@@ -50,7 +50,7 @@ fn leftovers(uid: &str) -> Vec<String> {
 }
 
 /// Whether a process has ended; one whose parent died may wait for the machine's init to reap it.
-fn gone(process: i32) -> bool {
+pub(super) fn gone(process: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat"));
     stat.is_err() || stat.is_ok_and(|stat| stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" Z")))
 }

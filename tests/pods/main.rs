@@ -8,6 +8,7 @@ mod cleanup;
 mod containers;
 mod hostile;
 mod images;
+mod killed;
 mod lifecycle;
 mod names;
 mod network;
