@@ -104,7 +104,6 @@ pub(super) fn convert(
         report.ignored(set, &path.field(field), why);
     }
     for (set, field, why) in [
-        (is_set(ephemeral_containers), "ephemeralContainers", "they are added to running pods only"),
         (is_set(host_ipc), "hostIPC", "a pod has its own IPC namespace"),
         (is_set(host_pid), "hostPID", "a WebAssembly guest sees no processes"),
         (is_set(resource_claims), "resourceClaims", "there are no devices to claim"),
@@ -112,6 +111,12 @@ pub(super) fn convert(
         (is_set(share_process_namespace), "shareProcessNamespace", "a WebAssembly guest sees no processes"),
     ] {
         report.unsupported(set, &path.field(field), why);
+    }
+    if is_set(ephemeral_containers) {
+        report.error(
+            &path.field("ephemeralContainers"),
+            "cannot be set on create; `peapod debug` adds one to a running pod",
+        );
     }
     if let Some(wire::PodOS { name }) = os
         && name != "linux"
