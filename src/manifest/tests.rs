@@ -282,3 +282,203 @@ proptest! {
         let _ = spec::load(&text, &options);
     }
 }
+
+/// Manifests of any combination of lifecycle fields, each right or wrong.
+mod lifecycle {
+    use serde_json::{Map, Value, json};
+
+    use super::*;
+
+    /// One of these values, or none.
+    fn maybe(values: &[Value]) -> BoxedStrategy<Option<Value>> {
+        proptest::option::of(proptest::sample::select(values.to_vec())).boxed()
+    }
+
+    /// A mapping of some of these fields.
+    fn object(fields: Vec<(&'static str, BoxedStrategy<Option<Value>>)>) -> BoxedStrategy<Value> {
+        let (names, values): (Vec<_>, Vec<_>) = fields.into_iter().unzip();
+        let given = move |values: Vec<Option<Value>>| {
+            let given =
+                names.iter().zip(values).filter_map(|(name, value)| Some(((*name).to_owned(), value?)));
+            Value::Object(given.collect::<Map<_, _>>())
+        };
+        values.prop_map(given).boxed()
+    }
+
+    fn some(strategy: BoxedStrategy<Value>) -> BoxedStrategy<Option<Value>> {
+        proptest::option::of(strategy).boxed()
+    }
+
+    fn list(strategy: BoxedStrategy<Value>) -> BoxedStrategy<Option<Value>> {
+        proptest::option::of(proptest::collection::vec(strategy, 0..3).prop_map(Value::Array)).boxed()
+    }
+
+    fn numbers() -> BoxedStrategy<Option<Value>> {
+        maybe(&[json!(0), json!(1), json!(5), json!(-1), json!(i32::MAX), json!(i32::MIN)])
+    }
+
+    fn ports() -> BoxedStrategy<Option<Value>> {
+        maybe(&[
+            json!(80),
+            json!(0),
+            json!(-1),
+            json!(65536),
+            json!("web"),
+            json!("x"),
+            json!("80"),
+            json!(""),
+        ])
+    }
+
+    fn texts() -> BoxedStrategy<Option<Value>> {
+        maybe(&[json!(""), json!("a"), json!("/a b"), json!("\u{0}€"), json!("[::1]"), json!("a:1")])
+    }
+
+    fn handler(hook: bool) -> Vec<(&'static str, BoxedStrategy<Option<Value>>)> {
+        let header = object(vec![("name", texts()), ("value", texts())]);
+        let exec = object(vec![("command", maybe(&[json!([]), json!(["a", "$(B)"]), json!(["\u{0}"])]))]);
+        let get = object(vec![
+            ("host", texts()),
+            ("httpHeaders", list(header)),
+            ("path", texts()),
+            ("port", ports()),
+            ("protocol", texts()),
+            ("scheme", maybe(&[json!(""), json!("HTTP"), json!("HTTPS"), json!("ftp")])),
+        ]);
+        let socket = object(vec![("host", texts()), ("port", ports())]);
+        let mut handlers = vec![("exec", some(exec)), ("httpGet", some(get)), ("tcpSocket", some(socket))];
+        if hook {
+            handlers.push(("sleep", some(object(vec![("seconds", numbers())]))));
+        } else {
+            let modes = maybe(&[json!("TLS"), json!("Plaintext"), json!("x"), json!("")]);
+            let grpc = object(vec![
+                ("mode", modes),
+                ("port", maybe(&[json!(1), json!(0), json!(70000)])),
+                ("service", texts()),
+            ]);
+            handlers.push(("grpc", some(grpc)));
+        }
+        handlers
+    }
+
+    fn probe() -> BoxedStrategy<Option<Value>> {
+        let mut fields = handler(false);
+        for field in [
+            "initialDelaySeconds",
+            "periodSeconds",
+            "timeoutSeconds",
+            "successThreshold",
+            "failureThreshold",
+            "terminationGracePeriodSeconds",
+        ] {
+            fields.push((field, numbers()));
+        }
+        some(object(fields))
+    }
+
+    fn resources() -> BoxedStrategy<Option<Value>> {
+        let amounts = || {
+            let amount =
+                || maybe(&[json!("1"), json!("0"), json!("64Mi"), json!("-1"), json!("0.1m"), json!("x")]);
+            some(object(vec![("cpu", amount()), ("memory", amount()), ("ephemeral-storage", amount())]))
+        };
+        some(object(vec![("requests", amounts()), ("limits", amounts())]))
+    }
+
+    fn container() -> BoxedStrategy<Value> {
+        let policies = || maybe(&[json!("Always"), json!("OnFailure"), json!("Never"), json!("x")]);
+        let exit_codes = object(vec![
+            ("operator", maybe(&[json!("In"), json!("NotIn"), json!("x")])),
+            ("values", maybe(&[json!([]), json!([1, 1, 256, -1])])),
+        ]);
+        let rule = object(vec![
+            ("action", maybe(&[json!("Restart"), json!("RestartAllContainers"), json!("x")])),
+            ("exitCodes", some(exit_codes)),
+        ]);
+        let resize = object(vec![
+            ("resourceName", maybe(&[json!("cpu"), json!("memory"), json!("x")])),
+            ("restartPolicy", maybe(&[json!("NotRequired"), json!("RestartContainer"), json!("x")])),
+        ]);
+        let lifecycle = object(vec![
+            ("postStart", some(object(handler(true)))),
+            ("preStop", some(object(handler(true)))),
+            ("stopSignal", maybe(&[json!("SIGTERM")])),
+        ]);
+        object(vec![
+            ("name", maybe(&[json!("a"), json!("b"), json!("c"), json!("A")])),
+            ("image", maybe(&[json!("./a.wasm"), json!("./b.wasm"), json!("")])),
+            ("ports", maybe(&[json!([{"containerPort": 80, "name": "web"}]), json!([{"name": "web"}])])),
+            ("startupProbe", probe()),
+            ("livenessProbe", probe()),
+            ("readinessProbe", probe()),
+            ("lifecycle", some(lifecycle)),
+            ("restartPolicy", policies()),
+            ("restartPolicyRules", list(rule)),
+            ("resizePolicy", list(resize)),
+            ("resources", resources()),
+            ("terminationMessagePath", texts()),
+            ("terminationMessagePolicy", maybe(&[json!("File"), json!("FallbackToLogsOnError"), json!("x")])),
+        ])
+    }
+
+    fn manifest() -> BoxedStrategy<Value> {
+        let gate = object(vec![("conditionType", maybe(&[json!("a/b"), json!("a b")]))]);
+        let spec = object(vec![
+            ("containers", list(container())),
+            ("initContainers", list(container())),
+            ("resources", resources()),
+            ("readinessGates", list(gate)),
+            ("restartPolicy", maybe(&[json!("Always"), json!("OnFailure"), json!("Never"), json!("x")])),
+            ("terminationGracePeriodSeconds", numbers()),
+            ("activeDeadlineSeconds", numbers()),
+        ]);
+        let pod =
+            |spec| json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web"}, "spec": spec});
+        spec.prop_map(pod).boxed()
+    }
+
+    /// Whether `path` leads to something in `document`, or to a field that its mapping lacks.
+    fn leads_somewhere(document: &Value, path: &str) -> bool {
+        let steps: Vec<String> = path.replace(']', "").split(['.', '[']).map(str::to_owned).collect();
+        let mut here = document;
+        for (at, step) in steps.iter().enumerate() {
+            let next = match here {
+                Value::Object(fields) => fields.get(step.as_str()),
+                Value::Array(items) => step.parse::<usize>().ok().and_then(|index| items.get(index)),
+                _ => None,
+            };
+            match next {
+                Some(next) => here = next,
+                None => return here.is_object() && at + 1 == steps.len(),
+            }
+        }
+        true
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(512))]
+
+        #[test]
+        fn any_combination_is_taken_or_refused_where_it_is_wrong(document in manifest()) {
+            let options = Options { manifest_dir: "/srv".into(), ..Options::default() };
+            let text = document.to_string();
+            match spec::load(text.as_bytes(), &options) {
+                // What the API server fills in is right as well, and changes nothing about what runs.
+                Ok(converted) => {
+                    let mut pod = converted.wire.clone();
+                    spec::convert::complete(&mut pod);
+                    prop_assert_eq!(&pod, &converted.wire);
+                    let again = spec::convert::pod(&Manifest { pod, ..Manifest::default() }, &options);
+                    let again = again.map_err(|invalid| TestCaseError::fail(invalid.to_string()))?;
+                    prop_assert_eq!(again.pod, converted.pod);
+                }
+                Err(invalid) => {
+                    prop_assert!(!invalid.errors.is_empty());
+                    for FieldError { path, message } in &invalid.errors {
+                        prop_assert!(leads_somewhere(&document, path), "{}: {}\n{}", path, message, text);
+                    }
+                }
+            }
+        }
+    }
+}
