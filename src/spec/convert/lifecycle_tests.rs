@@ -529,6 +529,18 @@ fn resources_of_the_pod() {
             "spec.resources.requests.memory: must be greater than or equal to aggregate container requests of 1536Mi",
         ),
         (
+            "requests: {memory: 2Gi}",
+            "limits: {memory: 1Gi}",
+            vec![],
+            "spec.resources.requests.memory: must be less than or equal to the container limits together, 1Gi",
+        ),
+        (
+            "limits: {cpu: 1}",
+            "requests: {cpu: 2}",
+            vec![],
+            "spec.resources.limits.cpu: must be greater than or equal to aggregate container requests of 2",
+        ),
+        (
             "limits: {memory: 1Gi}",
             "limits: {memory: 2Gi}, requests: {memory: 1Mi}",
             vec![],

@@ -1,8 +1,8 @@
 //! `spec.resources`: requests and limits of the pod as a whole.
 //!
 //! ```text
-//! spec.resources ─► as given ─► requests: the containers' together, else the limits
-//!                           └─► limits:   the containers' together, if there are requests only
+//! spec.resources ─► as given ─► limits:   the containers' together, if there are requests only
+//!                           └─► requests: the containers' together, else the limits
 //!                ─► checked: each container's limits fit in, and all their requests together
 //! ```
 //!
@@ -24,6 +24,7 @@ pub(super) struct Containers<'a> {
 }
 
 /// One kind of resource: its name, and where it stands.
+#[derive(Clone, Copy)]
 struct Kind {
     name: &'static str,
     limit: fn(&mut Resources) -> &mut Option<u64>,
@@ -59,29 +60,61 @@ pub(super) fn convert(
     if given == Resources::default() || report.errors.len() > before {
         return given;
     }
-    let mut pod = given;
-    let has_limits = given.cpu_limit_millis.or(given.memory_limit_bytes).is_some();
     let Containers { init: (init, _), main: (main, _) } = containers;
-    for Kind { name, limit, request, text } in KINDS {
-        let sum = |of: fn(&mut Resources) -> &mut Option<u64>| aggregate(init, main, |mut r| *of(&mut r));
-        let requested = sum(request);
-        if has_limits && request(&mut pod).is_none() {
-            *request(&mut pod) = requested.or(*limit(&mut pod));
-        } else if !has_limits && all(init, main, |mut r| limit(&mut r).is_some()) {
-            *limit(&mut pod) = sum(limit);
+    let together = |of: fn(&mut Resources) -> &mut Option<u64>| {
+        aggregate(init, main, |mut container| *of(&mut container))
+    };
+    let mut pod = given;
+    let has_limits = |pod: Resources| pod.cpu_limit_millis.or(pod.memory_limit_bytes).is_some();
+    if !has_limits(given) {
+        for Kind { limit, .. } in KINDS {
+            let all_have_one = || init.iter().chain(main).all(|c| limit(&mut c.resources.clone()).is_some());
+            *limit(&mut pod) = together(limit).filter(|_| all_have_one());
         }
-        if let (Some(whole), Some(parts)) = (*request(&mut pod), requested)
+    }
+    // After the limits, so that a printed Pod means the same when it is run again.
+    if has_limits(pod) {
+        for Kind { limit, request, .. } in KINDS {
+            let default = together(request).or(*limit(&mut pod));
+            let request = request(&mut pod);
+            *request = request.or(default);
+        }
+    }
+    for kind in KINDS {
+        let (whole, parts) = (*(kind.request)(&mut pod), together(kind.request));
+        if let (Some(whole), Some(parts)) = (whole, parts)
             && parts > whole
         {
-            let parts = text(parts);
+            let parts = (kind.text)(parts);
             report.error(
-                &path.field("requests").field(name),
+                &path.field("requests").field(kind.name),
                 format_args!("must be greater than or equal to aggregate container requests of {parts}"),
             );
         }
-        if let Some(whole) = *limit(&mut pod) {
-            let path = spec.field("containers");
-            check_limits(containers.main, whole, &Kind { name, limit, request, text }, &path, report);
+        let limit = *(kind.limit)(&mut pod);
+        if let (Some(request), Some(limit)) = (whole, limit)
+            && request > limit
+        {
+            // One of them is a default: else it has been reported. What is given is at fault.
+            let (list, message) = match (kind.request)(&mut given.clone()) {
+                Some(_) => {
+                    let limit = (kind.text)(limit);
+                    (
+                        "requests",
+                        format!("must be less than or equal to the container limits together, {limit}"),
+                    )
+                }
+                None => {
+                    let request = (kind.text)(request);
+                    let message =
+                        format!("must be greater than or equal to aggregate container requests of {request}");
+                    ("limits", message)
+                }
+            };
+            report.error(&path.field(list).field(kind.name), message);
+        }
+        if let Some(whole) = limit {
+            check_limits(containers.main, whole, &kind, &spec.field("containers"), report);
         }
     }
     pod
@@ -105,10 +138,6 @@ fn check_limits(
             );
         }
     }
-}
-
-fn all(init: &[Container], main: &[Container], is: impl Fn(Resources) -> bool) -> bool {
-    init.iter().chain(main).all(|container| is(container.resources))
 }
 
 /// What the containers have of something at the most at any time: the main ones and the sidecars together, or
