@@ -70,12 +70,9 @@ fn complete_container(container: &mut wire::Container, host_network: bool) {
             port.host_port = Some(port.container_port);
         }
     }
-    for probe in [&mut container.startup_probe, &mut container.liveness_probe, &mut container.readiness_probe]
-    {
-        if let Some(probe) = probe {
-            complete_probe(probe);
-        }
-    }
+    let probes =
+        [&mut container.startup_probe, &mut container.liveness_probe, &mut container.readiness_probe];
+    probes.into_iter().flatten().for_each(complete_probe);
     if let Some(lifecycle) = &mut container.lifecycle {
         for handler in [&mut lifecycle.post_start, &mut lifecycle.pre_stop].into_iter().flatten() {
             complete_http_get(&mut handler.http_get);

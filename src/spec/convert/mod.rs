@@ -1,11 +1,14 @@
 //! From the wire type to the domain type, in one place.
 //!
 //! ```text
-//! Manifest ─► metadata, volumes, containers (image, env, mounts, ports, resources), names, network ─► Pod
-//!            NetworkPolicies that select it, annotations of its containers ───────────────────────────┘
+//! Manifest ─► metadata, volumes, names, network, resources of the pod ──────────────────────────────┬─► Pod
+//!            containers (image, env, mounts, ports, resources, probes, hooks, restart rules) ───────┤
+//!            NetworkPolicies that select it, annotations of its containers ─────────────────────────┘
 //!          ├► errors:   wrong, or not supported and ignoring it would change what runs
 //!          └► warnings: ignored, and nothing about what runs here changes
 //! ```
+//!
+//! A Pod that runs changes in two ways: [`ephemeral`] adds a container, [`resize`] changes its resources.
 //!
 //! Every wire type is taken apart field by field without `..`: a field that a new version of
 //! Kubernetes brings does not compile until it is decided here. Nothing stops at the first error.

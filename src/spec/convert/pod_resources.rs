@@ -95,23 +95,23 @@ pub(super) fn convert(
         if let (Some(request), Some(limit)) = (whole, limit)
             && request > limit
         {
-            // One of them is a default: else it has been reported. What is given is at fault.
-            let (list, message) = match (kind.request)(&mut given.clone()) {
-                Some(_) => {
-                    let limit = (kind.text)(limit);
-                    (
-                        "requests",
-                        format!("must be less than or equal to the container limits together, {limit}"),
-                    )
-                }
-                None => {
-                    let request = (kind.text)(request);
-                    let message =
-                        format!("must be greater than or equal to aggregate container requests of {request}");
-                    ("limits", message)
-                }
-            };
-            report.error(&path.field(list).field(kind.name), message);
+            // One of them is a default: else it has been reported. What is given is at fault; where neither is,
+            // a container is.
+            let mut given = given;
+            let (request, limit) = ((kind.text)(request), (kind.text)(limit));
+            if (kind.request)(&mut given).is_some() {
+                report.error(
+                    &path.field("requests").field(kind.name),
+                    format_args!("must be less than or equal to the container limits together, {limit}"),
+                );
+            } else if (kind.limit)(&mut given).is_some() {
+                report.error(
+                    &path.field("limits").field(kind.name),
+                    format_args!(
+                        "must be greater than or equal to aggregate container requests of {request}"
+                    ),
+                );
+            }
         }
         if let Some(whole) = limit {
             check_limits(containers.main, whole, &kind, &spec.field("containers"), report);
