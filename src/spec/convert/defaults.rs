@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use super::{
     DEFAULT_GRACE_SECONDS, PROBE_FAILURES, PROBE_PERIOD_SECONDS, PROBE_SUCCESSES, PROBE_TIMEOUT_SECONDS,
 };
-use crate::spec::quantity::{of_bytes, of_millis};
+use crate::spec::quantity::{Bytes, of_millis};
 use crate::spec::{Resources, TerminationMessage};
 
 /// Fills in the defaults of every field that has one, also of ephemeral containers; what is there stays.
@@ -44,9 +44,10 @@ pub(super) fn complete_pod_resources(pod: &mut wire::Pod, resources: Resources) 
         (&mut wire.limits, resources.cpu_limit_millis, resources.memory_limit_bytes),
         (&mut wire.requests, resources.cpu_request_millis, resources.memory_request_bytes),
     ] {
-        for (name, value) in
-            [("cpu", quantity(cpu.map(of_millis))), ("memory", quantity(memory.map(of_bytes)))]
-        {
+        for (name, value) in [
+            ("cpu", quantity(cpu.map(of_millis))),
+            ("memory", quantity(memory.map(|bytes| Bytes(bytes).to_string()))),
+        ] {
             if let Some(value) = value {
                 list.get_or_insert_default().entry(name.to_owned()).or_insert(value);
             }

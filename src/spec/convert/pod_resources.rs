@@ -14,7 +14,7 @@ use k8s_openapi::api::core::v1 as wire;
 use super::report::Report;
 use super::resources;
 use crate::manifest::FieldPath;
-use crate::spec::quantity::{of_bytes, of_millis};
+use crate::spec::quantity::{Bytes, of_millis};
 use crate::spec::{Container, Resources, Role};
 
 /// The containers of the pod, converted and as they are written.
@@ -43,7 +43,7 @@ const KINDS: [Kind; 2] = [
         name: "memory",
         limit: |resources| &mut resources.memory_limit_bytes,
         request: |resources| &mut resources.memory_request_bytes,
-        text: of_bytes,
+        text: |bytes| Bytes(bytes).to_string(),
     },
 ];
 
