@@ -215,15 +215,6 @@ impl State {
         self.stage != Stage::Active
     }
 
-    /// When grace is over (monotonic), while the pod is being ended.
-    #[cfg(test)]
-    pub(super) fn stop_deadline(&self) -> Option<Duration> {
-        match self.stage {
-            Stage::Ending(ending) => Some(ending.deadline),
-            _ => None,
-        }
-    }
-
     /// What the container does; `None` for a name that the pod does not have.
     pub fn container(&self, pod: &Pod, name: &str) -> Option<&ContainerState> {
         self.record_of(pod, name).map(|record| &record.state)

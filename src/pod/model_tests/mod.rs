@@ -12,7 +12,7 @@ use super::record::ContainerRecord;
 use super::state::State;
 use super::status::{Facts, pod_status};
 use super::time::Time;
-use crate::container::state::{ContainerState, Exit, Stopping};
+use crate::container::state::{Exit, Stopping};
 use crate::spec::{
     Container, Hook, HookKind, Pod, Probe, ProbeHandler, ProbeKind, RestartPolicy, RestartRule, Role,
     SetOperator,
