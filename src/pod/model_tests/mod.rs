@@ -23,6 +23,7 @@ mod environment;
 mod histories;
 mod hooks;
 mod probes;
+mod progress;
 mod readiness;
 mod starts;
 mod stops;
