@@ -4,8 +4,8 @@
 //! `lifecycle-p2 watch`: is asked to end and stays; says so whenever the deadline moves.
 
 use std::process::ExitCode;
-use std::{env, thread};
 use std::time::Duration;
+use std::{env, thread};
 
 use wasip2::clocks::monotonic_clock;
 use wasip2::io::poll::poll;
