@@ -53,6 +53,9 @@ use crate::volume::Volumes;
 /// Troubles that wait to be passed on. Each is told once per kind and log file.
 pub const TROUBLE_QUEUE: usize = 64;
 
+/// Characters of a message that are told when a container ends; the status has all of it.
+const MAX_HEADLINE: usize = 200;
+
 /// What the pod is made of, ready to run.
 pub struct Parts {
     /// The pod.
@@ -280,7 +283,7 @@ impl Worker {
             container: name.clone(),
             code: exit.code.into(),
             reason: exit.reason.as_str().to_owned(),
-            message: exit.message.as_deref().and_then(|text| text.lines().next()).map(str::to_owned),
+            message: exit.message.as_deref().and_then(headline),
         };
         let event = match exit {
             Exit { reason: ExitReason::FailedToStart(reason), message, .. } => {
@@ -468,6 +471,13 @@ impl Worker {
         };
         Ok((setup, words))
     }
+}
+
+/// The first line of a message, for a line on the user's terminal: a guest may have written it.
+fn headline(message: &str) -> Option<String> {
+    let line = message.lines().find(|line| !line.trim().is_empty())?;
+    let shown = line.chars().take(MAX_HEADLINE).map(|c| if c.is_control() { '\u{fffd}' } else { c });
+    Some(shown.collect())
 }
 
 async fn run_container(

@@ -34,9 +34,12 @@ fn size(pod: &Running) -> Size {
     let mut files = BTreeMap::new();
     for entry in entries("fd") {
         if let Ok(target) = fs::read_link(entry.unwrap().path()) {
-            // Without the inode.
+            // Without the inode, and the number of a log file.
             let target = target.to_string_lossy();
-            *files.entry(target.split('[').next().unwrap_or_default().to_owned()).or_default() += 1;
+            let kind = target.split('[').next().unwrap_or_default();
+            *files
+                .entry(kind.trim_end_matches(|c: char| c.is_ascii_digit() || ".log".contains(c)).to_owned())
+                .or_default() += 1;
         }
     }
     let table = |name: &str| fs::read_to_string(format!("/proc/{pid}/net/{name}")).unwrap_or_default();
