@@ -203,3 +203,170 @@ fn read(dir: &Dir, file: &Path) -> io::Result<Vec<u8>> {
     file.take(MAX_MESSAGE_BYTES as u64).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use nix::sys::stat::Mode;
+
+    use super::*;
+    use crate::spec::{Mount, Role, TerminationMessage};
+    use crate::testing::spec as testing;
+
+    /// The messages of a pod of so many containers, and a volume.
+    struct World {
+        dir: tempfile::TempDir,
+        messages: Messages,
+    }
+
+    impl World {
+        fn new(containers: usize) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            fs::create_dir(dir.path().join("messages")).unwrap();
+            fs::create_dir(dir.path().join("volume")).unwrap();
+            let messages = Messages::open(&dir.path().join("messages"), containers).unwrap();
+            Self { dir, messages }
+        }
+
+        fn volume(&self) -> PathBuf {
+            self.dir.path().join("volume")
+        }
+
+        /// A run of a container that has the volume at `/data`.
+        fn run(&self, path: &str, read_only: bool, log: Option<LogTail>) -> (LastWords, Vec<Preopen>) {
+            let mount = Mount { volume: "data".into(), path: "/data".into(), sub_path: None, read_only };
+            let container = Container {
+                mounts: vec![mount],
+                termination_message: TerminationMessage {
+                    path: path.to_owned(),
+                    falls_back_to_logs: log.is_some(),
+                },
+                ..testing::container("web", Role::Main)
+            };
+            let volume = Dir::open_ambient_dir(self.volume(), ambient_authority()).unwrap();
+            let mut data = Preopen::new("/data".into(), volume);
+            data.read_only = read_only;
+            let mut preopens = vec![data];
+            let words = self.messages.for_run(&container, log, &mut preopens).unwrap();
+            (words, preopens)
+        }
+
+        /// Where the guest finds its file.
+        fn own(&self) -> PathBuf {
+            self.dir.path().join("messages/web/termination-log")
+        }
+    }
+
+    const DEFAULT: &str = "/dev/termination-log";
+
+    fn message(words: LastWords, exit: Exit) -> Option<String> {
+        words.complete(exit).message
+    }
+
+    #[test]
+    fn every_run_has_an_empty_file_of_its_own_which_goes_with_it() {
+        let world = World::new(1);
+        for text in ["one", "two"] {
+            let (words, preopens) = world.run(DEFAULT, false, None);
+            let paths: Vec<_> = preopens.iter().map(|preopen| preopen.guest_path.as_str()).collect();
+            assert_eq!(paths, ["/data", "/dev"]);
+            assert_eq!(fs::read(world.own()).unwrap(), b"");
+            fs::write(world.own(), text).unwrap();
+            fs::create_dir_all(world.own().with_file_name("a/b")).unwrap();
+            assert_eq!(message(words, Exit::with_code(0)).as_deref(), Some(text));
+            assert!(!world.own().parent().unwrap().exists());
+        }
+        // One that peapod did not get to clean up.
+        fs::create_dir(world.own().parent().unwrap()).unwrap();
+        fs::write(world.own(), "old").unwrap();
+        let (words, _preopens) = world.run(DEFAULT, false, None);
+        assert_eq!(message(words, Exit::with_code(0)), None);
+    }
+
+    #[test]
+    fn the_end_of_a_long_file_is_cut_to_the_containers_part() {
+        for (containers, bytes) in [(1, 4096), (3, 4096), (4, 3072), (100, 122)] {
+            let world = World::new(containers);
+            let (words, _preopens) = world.run(DEFAULT, false, None);
+            fs::write(world.own(), format!("{}{}", "a".repeat(100), "b".repeat(4096))).unwrap();
+            assert_eq!(message(words, Exit::with_code(0)), Some("b".repeat(bytes)), "{containers}");
+        }
+        let world = World::new(1);
+        let (words, _preopens) = world.run(DEFAULT, false, None);
+        fs::write(world.own(), b"\xff!").unwrap();
+        assert_eq!(message(words, Exit::with_code(0)).as_deref(), Some("\u{fffd}!"));
+    }
+
+    #[test]
+    fn the_log_speaks_for_a_container_that_ran_and_failed_and_left_nothing() {
+        let world = World::new(1);
+        let log = || {
+            let tail = LogTail::default();
+            tail.push(b"last line\n");
+            Some(tail)
+        };
+        let trapped = || Exit::trapped("unreachable".into());
+        for (left, log, exit, expected) in [
+            ("", log(), Exit::with_code(3), Some("last line\n")),
+            ("", log(), trapped(), Some("last line\n")),
+            ("", log(), Exit::with_code(0), None),
+            ("words", log(), Exit::with_code(3), Some("words")),
+            ("words", None, trapped(), Some("words")),
+            ("", None, Exit::with_code(3), None),
+            ("", None, trapped(), Some("unreachable")),
+            ("", Some(LogTail::default()), trapped(), Some("unreachable")),
+            ("", log(), Exit::start_error("no memory".into()), Some("no memory")),
+        ] {
+            let (words, _preopens) = world.run(DEFAULT, false, log);
+            fs::write(world.own(), left).unwrap();
+            assert_eq!(message(words, exit.clone()).as_deref(), expected, "{left:?} {exit:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_a_volume_is_removed_before_and_read_after() {
+        let world = World::new(1);
+        let file = world.volume().join("words");
+        fs::write(&file, "old").unwrap();
+        let (words, preopens) = world.run("/data/words", false, None);
+        assert_eq!(preopens.len(), 1);
+        assert!(!file.exists());
+        fs::write(&file, "new").unwrap();
+        assert_eq!(message(words, Exit::with_code(0)).as_deref(), Some("new"));
+        assert!(file.exists(), "it is the volume's");
+
+        // What cannot be this run's.
+        let (words, _preopens) = world.run("/data/words", true, None);
+        assert_eq!(message(words, Exit::with_code(0)), None);
+    }
+
+    #[test]
+    fn what_is_no_file_is_no_message() {
+        let world = World::new(1);
+        let file = world.volume().join("words");
+        let made: [&dyn Fn(); 4] = [
+            &|| {},
+            &|| std::os::unix::fs::symlink("/etc/hostname", &file).unwrap(),
+            &|| nix::unistd::mkfifo(&file, Mode::S_IRWXU).unwrap(),
+            &|| fs::create_dir(&file).unwrap(),
+        ];
+        for make in made {
+            let (words, _preopens) = world.run("/data/words", false, None);
+            make();
+            assert_eq!(message(words, Exit::with_code(0)), None);
+        }
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_given_has_no_message() {
+        let world = World::new(1);
+        for path in ["", "/", "words", "/etc/words", "/dev/../words"] {
+            let (words, preopens) = world.run(path, false, None);
+            assert_eq!(preopens.len(), 1, "{path}");
+            assert_eq!(message(words, Exit::with_code(1)), None, "{path}");
+        }
+        let (_words, preopens) = world.run("/var/run/words", false, None);
+        assert_eq!(preopens[1].guest_path, "/var/run");
+    }
+}

@@ -72,8 +72,9 @@ pub fn channel(epoch: Instant) -> (StopSender, StopSignal) {
 
 impl StopSender {
     /// Asks the container to end, or moves the deadline of an earlier request closer. A later deadline, and
-    /// another reason, change nothing: the first reason stays.
-    pub fn ask(&self, stop: Stop) {
+    /// another reason, change nothing: the first reason stays. Whether it was the first request.
+    pub fn ask(&self, stop: Stop) -> bool {
+        let is_first = self.0.borrow().is_none();
         self.0.send_if_modified(|asked| match asked {
             None => {
                 *asked = Some(stop);
@@ -85,6 +86,7 @@ impl StopSender {
             }
             Some(_) => false,
         });
+        is_first
     }
 }
 
@@ -127,10 +129,10 @@ mod tests {
     async fn the_deadline_moves_only_closer_and_the_reason_stays() {
         let (sender, signal) = channel(Instant::now());
         assert_eq!(signal.stop(), None);
-        sender.ask(stop(30, StopReason::PodEnds));
+        assert!(sender.ask(stop(30, StopReason::PodEnds)));
         assert_eq!(signal.stopping().await, stop(30, StopReason::PodEnds));
         for (asked, then) in [(40, 30), (30, 30), (5, 5), (20, 5)] {
-            sender.ask(stop(asked, StopReason::Resized));
+            assert!(!sender.ask(stop(asked, StopReason::Resized)));
             assert_eq!(signal.stop(), Some(stop(then, StopReason::PodEnds)));
         }
         drop(sender);

@@ -4,7 +4,7 @@
 //! ```text
 //!   Start  ─► runner task ─► Started ─┐
 //!                        └─► Exit ────┤
-//!   Stop   ─► its listeners close     ├─► state.step(event, now) ─► actions ─┐
+//!   Stop   ─► it is told to end       ├─► state.step(event, now) ─► actions ─┐
 //!   Kill   ─► the runner's future     │                                      │
 //!             is dropped              │          ▲                           │
 //!   WakeAt ─► timer ──────────────────┤          └───────────────────────────┘
@@ -331,12 +331,13 @@ impl Worker {
                     });
                 }
                 Action::Stop { container, deadline, why } => {
-                    if let Some(running) = self.running.get(&container) {
-                        running.stop.ask(Stop { deadline, reason: why });
+                    let Some(running) = self.running.get(&container) else { continue };
+                    // Asked again, it has another deadline.
+                    if running.stop.ask(Stop { deadline, reason: why }) {
                         running.endpoint.stop_listening();
+                        let message = self.killing(&container, why);
+                        self.note(false, "Killing", message, &container);
                     }
-                    let message = self.killing(&container, why);
-                    self.note(false, "Killing", message, &container);
                 }
                 Action::Kill { container } => {
                     if let Some(running) = self.running.get_mut(&container) {

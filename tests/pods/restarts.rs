@@ -28,18 +28,21 @@ struct Size {
     sockets: usize,
 }
 
+/// What a descriptor is, without the inode or the number of a log file.
+fn kind(target: &str) -> &str {
+    match target.strip_suffix(".log") {
+        Some(log) => log.trim_end_matches(|c: char| c.is_ascii_digit()),
+        None => target.split('[').next().unwrap_or_default(),
+    }
+}
+
 fn size(pod: &Running) -> Size {
     let pid = pod.pod_pid();
     let entries = |name: &str| fs::read_dir(format!("/proc/{pid}/{name}")).unwrap();
     let mut files = BTreeMap::new();
     for entry in entries("fd") {
         if let Ok(target) = fs::read_link(entry.unwrap().path()) {
-            // Without the inode, and the number of a log file.
-            let target = target.to_string_lossy();
-            let kind = target.split('[').next().unwrap_or_default();
-            *files
-                .entry(kind.trim_end_matches(|c: char| c.is_ascii_digit() || ".log".contains(c)).to_owned())
-                .or_default() += 1;
+            *files.entry(kind(&target.to_string_lossy()).to_owned()).or_default() += 1;
         }
     }
     let table = |name: &str| fs::read_to_string(format!("/proc/{pid}/net/{name}")).unwrap_or_default();

@@ -10,7 +10,7 @@ use crate::container::message::{LOG_BYTES, LOG_LINES};
 pub struct LogTail(Arc<Mutex<VecDeque<u8>>>);
 
 impl LogTail {
-    pub(super) fn push(&self, bytes: &[u8]) {
+    pub(in crate::container) fn push(&self, bytes: &[u8]) {
         let bytes = &bytes[bytes.len().saturating_sub(LOG_BYTES)..];
         let mut tail = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let excess = (tail.len() + bytes.len()).saturating_sub(LOG_BYTES);

@@ -41,7 +41,10 @@ impl HasData for Pod {
 }
 
 /// Adds `peapod:pod` to the linker.
-pub(super) fn add_to_linker<T: PodView + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+///
+/// # Errors
+/// When the linker has one of the interfaces already, or the engine is not configured for component-model-async.
+pub fn add_to_linker<T: PodView + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     types::add_to_linker::<T, Pod>(linker, T::pod)?;
     lifecycle::add_to_linker::<T, Pod>(linker, T::pod)?;
     lifecycle_async::add_to_linker::<T, Pod>(linker, T::pod)

@@ -35,9 +35,9 @@ pub fn nth_run(args: &[String]) -> Outcome {
     let mut file = OpenOptions::new().create(true).append(true).open(&path).about(path.display())?;
     file.write_all(b".").about(path.display())?;
     let run = file.metadata().about(path.display())?.len();
-    println!("run {run} of the volume, {} of the memory", RUNS.fetch_add(1, Ordering::Relaxed) + 1);
     let _listener = TcpListener::bind(("0.0.0.0", PORT)).about("listen")?;
     let _socket = UdpSocket::bind(("0.0.0.0", PORT)).about("bind")?;
+    println!("run {run} of the volume, {} of the memory", RUNS.fetch_add(1, Ordering::Relaxed) + 1);
     while directory.join(format!("hold-{run}")).exists() {
         thread::sleep(LOOK);
     }
