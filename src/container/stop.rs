@@ -20,12 +20,14 @@
 //! ## What a kill interrupts
 //!
 //! A guest that computes is interrupted at its next epoch tick, one that waits for a host call at once: the
-//! call's future is dropped. A file operation that has gone to the blocking pool cannot be dropped; its system
-//! call ends in its own time, on a thread of the pool, after the container has ended. There is at most one
-//! for each 0.2 container, as it waits for it, and at most as many as the pool has threads
-//! (`pod::launch::BLOCKING_THREADS`) in the pod; they hold file handles of their own and nothing of the
-//! store. What a restarted container sees of such a last write is what a process sees of another's. With
-//! the pod's end they end too, as its process does.
+//! call's future is dropped. A file operation that a thread of the blocking pool has begun cannot be: its
+//! system call ends in its own time, after the container has ended. So what a killed container was writing,
+//! at most 64 KiB for each file stream, may still reach the file, and a container that is restarted sees it as
+//! it would another process's. Operations hold a file handle of their own and nothing of the store. At
+//! most as many are under way as the pool has threads (`pod::launch::BLOCKING_THREADS`); of those that wait for
+//! one, 0.2's are taken back and 0.3's, one for each stream, run. Where a file system hangs, as a
+//! network's may, so do they, and the pod's other containers wait for a thread once all hang. None of
+//! them outlives the pod: its process does not wait for them.
 //!
 //! ## WASI 0.3
 //!
