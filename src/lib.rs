@@ -24,10 +24,10 @@
 //! | [`sys`] | the system calls that this takes |
 //! | [`pod`] | the pod's life: a pure state machine, the task that acts on it, the control protocol; what its network is made of |
 //! | [`api`] | how a running pod is asked: HTTP and JSON on a unix socket, as Kubernetes has it |
-//! | [`container`] | one container: its run, its state, its log |
+//! | [`container`] | one container: its run, its state, its log, its end and last words |
 //! | [`volume`] | volumes to directory handles |
 //! | [`net`] | the pod's network: two planes, one port space, names, one policy; knows nothing of wasmtime |
-//! | [`wasi`] | WASI 0.2 and 0.3 hosts over `net` and the log; everything else of WASI is upstream's |
+//! | [`wasi`] | WASI 0.2 and 0.3 hosts over `net` and the log, and `peapod:pod`; everything else of WASI is upstream's |
 //! | [`paths`] | where things are on the host |
 //!
 //! ## Processes

@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 use peapod::container::log::file::Rotation;
 use peapod::container::log::{Console, LogConfig, Logger};
 use peapod::container::runner::{self, Setup};
+use peapod::container::stop::StopSignal;
 use peapod::net::{PlaneConfig, Stack, StackConfig};
 use peapod::pod::launch::EVENT_INTERVAL;
 use tokio::runtime::{Builder, Runtime};
@@ -128,6 +129,7 @@ impl Pod {
             memory_limit: None,
             endpoint: self.stack.attach(name),
             log: self.logger.container(name, 0),
+            stop: StopSignal::never(),
         };
         async move {
             let run = runner::run(programs.peapod(version), setup, async || {});

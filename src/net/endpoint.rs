@@ -42,7 +42,7 @@ pub(super) trait Member: Send + Sync {
 enum Phase {
     /// Exits: `Stopping`, `Closed`.
     Open,
-    /// No listeners any more; connections go on. Exit: `Closed`.
+    /// No listeners any more, and UDP servers were told; connections go on. Exit: `Closed`.
     Stopping,
     /// No sockets any more. Final.
     Closed,
@@ -242,6 +242,9 @@ impl Endpoint {
     /// every accept, waiting or to come, with [`Error::InvalidArgument`] (EINVAL, as `accept(2)` on a
     /// socket that was shut down). Not [`Error::InvalidState`], which wasi-libc answers with `abort`.
     /// Connections, also those just accepted, go on.
+    ///
+    /// Its UDP servers, sockets that are bound to a port of their choice and not connected, fail one receive, once
+    /// nothing is left to receive, with [`Error::ConnectionAborted`].
     pub fn stop_listening(&self) {
         for member in self.shared.0.advance(Phase::Stopping) {
             member.stop_listening();

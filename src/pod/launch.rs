@@ -24,6 +24,7 @@ use super::status::Facts;
 use super::worker::{self, Parts};
 use crate::container::log::file::Rotation;
 use crate::container::log::{Console, LogConfig, LogEvent, Logger};
+use crate::container::message::Messages;
 use crate::container::runner::Program;
 use crate::engine::{Engine, EpochTicker};
 use crate::net::{Recording, Tell};
@@ -37,6 +38,9 @@ const EXIT_NOT_BEGUN: i32 = 125;
 
 /// Threads for the containers' file operations: well below what the pod's cgroup allows (`cgroup::PIDS`).
 const BLOCKING_THREADS: usize = 64;
+
+/// Where the containers' termination messages are below the pod's state directory.
+const MESSAGES: &str = "messages";
 
 /// Polls of containers between two looks at timers and I/O, where every container is ready at once. Not fewer:
 /// looking takes a microsecond, as much as many a poll. A container that computes for a whole
@@ -77,6 +81,8 @@ enum BeginError {
     Volume(#[from] VolumeError),
     #[error(transparent)]
     Etc(#[from] EtcError),
+    #[error("cannot make the place for termination messages: {0}")]
+    Messages(io::Error),
     #[error("cannot start the pod process's {what}: {error}")]
     Start { what: &'static str, error: io::Error },
 }
@@ -101,6 +107,7 @@ struct Prepared {
     spec: Arc<Pod>,
     programs: BTreeMap<String, Program>,
     volumes: Volumes,
+    messages: Messages,
     network: Network,
     logger: Logger,
     troubles: mpsc::Receiver<control::Event>,
@@ -118,6 +125,8 @@ impl Prepared {
         let (trouble, troubles) = mpsc::channel(worker::TROUBLE_QUEUE);
         let mut volumes = Volumes::prepare(&spec, pod_dir)?;
         volumes.mount_memory()?;
+        let containers = spec.all_containers().count();
+        let messages = Messages::mount(&pod_dir.join(MESSAGES), containers).map_err(BeginError::Messages)?;
         let network = Network::prepare(&spec, outside, tell_by(trouble.clone()))?;
         volumes.offer_etc(network.open_etc()?);
         let log_dir = log_dir.unwrap_or_else(|| pod_dir.join("logs"));
@@ -129,6 +138,7 @@ impl Prepared {
             spec,
             programs,
             volumes,
+            messages,
             network,
             troubles,
             backoff,
@@ -144,6 +154,7 @@ impl Prepared {
             spec: self.spec,
             programs: self.programs,
             volumes: self.volumes,
+            messages: self.messages,
             stack,
             logger: self.logger,
             epochs: self.ticker.handle(),

@@ -4,7 +4,7 @@
 //! ```text
 //!   Start  ─► runner task ─► Started ─┐
 //!                        └─► Exit ────┤
-//!   Stop   ─► its listeners close     ├─► state.step(event, now) ─► actions ─┐
+//!   Stop   ─► it is told to end       ├─► state.step(event, now) ─► actions ─┐
 //!   Kill   ─► the runner's future     │                                      │
 //!             is dropped              │          ▲                           │
 //!   WakeAt ─► timer ──────────────────┤          └───────────────────────────┘
@@ -41,8 +41,10 @@ use super::state::State;
 use super::status::{Facts, pod_status};
 use super::time::Time;
 use crate::container::log::{ContainerLog, Logger};
+use crate::container::message::{LastWords, Messages};
 use crate::container::runner::{self, Program, Setup};
 use crate::container::state::{Exit, ExitReason, START_ERROR_EXIT_CODE};
+use crate::container::stop::{self, Stop, StopSender, StopSignal};
 use crate::engine::EpochHandle;
 use crate::net::{Endpoint, Recording, Stack, Summary};
 use crate::spec::{Container, Pod};
@@ -50,6 +52,9 @@ use crate::volume::Volumes;
 
 /// Troubles that wait to be passed on. Each is told once per kind and log file.
 pub const TROUBLE_QUEUE: usize = 64;
+
+/// Characters of a message that are told when a container ends; the status has all of it.
+const MAX_HEADLINE: usize = 200;
 
 /// What the pod is made of, ready to run.
 pub struct Parts {
@@ -59,6 +64,8 @@ pub struct Parts {
     pub programs: BTreeMap<String, Program>,
     /// The pod's volumes, mounted.
     pub volumes: Volumes,
+    /// Where the containers leave their last words.
+    pub messages: Messages,
     /// The pod's network.
     pub stack: Arc<Stack>,
     /// Where output goes.
@@ -161,6 +168,8 @@ struct Running {
     /// Dropping or sending it drops the runner's future.
     kill: Option<oneshot::Sender<()>>,
     ordered: Instant,
+    /// Asks the guest to end.
+    stop: StopSender,
     /// Its hooks and probes.
     orders: Orders,
 }
@@ -274,7 +283,7 @@ impl Worker {
             container: name.clone(),
             code: exit.code.into(),
             reason: exit.reason.as_str().to_owned(),
-            message: exit.message.as_deref().and_then(|text| text.lines().next()).map(str::to_owned),
+            message: exit.message.as_deref().and_then(headline),
         };
         let event = match exit {
             Exit { reason: ExitReason::FailedToStart(reason), message, .. } => {
@@ -321,12 +330,14 @@ impl Worker {
                         attendants.order_probe(orders, spec, run, kind, place);
                     });
                 }
-                Action::Stop { container, why, .. } => {
-                    if let Some(running) = self.running.get(&container) {
+                Action::Stop { container, deadline, why } => {
+                    let Some(running) = self.running.get(&container) else { continue };
+                    // Asked again, it has another deadline.
+                    if running.stop.ask(Stop { deadline, reason: why }) {
                         running.endpoint.stop_listening();
+                        let message = self.killing(&container, why);
+                        self.note(false, "Killing", message, &container);
                     }
-                    let message = self.killing(&container, why);
-                    self.note(false, "Killing", message, &container);
                 }
                 Action::Kill { container } => {
                     if let Some(running) = self.running.get_mut(&container) {
@@ -388,11 +399,16 @@ impl Worker {
         };
         let log = self.parts.logger.container(&name, restart);
         let endpoint = self.parts.stack.attach(&name);
+        let (stop, stopping) = stop::channel(self.clock.0);
+        let (setup, words) = match self.setup(spec, program, endpoint.clone(), log, stopping) {
+            Ok((setup, words)) => (Ok(setup), Some(words)),
+            Err(error) => (Err(error), None),
+        };
         let (kill, killed) = oneshot::channel::<()>();
         let run = run_container(
             program.clone(),
             self.parts.epochs.clone(),
-            self.setup(spec, program, endpoint.clone(), log),
+            setup,
             self.started.clone(),
             name.clone(),
         );
@@ -404,10 +420,11 @@ impl Worker {
                 _ = killed => Exit::killed("killed: it did not end by itself"),
                 exit = run => exit,
             };
-            (named, exit)
+            (named, words.into_iter().fold(exit, |exit, words| words.complete(exit)))
         });
         let orders = Orders::default();
-        self.running.insert(name, Running { task: task.id(), endpoint, kill: Some(kill), ordered, orders });
+        self.running
+            .insert(name, Running { task: task.id(), endpoint, kill: Some(kill), ordered, stop, orders });
     }
 
     /// Tells the supervisor the status, and the phase when it is another one.
@@ -431,21 +448,37 @@ impl Worker {
         program: &Program,
         endpoint: Endpoint,
         log: ContainerLog,
-    ) -> Result<Setup, String> {
+        stop: StopSignal,
+    ) -> Result<(Setup, LastWords), String> {
         let image_entry = || vec![program.name().to_owned()];
         let command = if spec.command.is_empty() { image_entry() } else { spec.command.clone() };
         // Container runtimes set HOSTNAME, and the manifest may say otherwise.
         let hostname = ("HOSTNAME".to_owned(), self.parts.spec.hostname.clone());
-        Ok(Setup {
+        let mut preopens = self.parts.volumes.preopens(spec).map_err(|error| error.to_string())?;
+        let tail = spec.termination_message.falls_back_to_logs.then(|| log.tail());
+        let words = self.parts.messages.for_run(spec, tail, &mut preopens);
+        let words = words.map_err(|error| {
+            format!("cannot make {} for its last words: {error}", spec.termination_message.path)
+        })?;
+        let setup = Setup {
             argv: command.into_iter().chain(spec.args.iter().cloned()).collect(),
             env: std::iter::once(hostname).chain(spec.env.iter().cloned()).collect(),
             working_dir: spec.working_dir.clone(),
-            preopens: self.parts.volumes.preopens(spec).map_err(|error| error.to_string())?,
+            preopens,
             memory_limit: spec.resources.memory_limit_bytes,
             endpoint,
             log,
-        })
+            stop,
+        };
+        Ok((setup, words))
     }
+}
+
+/// The first line of a message, for a line on the user's terminal: a guest may have written it.
+fn headline(message: &str) -> Option<String> {
+    let line = message.lines().find(|line| !line.trim().is_empty())?;
+    let shown = line.chars().take(MAX_HEADLINE).map(|c| if c.is_control() { '\u{fffd}' } else { c });
+    Some(shown.collect())
 }
 
 async fn run_container(

@@ -16,5 +16,5 @@ mod preopen;
 mod prepare;
 
 pub use error::VolumeError;
-pub use preopen::Preopen;
+pub use preopen::{ETC, Preopen};
 pub use prepare::Volumes;

@@ -11,7 +11,7 @@ use super::prepare::{Prepared, Volumes};
 use crate::spec::{Container, Mount};
 
 /// Where the pod's own files are: `hosts`, `resolv.conf`, `hostname`.
-const ETC: &str = "/etc";
+pub const ETC: &str = "/etc";
 
 /// One directory that a container can open.
 #[derive(Debug)]
@@ -24,6 +24,19 @@ pub struct Preopen {
 }
 
 impl Preopen {
+    /// A directory to write to that is no volume.
+    pub fn new(guest_path: String, dir: Dir) -> Self {
+        Self { guest_path, read_only: false, dir }
+    }
+
+    /// Another handle of the directory.
+    ///
+    /// # Errors
+    /// Too many files are open.
+    pub fn try_clone_dir(&self) -> io::Result<Dir> {
+        self.dir.try_clone()
+    }
+
     /// A path to open the directory again by. It leads to the directory that was resolved, whatever has
     /// been renamed or linked since; it is good for as long as this value lives, in this process, where
     /// `/proc` is mounted (proc_pid_fd(5)).

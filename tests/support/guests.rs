@@ -23,6 +23,10 @@ pub struct Guests {
     pub sockets_p2: PathBuf,
     /// Checks of `wasi:sockets` 0.3, `tests/guests/sockets-p3`.
     pub sockets_p3: PathBuf,
+    /// Is asked to end, by `peapod:pod/lifecycle`, `tests/guests/lifecycle-p2`.
+    pub lifecycle_p2: PathBuf,
+    /// The same for WASI 0.3, `tests/guests/lifecycle-p3`.
+    pub lifecycle_p3: PathBuf,
     /// The core module for WASI preview 1, `tests/guests/core-p1`.
     pub core_p1: PathBuf,
 }
@@ -31,13 +35,16 @@ pub struct Guests {
 pub fn guests() -> &'static Guests {
     static GUESTS: OnceLock<Guests> = OnceLock::new();
     GUESTS.get_or_init(|| {
-        let p2 = build("wasm32-wasip2", &["probe", "p3", "sockets-p2", "sockets-p3"]);
+        let packages = ["probe", "p3", "sockets-p2", "sockets-p3", "lifecycle-p2", "lifecycle-p3"];
+        let p2 = build("wasm32-wasip2", &packages);
         let p1 = build("wasm32-wasip1", &["core-p1"]);
         Guests {
             probe: p2.join("probe.wasm"),
             p3: p2.join("p3.wasm"),
             sockets_p2: p2.join("sockets-p2.wasm"),
             sockets_p3: p2.join("sockets_p3.wasm"),
+            lifecycle_p2: p2.join("lifecycle-p2.wasm"),
+            lifecycle_p3: p2.join("lifecycle_p3.wasm"),
             core_p1: p1.join("core-p1.wasm"),
         }
     })
@@ -119,6 +126,8 @@ pub fn fill_in(text: &str) -> String {
         .replace("{p3}", &built.p3.to_string_lossy())
         .replace("{sockets-p2}", &built.sockets_p2.to_string_lossy())
         .replace("{sockets-p3}", &built.sockets_p3.to_string_lossy())
+        .replace("{lifecycle-p2}", &built.lifecycle_p2.to_string_lossy())
+        .replace("{lifecycle-p3}", &built.lifecycle_p3.to_string_lossy())
         .replace("{core}", &built.core_p1.to_string_lossy());
     for name in ["unknown-import", "http-handler-0.3", "http-handler", "library", "reactor-module"] {
         let placeholder = format!("{{{name}}}");

@@ -140,7 +140,7 @@ fn prepare(args: &Args, paths: &Paths, pod: Pod, display: &Display) -> Result<Pl
         console: Some(console.context("cannot use standard output")?),
         pcap: args.pcap.as_deref().map(open_pcap).transpose()?,
         log_dir: log_dir.transpose().context("--log-dir: cannot make the pod's directory there")?,
-        backoff: BackoffPolicy::default(),
+        backoff: BackoffPolicy::with_base(args.backoff_base),
     })
 }
 

@@ -4,9 +4,11 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
 
 use super::Setup;
+use crate::container::stop::StopSignal;
 use crate::engine::MemoryLimiter;
+use crate::wasi::pod::PodClock;
 use crate::wasi::stdio::LogOutput;
-use crate::wasi::{SocketsCtx, SocketsCtxView, SocketsView};
+use crate::wasi::{PodCtxView, PodView, SocketsCtx, SocketsCtxView, SocketsView};
 
 /// Random bytes that a guest of WASI 0.2 gets with one call; beyond it the guest traps. The call does not
 /// yield, and this many take some milliseconds. wasmtime-wasi's own bound is 64 MiB.
@@ -16,6 +18,7 @@ const MAX_RANDOM_BYTES: u64 = 1 << 20;
 pub struct Host {
     wasi: WasiCtx,
     sockets: SocketsCtx,
+    stop: StopSignal,
     table: ResourceTable,
     pub(super) memory: MemoryLimiter,
 }
@@ -26,6 +29,7 @@ impl Host {
         let mut wasi = WasiCtx::builder();
         wasi.args(&setup.argv).envs(&setup.env).max_random_size(MAX_RANDOM_BYTES);
         wasi.stdout(LogOutput::new(setup.log.stdout())).stderr(LogOutput::new(setup.log.stderr()));
+        wasi.monotonic_clock(PodClock(setup.stop.clone()));
         if let Some(directory) = &setup.working_dir {
             wasi.initial_cwd(directory);
         }
@@ -36,7 +40,8 @@ impl Host {
         }
         let sockets = SocketsCtx::new(setup.endpoint.clone());
         let memory = MemoryLimiter::new(setup.memory_limit);
-        Ok(Self { wasi: wasi.build(), sockets, table: ResourceTable::new(), memory })
+        let stop = setup.stop.clone();
+        Ok(Self { wasi: wasi.build(), sockets, stop, table: ResourceTable::new(), memory })
     }
 }
 
@@ -49,5 +54,11 @@ impl WasiView for Host {
 impl SocketsView for Host {
     fn sockets(&mut self) -> SocketsCtxView<'_> {
         SocketsCtxView { ctx: &mut self.sockets, table: &mut self.table }
+    }
+}
+
+impl PodView for Host {
+    fn pod(&mut self) -> PodCtxView<'_> {
+        PodCtxView { stop: &self.stop, table: &mut self.table }
     }
 }

@@ -18,6 +18,7 @@ use program::Entry;
 
 use super::log::ContainerLog;
 use super::state::Exit;
+use super::stop::StopSignal;
 use crate::net::Endpoint;
 use crate::volume::Preopen;
 
@@ -41,6 +42,8 @@ pub struct Setup {
     pub endpoint: Endpoint,
     /// Where its output goes.
     pub log: ContainerLog,
+    /// Tells the guest that it is asked to end.
+    pub stop: StopSignal,
 }
 
 /// Ends a container's network before its store: a store drops the streams of 0.3 one by one, each of which is

@@ -7,6 +7,7 @@
 mod cpu;
 mod fs;
 mod hostile;
+mod life;
 mod net;
 mod output;
 mod tcp;
@@ -100,6 +101,10 @@ const COMMANDS: &[Command] = &[
     command("udp-send", "ADDRESS TEXT [--retry MS]", udp::send),
     command("open-sockets", "", udp::open_sockets),
     command("resolve", "NAME", net::resolve),
+    command("udp-until-error", "PORT|ADDRESS", udp::until_error),
+    // Runs and their ends.
+    command("last-words", "PATH TEXT CODE", life::last_words),
+    command("nth-run", "DIRECTORY [LAST]", life::nth_run),
     // Bad behaviour, and its victims.
     command("open-connections", "", hostile::open_connections),
     command("open-listeners", "", hostile::open_listeners),
