@@ -235,7 +235,10 @@ async fn read(incoming: &mut Incoming) -> Result<Vec<u8>, String> {
 fn explain(error: &hyper::Error) -> String {
     const BROKEN: &str = "net/http: HTTP/1.x transport connection broken";
     if let Some(cause) = error.source().and_then(|cause| cause.downcast_ref::<io::Error>()) {
-        return cause.to_string();
+        return match cause.kind() {
+            io::ErrorKind::UnexpectedEof => "unexpected EOF".to_owned(),
+            _ => cause.to_string(),
+        };
     }
     if error.is_incomplete_message() || error.is_canceled() {
         return "EOF".to_owned();

@@ -22,6 +22,12 @@ mod tls;
 mod url;
 
 #[cfg(test)]
+mod grpc_tests;
+#[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
+mod http_tests;
+#[cfg(test)]
 mod tests;
 
 use std::net::IpAddr;
