@@ -514,6 +514,32 @@ async fn the_planes_end_connections_alike() {
     }
 }
 
+/// A reader of `wasi:io` that is given more than it asked for is a bug of the host's.
+#[tokio::test]
+async fn a_read_is_never_longer_than_asked_for() {
+    for memory in [true, false] {
+        let planes = PlaneConfig { memory, ..PlaneConfig::default() };
+        let pod = Stack::new(StackConfig { planes, ..StackConfig::default() });
+        let (a, b) = (pod.attach("a"), pod.attach("b"));
+        let (_socket, mut acceptor, local) = listen(&a);
+        let client = connect(&b, local).await.expect("connect");
+        let server = accept(&mut acceptor).await.expect("accept");
+        let data = pattern(100);
+        write_all(&client.take_send_half().expect("half"), &data).await.expect("write");
+        let (half, mut read) = (server.take_receive_half().expect("half"), Vec::new());
+        for max in (1..).take_while(|max| max * (max + 1) / 2 <= data.len()) {
+            let mut left = max;
+            while left > 0 {
+                let bytes = poll_fn(|cx| half.poll_read_bytes(cx, left)).await.expect("read");
+                assert!((1..=left).contains(&bytes.len()), "{} of {left}, memory: {memory}", bytes.len());
+                left -= bytes.len();
+                read.extend_from_slice(&bytes);
+            }
+        }
+        assert_eq!(read, data[..read.len()]);
+    }
+}
+
 /// The kubelet's way in: the listener's container sees the connection, nobody owns the other end.
 #[tokio::test]
 async fn the_host_connects_on_nobodys_account() {
