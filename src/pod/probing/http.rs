@@ -105,7 +105,9 @@ async fn fetch(
     let mut headers = headers(get, agent)?;
     let own_host = headers.remove(header::HOST).filter(|host| !host.is_empty());
     let mut host = own_host.clone();
-    for request in 1.. {
+    let mut requests = 0;
+    loop {
+        requests += 1;
         let asked = ask(place, &url, host.as_ref(), &headers);
         let asked = within(deadline, NO_HEAD, asked).await;
         let mut open = asked.map_err(|why| format!("Get {:?}: {why}", url.to_string()))?;
@@ -114,14 +116,13 @@ async fn fetch(
         if next.host != url.host {
             return Ok(open.read(deadline).await);
         }
-        if request >= MAX_REQUESTS {
+        if requests >= MAX_REQUESTS {
             return Err(format!("Get {location:?}: stopped after {MAX_REQUESTS} redirects"));
         }
         // As Go's client: a `Host` of the manifest's own is kept by redirects that do not say where.
         host = own_host.clone().filter(|_| !url::is_absolute(&location));
         url = next;
     }
-    Err(format!("Get {:?}: no request was sent", url.to_string()))
 }
 
 async fn within<T>(
