@@ -20,7 +20,7 @@ use super::listener::Unaccepted;
 use super::meter::Meter;
 use super::names::{Lookups, MAX_LOOKUPS};
 use super::observe::Socket;
-use super::policy::{Guard, Request};
+use super::policy::{Guard, Policy, Request};
 use super::stack::Stack;
 use super::udp::Queued;
 use super::{Error, Family, Result, TcpSocket, UdpSocket};
@@ -29,6 +29,10 @@ use super::{Error, Family, Result, TcpSocket, UdpSocket};
 /// sockets without end; above what any server in a pod is known to need, and less than 30 MiB of the runtime's
 /// memory. Kernel sockets may be fewer: see `net::files`.
 pub const MAX_SOCKETS: usize = 16_384;
+
+/// Who the host is to the pod's containers: what `ss` shows as the peer of a probe. No container is called so, as
+/// parentheses are in no DNS label.
+pub const HOST: &str = "(kubelet)";
 
 /// What an endpoint can do to its sockets.
 pub(super) trait Member: Send + Sync {
@@ -166,7 +170,7 @@ impl Drop for CloseOnDrop {
     }
 }
 
-/// One container's handle on the pod's network; clones are the same endpoint.
+/// One container's handle on the pod's network, or [the host's](Stack::attach_host); clones are the same endpoint.
 ///
 /// When the last clone is dropped, everything the container had is given back, as by
 /// [`Endpoint::close`].
@@ -177,10 +181,22 @@ pub struct Endpoint {
 
 impl Endpoint {
     pub(super) fn new(stack: Arc<Stack>, container: String) -> Self {
-        let meter = stack.roll.meter(&container);
+        let (guard, meter) = (stack.guard(&container), stack.roll.meter(&container));
+        let endpoint = Self::with(stack, container, guard, meter);
+        let shared = &endpoint.shared.0;
+        shared.stack.roll.enter(&shared.container, shared);
+        endpoint
+    }
+
+    /// The host's: not on the roll, with a meter of its own that nobody reads.
+    pub(super) fn of_host(stack: Arc<Stack>) -> Self {
+        Self::with(stack, HOST.to_owned(), Policy::default().guard(HOST), Arc::new(Meter::new(HOST)))
+    }
+
+    fn with(stack: Arc<Stack>, container: String, guard: Guard, meter: Arc<Meter>) -> Self {
         let registry = Registry { phase: Phase::Open, next_id: 0, members: HashMap::new() };
         let shared = Shared {
-            guard: stack.guard(&container),
+            guard,
             files: Files::new(stack.file_limit),
             budget: stack.budget.share(),
             stack,
@@ -192,9 +208,7 @@ impl Endpoint {
             queued: Queued::default(),
             ended: Arc::default(),
         };
-        let shared = Arc::new(shared);
-        shared.stack.roll.enter(&shared.container, &shared);
-        Self { shared: Arc::new(CloseOnDrop(shared)) }
+        Self { shared: Arc::new(CloseOnDrop(Arc::new(shared))) }
     }
 
     /// The container's name.

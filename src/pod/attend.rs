@@ -59,11 +59,12 @@ impl Attendants {
         }
         orders.hook = Some(self.tasks.spawn(async move {
             let error = probing::hook(&hook, &place).await.err();
-            let reason = match kind {
-                HookKind::PostStart => "FailedPostStartHook",
-                HookKind::PreStop => "FailedPreStopHook",
+            // As in `pkg/kubelet/kuberuntime/kuberuntime_container.go`, and why.
+            let (reason, what) = match kind {
+                HookKind::PostStart => ("FailedPostStartHook", "PostStartHook failed"),
+                HookKind::PreStop => ("FailedPreStopHook", "PreStopHook failed"),
             };
-            let told = error.clone().map(|error| (reason, error));
+            let told = error.as_ref().map(|error| (reason, format!("{what}: {error}")));
             Attended { event: Event::HookEnded { name, run, hook: kind, error }, told }
         }));
     }

@@ -16,6 +16,7 @@ mod network;
 mod observe;
 mod policy;
 mod polyglot;
+mod probing;
 mod restarts;
 mod rootless;
 mod sockets;

@@ -6,7 +6,10 @@
 
 mod cpu;
 mod fs;
+mod grpc;
+mod health;
 mod hostile;
+mod http;
 mod life;
 mod net;
 mod output;
@@ -96,6 +99,9 @@ const COMMANDS: &[Command] = &[
     command("pingpong", "ADDRESS COUNT [--retry MS]", tcp::pingpong),
     command("bulk-recv", "PORT|ADDRESS", tcp::bulk_recv),
     command("bulk-send", "ADDRESS MIB [--retry MS]", tcp::bulk_send),
+    // Servers that are probed. HEALTH is [--healthy-after MS] [--healthy-until MS] [--healthy-while PATH].
+    command("http-serve", "PORT|ADDRESS [HEALTH]", http::serve),
+    command("grpc-health", "PORT|ADDRESS [HEALTH]", grpc::health),
     // UDP and names.
     command("udp-echo", "PORT|ADDRESS [DATAGRAMS]", udp::echo),
     command("udp-send", "ADDRESS TEXT [--retry MS]", udp::send),
