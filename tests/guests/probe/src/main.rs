@@ -7,6 +7,7 @@
 mod cpu;
 mod fs;
 mod hostile;
+mod lives;
 mod net;
 mod output;
 mod tcp;
@@ -69,6 +70,9 @@ const COMMANDS: &[Command] = &[
     command("args", "[WORD..]", output::args),
     command("cwd", "", output::cwd),
     command("stdin", "", output::stdin),
+    command("fail-times", "PATH TIMES CODE", lives::fail_times),
+    command("until-stop", "PORT PATH NAME [CODE]", lives::until_stop),
+    command("append-late", "PATH TEXT MS", lives::append_late),
     // CPU and memory.
     command("trap", "[unreachable|panic|oob|stack]", cpu::trap),
     command("spin", "", cpu::spin),
