@@ -73,6 +73,9 @@ const COMMANDS: &[Command] = &[
     command("args", "[WORD..]", output::args),
     command("cwd", "", output::cwd),
     command("stdin", "", output::stdin),
+    command("fail-times", "PATH TIMES CODE", life::fail_times),
+    command("until-stop", "PORT PATH NAME [CODE]", life::until_stop),
+    command("append-late", "PATH TEXT MS", life::append_late),
     // CPU and memory.
     command("trap", "[unreachable|panic|oob|stack]", cpu::trap),
     command("spin", "", cpu::spin),
