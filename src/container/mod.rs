@@ -8,7 +8,11 @@
 //!                                   ▼
 //!                                  Exit
 //! ```
+//!
+//! What it uses of memory and CPU is charged to its [`account`].
 
+pub mod account;
+pub mod cpu;
 pub mod log;
 pub mod runner;
 pub mod state;

@@ -40,10 +40,11 @@ use super::reports::Reports;
 use super::state::State;
 use super::status::{Facts, pod_status};
 use super::time::Time;
+use crate::container::account::Account;
 use crate::container::log::{ContainerLog, Logger};
 use crate::container::runner::{self, Program, Setup};
 use crate::container::state::{Exit, ExitReason, START_ERROR_EXIT_CODE};
-use crate::engine::EpochHandle;
+use crate::engine::{EpochHandle, MemoryAccount};
 use crate::net::{Endpoint, Recording, Stack, Summary};
 use crate::spec::{Container, Pod};
 use crate::volume::Volumes;
@@ -86,12 +87,15 @@ pub async fn run(parts: Parts, control: StdUnixStream) -> std::io::Result<i32> {
     let (started, has_started) = mpsc::channel(parts.spec.all_containers().count().max(1));
     let clock = Clock::new();
     let state = State::new(&parts.spec, parts.backoff, clock.now());
+    let memory = Arc::new(MemoryAccount::new(parts.spec.resources.memory_limit_bytes));
     let mut worker = Worker {
         requests: Receiver::new(read),
         reports: Reports::new(write),
         answers: Answers::default(),
         tasks: JoinSet::new(),
         running: BTreeMap::new(),
+        memory,
+        accounts: BTreeMap::new(),
         attendants: Attendants::default(),
         wake_at: None,
         phase: None,
@@ -139,6 +143,10 @@ struct Worker {
     /// One task for each live container; its output names the container.
     tasks: JoinSet<(String, Exit)>,
     running: BTreeMap<String, Running>,
+    /// Where the pod as a whole has a memory limit, this holds it.
+    memory: Arc<MemoryAccount>,
+    /// Those of the containers that were ever started.
+    accounts: BTreeMap<String, Arc<Account>>,
     attendants: Attendants,
     started: mpsc::Sender<String>,
     has_started: mpsc::Receiver<String>,
@@ -381,18 +389,29 @@ impl Worker {
         self.reports.note(Note { at, warning, reason: reason.to_owned(), message, container });
     }
 
+    /// What the container's instances are charged to.
+    fn account(&mut self, spec: &Container) -> Arc<Account> {
+        let memory = &self.memory;
+        let account = || Arc::new(Account::new(&spec.resources, memory));
+        Arc::clone(self.accounts.entry(spec.name.clone()).or_insert_with(account))
+    }
+
     fn start(&mut self, name: String, restart: u32) {
-        let (Some(spec), Some(program)) = (self.parts.spec.container(&name), self.parts.programs.get(&name))
+        let pod = Arc::clone(&self.parts.spec);
+        let (Some(spec), Some(program)) = (pod.container(&name), self.parts.programs.get(&name).cloned())
         else {
             return;
         };
+        let account = self.account(spec);
         let log = self.parts.logger.container(&name, restart);
         let endpoint = self.parts.stack.attach(&name);
         let (kill, killed) = oneshot::channel::<()>();
+        let setup = self.setup(spec, &program, Arc::clone(&account.memory), endpoint.clone(), log);
         let run = run_container(
-            program.clone(),
+            program,
+            account,
             self.parts.epochs.clone(),
-            self.setup(spec, program, endpoint.clone(), log),
+            setup,
             self.started.clone(),
             name.clone(),
         );
@@ -429,6 +448,7 @@ impl Worker {
         &self,
         spec: &Container,
         program: &Program,
+        memory: Arc<MemoryAccount>,
         endpoint: Endpoint,
         log: ContainerLog,
     ) -> Result<Setup, String> {
@@ -441,7 +461,7 @@ impl Worker {
             env: std::iter::once(hostname).chain(spec.env.iter().cloned()).collect(),
             working_dir: spec.working_dir.clone(),
             preopens: self.parts.volumes.preopens(spec).map_err(|error| error.to_string())?,
-            memory_limit: spec.resources.memory_limit_bytes,
+            memory,
             endpoint,
             log,
         })
@@ -450,6 +470,7 @@ impl Worker {
 
 async fn run_container(
     program: Program,
+    account: Arc<Account>,
     epochs: EpochHandle,
     setup: Result<Setup, String>,
     started: mpsc::Sender<String>,
@@ -463,7 +484,7 @@ async fn run_container(
                 // What it says comes after what is said of it.
                 tokio::task::yield_now().await;
             };
-            epochs.run(runner::run(&program, setup, started)).await
+            account.cpu.run(epochs.run(runner::run(&program, setup, started))).await
         }
         Err(error) => Exit::start_error(error),
     }

@@ -1,5 +1,7 @@
 //! What a guest sees of the host.
 
+use std::sync::Arc;
+
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
 
@@ -35,7 +37,7 @@ impl Host {
                 .map_err(|error| format!("cannot open the mount {}: {error:#}", preopen.guest_path))?;
         }
         let sockets = SocketsCtx::new(setup.endpoint.clone());
-        let memory = MemoryLimiter::new(setup.memory_limit);
+        let memory = MemoryLimiter::new(Arc::clone(&setup.memory));
         Ok(Self { wasi: wasi.build(), sockets, table: ResourceTable::new(), memory })
     }
 }
