@@ -34,6 +34,7 @@ use peapod::pod::backoff::BackoffPolicy;
 use peapod::pod::launch::{Plan, launch};
 use peapod::sandbox;
 use peapod::sandbox::cgroup::Limits;
+use peapod::sandbox::oom;
 use peapod::sandbox::record::Identity;
 use peapod::spec::Pod;
 use peapod::spec::convert;
@@ -177,6 +178,7 @@ impl Zygote {
             host_ports: &[],
             cni: None,
             limits: Limits::for_pod(&self.spec),
+            oom_score_adj: oom::score_adj(&self.spec),
             shm_bytes: 64 << 20,
             fail_at: None,
         };

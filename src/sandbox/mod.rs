@@ -28,6 +28,7 @@ pub mod cni;
 pub mod host_port;
 pub mod ipam;
 pub mod network;
+pub mod oom;
 pub mod record;
 
 mod create;
@@ -57,7 +58,8 @@ pub use sweep::{Swept, sweep};
 use crate::paths::Paths;
 use crate::spec::NetworkMode;
 use crate::sys::pidfd::{self, Exit};
-use cgroup::Limits;
+use crate::sys::process::oom_score_adj;
+use cgroup::{CgroupError, Limits};
 use host_port::PortMapping;
 use network::PodNetworks;
 use remove::{Holdings, Process};
@@ -100,6 +102,8 @@ pub struct Config<'a> {
     pub cni: Option<&'a cni::Chain>,
     /// The cgroup's limits.
     pub limits: Limits,
+    /// How early the kernel ends the pod process when memory runs out: [`oom::score_adj`].
+    pub oom_score_adj: i32,
     /// Size of `/dev/shm`, bytes.
     pub shm_bytes: u64,
     /// For tests: fail right after this step.
@@ -209,6 +213,19 @@ impl Sandbox {
     /// The pod's cgroups: one with v2, one for each controller with v1; those that this machine let us make.
     pub fn cgroups(&self) -> &[PathBuf] {
         &self.holdings.cgroups
+    }
+
+    /// Changes the limits of the pod's cgroups. Without any there is nothing to do.
+    ///
+    /// # Errors
+    /// See [`cgroup::resize`].
+    pub fn resize(&self, limits: &Limits) -> Result<(), CgroupError> {
+        cgroup::resize(&self.holdings.cgroups, limits)
+    }
+
+    /// The pod process's `oom_score_adj` as it is: to lower it takes CAP_SYS_RESOURCE. `None` when it has ended.
+    pub fn oom_score_adj(&self) -> Option<i32> {
+        oom_score_adj(self.pid)
     }
 
     /// Kills the pod process and whatever else is in the pod's cgroup.

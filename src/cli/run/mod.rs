@@ -39,6 +39,7 @@ use crate::sandbox::cgroup::Limits;
 use crate::sandbox::cni::{Chain, CniError, PLUGIN_DIRECTORIES};
 use crate::sandbox::host_port::PortMapping;
 use crate::sandbox::network::PodNetworks;
+use crate::sandbox::oom;
 use crate::sandbox::record::Identity;
 use crate::sandbox::{self, Sandbox};
 use crate::spec::convert::Converted;
@@ -182,6 +183,7 @@ fn sandbox_config<'a>(
         host_ports,
         cni,
         limits: Limits::for_pod(pod),
+        oom_score_adj: oom::score_adj(pod),
         shm_bytes: SHM_BYTES,
         fail_at: None,
     }
@@ -194,6 +196,9 @@ fn show_sandbox(sandbox: &Sandbox, pod: &Pod, host_ports: &[PortMapping], took: 
     display.step("sandbox", format!("process {}", sandbox.pid()), took);
     for (step, took) in &sandbox.timings {
         display.detail(step, *took);
+    }
+    if sandbox.oom_score_adj().is_some_and(|score| score != oom::score_adj(pod)) {
+        display.aside("oom_score_adj stays as it is: to lower it takes CAP_SYS_RESOURCE");
     }
     match (pod.network, &sandbox.addresses[..]) {
         (NetworkMode::Host, _) => display.address("the host's own", &ports(pod, "127.0.0.1", host_ports)),
