@@ -32,6 +32,7 @@ use peapod::image;
 use peapod::paths::Paths;
 use peapod::pod::backoff::BackoffPolicy;
 use peapod::pod::launch::{Plan, launch};
+use peapod::pod::storage;
 use peapod::sandbox;
 use peapod::sandbox::cgroup::Limits;
 use peapod::sandbox::oom;
@@ -167,6 +168,7 @@ impl Zygote {
             log_dir: None,
             pcap: None,
             backoff: BackoffPolicy::default(),
+            storage_period: storage::PERIOD,
         };
         let config = sandbox::Config {
             host: &self.host,

@@ -28,6 +28,7 @@ mod record;
 mod reports;
 pub mod state;
 pub mod status;
+pub mod storage;
 pub mod time;
 pub mod worker;
 

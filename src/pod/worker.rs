@@ -21,6 +21,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -39,6 +40,7 @@ use super::probing::Place;
 use super::reports::Reports;
 use super::state::State;
 use super::status::{Facts, pod_status};
+use super::storage;
 use super::time::Time;
 use crate::container::account::Account;
 use crate::container::log::{ContainerLog, Logger};
@@ -70,6 +72,10 @@ pub struct Parts {
     pub facts: Facts,
     /// How restarts are delayed.
     pub backoff: BackoffPolicy,
+    /// Where the log files are.
+    pub log_dir: PathBuf,
+    /// How often the use of the disk is looked at.
+    pub storage_period: Duration,
     /// What the logger has to tell the user.
     pub troubles: mpsc::Receiver<control::Event>,
     /// The capture of the memory plane, if there is one.
@@ -88,7 +94,13 @@ pub async fn run(parts: Parts, control: StdUnixStream) -> std::io::Result<i32> {
     let clock = Clock::new();
     let state = State::new(&parts.spec, parts.backoff, clock.now());
     let memory = Arc::new(MemoryAccount::new(parts.spec.resources.memory_limit_bytes));
+    let mut measuring = JoinSet::new();
+    let Parts { spec, volumes, log_dir, storage_period, .. } = &parts;
+    if let Some(watch) = storage::Watch::new(spec, volumes, log_dir, *storage_period)? {
+        measuring.spawn(watch.run());
+    }
     let mut worker = Worker {
+        measuring,
         requests: Receiver::new(read),
         reports: Reports::new(write),
         answers: Answers::default(),
@@ -148,6 +160,8 @@ struct Worker {
     /// Those of the containers that were ever started.
     accounts: BTreeMap<String, Arc<Account>>,
     attendants: Attendants,
+    /// The watch over the use of the disk, where it is limited.
+    measuring: JoinSet<String>,
     started: mpsc::Sender<String>,
     has_started: mpsc::Receiver<String>,
     wake_at: Option<Duration>,
@@ -178,6 +192,8 @@ enum Happening {
     Started(String),
     Ended(String, Exit),
     Attended(Attended),
+    /// The pod takes more of the disk than it may.
+    Evicted(String),
     Requested(Request),
     SupervisorGone,
     Troubled(control::Event),
@@ -204,6 +220,7 @@ impl Worker {
                 Happening::Started(name) => self.has_started(name),
                 Happening::Ended(name, exit) => self.has_ended(name, exit),
                 Happening::Attended(attended) => self.attended(attended),
+                Happening::Evicted(message) => self.evicted(message),
                 Happening::Requested(request) => self.requested(request),
                 Happening::SupervisorGone => {
                     self.alone = true;
@@ -234,6 +251,7 @@ impl Worker {
                 Err(error) => self.task_failed(&error),
             },
             attended = self.attendants.next() => Happening::Attended(attended),
+            Some(Ok(message)) = self.measuring.join_next() => Happening::Evicted(message),
             request = self.requests.next(), if !self.alone => match request {
                 Some(request) => Happening::Requested(request),
                 None => Happening::SupervisorGone,
@@ -369,6 +387,12 @@ impl Worker {
             self.note(true, reason, message, &name.clone());
         }
         self.step(event);
+    }
+
+    fn evicted(&mut self, message: String) {
+        let (at, reason) = (jiff::Timestamp::now(), "Evicted".to_owned());
+        self.reports.note(Note { at, warning: true, reason, message: message.clone(), container: None });
+        self.step(Event::Evicted { message });
     }
 
     /// What the Event says of a container that is asked to end, in the kubelet's words.

@@ -35,6 +35,7 @@ use crate::pod::actions::MIN_STOP_WINDOW;
 use crate::pod::backoff::BackoffPolicy;
 use crate::pod::death::status_after_death;
 use crate::pod::launch::{Plan, launch};
+use crate::pod::storage;
 use crate::sandbox::cgroup::Limits;
 use crate::sandbox::cni::{Chain, CniError, PLUGIN_DIRECTORIES};
 use crate::sandbox::host_port::PortMapping;
@@ -142,6 +143,7 @@ fn prepare(args: &Args, paths: &Paths, pod: Pod, display: &Display) -> Result<Pl
         pcap: args.pcap.as_deref().map(open_pcap).transpose()?,
         log_dir: log_dir.transpose().context("--log-dir: cannot make the pod's directory there")?,
         backoff: BackoffPolicy::default(),
+        storage_period: args.storage_period.unwrap_or(storage::PERIOD),
     })
 }
 
