@@ -26,6 +26,7 @@ pub mod network;
 pub mod probing;
 mod record;
 mod reports;
+pub mod resize;
 pub mod state;
 pub mod status;
 pub mod storage;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1 as wire;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time as WireTime;
 use k8s_openapi::jiff::Timestamp;
 
@@ -15,7 +16,8 @@ use super::event::Phase;
 use super::record::{ContainerRecord, has_initialized, is_ready, is_restarted};
 use super::state::{Cause, Condition, Stage, State};
 use crate::container::state::{ContainerState, Termination};
-use crate::spec::{Container, Pod, Role};
+use crate::spec::quantity::Bytes;
+use crate::spec::{Container, Pod, Resources, Role};
 
 /// What the status says and the state machine does not know.
 #[derive(Debug, Clone, Default)]
@@ -163,6 +165,8 @@ fn container_status(
         image: spec.image_name.clone(),
         image_id: facts.image_ids.get(&spec.name).cloned().unwrap_or_default(),
         container_id: record.has_run().then_some(this_id),
+        resources: requirements(&spec.resources),
+        allocated_resources: requirements(&spec.resources).and_then(|resources| resources.requests),
         ..wire::ContainerStatus::default()
     }
 }
@@ -177,6 +181,26 @@ fn terminated(termination: &Termination, container_id: String) -> wire::Containe
         finished_at: Some(time(termination.finished_at.wall)),
         signal: None,
     }
+}
+
+/// `resources` of a container that has any, as they are in force.
+fn requirements(resources: &Resources) -> Option<wire::ResourceRequirements> {
+    let list = |cpu: Option<u64>, memory: Option<u64>, storage: Option<u64>| {
+        let cpu = cpu.map(|millis| match millis % 1000 {
+            0 => (millis / 1000).to_string(),
+            _ => format!("{millis}m"),
+        });
+        let bytes = |amount: Option<u64>| amount.map(|bytes| Bytes(bytes).to_string());
+        let amounts = [("cpu", cpu), ("ephemeral-storage", bytes(storage)), ("memory", bytes(memory))];
+        let given = amounts.into_iter().filter_map(|(name, text)| Some((name.to_owned(), Quantity(text?))));
+        Some(given.collect::<BTreeMap<_, _>>()).filter(|list| !list.is_empty())
+    };
+    let Resources { cpu_limit_millis, memory_limit_bytes, storage_limit_bytes, .. } = *resources;
+    let Resources { cpu_request_millis, memory_request_bytes, storage_request_bytes, .. } = *resources;
+    let limits = list(cpu_limit_millis, memory_limit_bytes, storage_limit_bytes);
+    let requests = list(cpu_request_millis, memory_request_bytes, storage_request_bytes);
+    let any = limits.is_some() || requests.is_some();
+    any.then(|| wire::ResourceRequirements { limits, requests, claims: None })
 }
 
 /// `metav1.Time` has whole seconds.
@@ -313,5 +337,22 @@ mod tests {
         assert_eq!(condition_of(&status, "Initialized")["reason"], "PodCompleted");
         assert_eq!(condition_of(&status, "Ready")["reason"], "PodCompleted");
         assert_eq!(status["containerStatuses"][0]["state"]["terminated"]["reason"], "Completed");
+    }
+
+    #[test]
+    fn the_resources_in_force_are_told() {
+        let mut pod = pod(RestartPolicy::Always, "M:web M:log");
+        pod.containers[0].resources = Resources {
+            cpu_limit_millis: Some(1500),
+            cpu_request_millis: Some(1000),
+            memory_limit_bytes: Some(64 << 20),
+            ..Resources::default()
+        };
+        let state = run_to_start(&pod);
+        let status = json(&pod, &state);
+        let web = &status["containerStatuses"][0];
+        let told = json!({"limits": {"cpu": "1500m", "memory": "64Mi"}, "requests": {"cpu": "1"}});
+        assert_eq!((&web["resources"], &web["allocatedResources"]), (&told, &told["requests"]));
+        assert_eq!(status["containerStatuses"][1]["resources"], Value::Null);
     }
 }

@@ -16,7 +16,6 @@
 //! goes on there. A directory that is over its limit is found so before it is counted to the end.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,6 +23,7 @@ use std::time::Duration;
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 
+use crate::spec::quantity::Bytes;
 use crate::spec::{Container, Pod, Role, VolumeSource};
 use crate::volume::Volumes;
 use crate::volume::usage::Walk;
@@ -68,7 +68,7 @@ impl Limits {
         let of = |list: &BTreeMap<String, u64>, name: &String| list.get(name).copied().unwrap_or_default();
         for (name, limit) in &self.volumes {
             if of(&used.volumes, name) > *limit {
-                let limit = Quantity(*limit);
+                let limit = Bytes(*limit);
                 return Some(format!("Usage of EmptyDir volume \"{name}\" exceeds the limit \"{limit}\". "));
             }
         }
@@ -76,14 +76,14 @@ impl Limits {
         if let Some(limit) = self.pod
             && all.fold(0, |sum: u64, bytes| sum.saturating_add(*bytes)) > limit
         {
-            let limit = Quantity(limit);
+            let limit = Bytes(limit);
             return Some(format!(
                 "Pod ephemeral local storage usage exceeds the total limit of containers {limit}. "
             ));
         }
         for (name, limit) in &self.containers {
             if of(&used.logs, name) > *limit {
-                let limit = Quantity(*limit);
+                let limit = Bytes(*limit);
                 return Some(format!(
                     "Container {name} exceeded its local ephemeral storage limit \"{limit}\". "
                 ));
@@ -223,23 +223,6 @@ impl Measurement {
     }
 }
 
-/// An amount in bytes as Kubernetes spells it: the largest unit that leaves no fraction.
-struct Quantity(u64);
-
-impl fmt::Display for Quantity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const BINARY: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
-        const DECIMAL: [&str; 7] = ["", "k", "M", "G", "T", "P", "E"];
-        let (base, units) = if self.0.is_multiple_of(1024) { (1024, BINARY) } else { (1000, DECIMAL) };
-        let (mut amount, mut unit) = (self.0, 0);
-        while amount > 0 && amount.is_multiple_of(base) {
-            amount /= base;
-            unit += 1;
-        }
-        write!(f, "{amount}{}", units[unit])
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -303,14 +286,6 @@ mod tests {
         assert_eq!(sum(&[("a", Init, Some(9)), ("b", Init, None), ("c", Main, Some(2))]), Some(9));
         assert_eq!(sum(&[("a", Sidecar, Some(3)), ("b", Init, Some(4)), ("c", Main, Some(2))]), Some(7));
         assert_eq!(sum(&[("a", Sidecar, Some(3)), ("c", Main, Some(9))]), Some(12));
-    }
-
-    #[test]
-    fn quantities_are_spelt_as_kubernetes_does() {
-        let spelt = |bytes| Quantity(bytes).to_string();
-        assert_eq!([0, 1, 1000, 1024, 1500].map(spelt), ["0", "1", "1k", "1Ki", "1500"]);
-        assert_eq!([MIB, 3 << 29, 2_000_000].map(spelt), ["1Mi", "1536Mi", "2M"]);
-        assert_eq!(spelt(1 << 60), "1Ei");
     }
 
     #[tokio::test]

@@ -38,6 +38,7 @@ use super::event::{Event, Phase, StopCause};
 use super::exec::Target;
 use super::probing::Place;
 use super::reports::Reports;
+use super::resize::{self, Resize};
 use super::state::State;
 use super::status::{Facts, pod_status};
 use super::storage;
@@ -106,6 +107,7 @@ pub async fn run(parts: Parts, control: StdUnixStream) -> std::io::Result<i32> {
         answers: Answers::default(),
         tasks: JoinSet::new(),
         running: BTreeMap::new(),
+        resizing: None,
         memory,
         accounts: BTreeMap::new(),
         attendants: Attendants::default(),
@@ -155,6 +157,8 @@ struct Worker {
     /// One task for each live container; its output names the container.
     tasks: JoinSet<(String, Exit)>,
     running: BTreeMap<String, Running>,
+    /// One that has not come to its end: a memory limit is below what is in use.
+    resizing: Option<Resize>,
     /// Where the pod as a whole has a memory limit, this holds it.
     memory: Arc<MemoryAccount>,
     /// Those of the containers that were ever started.
@@ -295,6 +299,7 @@ impl Worker {
         if let Some(running) = self.running.remove(&name) {
             running.endpoint.close();
         }
+        self.resume_resize();
         let container = name.clone();
         let report = control::Event::Ended {
             container: name.clone(),
@@ -325,8 +330,70 @@ impl Worker {
                 self.step(Event::StopRequested { cause: cause.into(), grace });
             }
             Request::Kill { cause } => self.step(Event::KillRequested { cause: cause.into() }),
+            Request::Resize(resize) => self.resize(resize.into()),
             Request::Ask { id, question } => self.answers.ask(id, question, &self.parts.stack),
         }
+    }
+
+    /// Gives the containers other resources, or starts them anew where they want that.
+    fn resize(&mut self, resize: Resize) {
+        let restarts = resize.restarts(&self.parts.spec);
+        let error = self.actuate(&resize).err();
+        for name in restarts {
+            self.step(Event::RestartRequested { name });
+        }
+        let generation = resize.generation;
+        self.resizing = error.is_some().then_some(resize);
+        self.resized(generation, error);
+    }
+
+    /// Brings a resize to its end, once what was in its way is gone.
+    fn resume_resize(&mut self) {
+        let Some(resize) = self.resizing.take() else { return };
+        match self.actuate(&resize) {
+            Ok(()) => {
+                self.step(Event::ConditionSet(resize::in_progress(None)));
+                self.resized(resize.generation, None);
+            }
+            Err(_) => self.resizing = Some(resize),
+        }
+    }
+
+    fn resized(&mut self, generation: i64, error: Option<String>) {
+        let (warning, reason, message) = match &error {
+            None => (false, "ResizeCompleted", format!("Pod resize completed: generation {generation}")),
+            Some(error) => (true, "ResizeError", format!("Pod resize error: {error}")),
+        };
+        let (at, reason) = (jiff::Timestamp::now(), reason.to_owned());
+        self.reports.note(Note { at, warning, reason, message, container: None });
+        if let Some(error) = &error {
+            self.step(Event::ConditionSet(resize::in_progress(Some(error.clone()))));
+        }
+        self.reports.resized(generation, error);
+        self.changed = true;
+    }
+
+    /// Changes the accounts, and the specification to what is in force then.
+    ///
+    /// # Errors
+    /// What is in the way of the rest.
+    fn actuate(&mut self, resize: &Resize) -> Result<(), String> {
+        let mut pod = resize.apply(&self.parts.spec);
+        let mut errors = Vec::new();
+        if let Err(error) = self.memory.set_limit(pod.resources.memory_limit_bytes) {
+            pod.resources.memory_limit_bytes = self.memory.limit();
+            errors.push(format!("pod: {error}"));
+        }
+        for container in resize::containers_mut(&mut pod) {
+            if let Some(account) = self.accounts.get(&container.name)
+                && let Err(error) = account.resize(&container.resources)
+            {
+                container.resources.memory_limit_bytes = account.memory.limit();
+                errors.push(format!("container {}: {error}", container.name));
+            }
+        }
+        self.parts.spec = Arc::new(pod);
+        if errors.is_empty() { Ok(()) } else { Err(errors.join("; ")) }
     }
 
     /// Lets the machine decide about an event and does what it says.

@@ -14,6 +14,7 @@ mod network;
 mod observe;
 mod policy;
 mod polyglot;
+mod resources;
 mod rootless;
 mod sockets;
 mod volumes;

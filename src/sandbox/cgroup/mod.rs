@@ -311,6 +311,12 @@ pub fn oom_kills(paths: &[PathBuf]) -> u64 {
         .unwrap_or(0)
 }
 
+/// A descriptor, which does not block, that becomes readable when [`oom_kills`] may have changed. With v1, when memory
+/// has run out. `None`: there is no such cgroup.
+pub fn oom_notices(paths: &[PathBuf]) -> Option<OwnedFd> {
+    paths.iter().find_map(|path| v2::oom_notices(path).or_else(|| v1::oom_notices(path)))
+}
+
 /// Kills every process in the cgroup.
 pub fn kill(path: &Path) {
     if write(path, "cgroup.kill", "1").is_ok() {

@@ -1,7 +1,10 @@
 //! One hierarchy per controller (Documentation/admin-guide/cgroup-v1).
 
 use std::fs::{self, File};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+
+use nix::sys::eventfd::{EfdFlags, eventfd};
 
 use super::{
     CONTROLLERS, CPU_PERIOD_US, CgroupError, Entry, Limits, cpu_quota_us, make_directory, text, write,
@@ -92,4 +95,13 @@ fn grows(directory: &Path, limit: Option<u64>) -> bool {
     let present = fs::read_to_string(directory.join("memory.limit_in_bytes")).unwrap_or_default();
     let present: u64 = present.trim().parse().unwrap_or(u64::MAX);
     limit.is_none_or(|limit| limit > present)
+}
+
+/// cgroup-v1/memory.rst, 10: an eventfd registered with `cgroup.event_control`.
+pub(super) fn oom_notices(directory: &Path) -> Option<OwnedFd> {
+    let control = File::open(directory.join("memory.oom_control")).ok()?;
+    let notices = eventfd(0, EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC).ok()?;
+    let order = format!("{} {}", notices.as_raw_fd(), control.as_raw_fd());
+    write(directory, "cgroup.event_control", order).ok()?;
+    Some(notices)
 }

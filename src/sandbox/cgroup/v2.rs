@@ -1,9 +1,11 @@
 //! The unified hierarchy (Documentation/admin-guide/cgroup-v2.rst).
 
 use std::fs::{self, File};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use super::limits::cpu_weight;
 use super::{
@@ -102,6 +104,13 @@ fn memory_in_use(directory: &Path) -> Option<u64> {
     };
     let cache = field("file")?.saturating_sub(field("shmem")?);
     Some(current.saturating_sub(cache))
+}
+
+/// cgroup-v2.rst: a value that changes in `memory.events` is a modification of the file.
+pub(super) fn oom_notices(directory: &Path) -> Option<OwnedFd> {
+    let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).ok()?;
+    inotify.add_watch(&directory.join("memory.events"), AddWatchFlags::IN_MODIFY).ok()?;
+    inotify.as_fd().try_clone_to_owned().ok()
 }
 
 /// Lends the controllers that `directory` has to the cgroups below it.
