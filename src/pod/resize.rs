@@ -68,7 +68,7 @@ impl Resize {
     }
 }
 
-/// Changes the resources of one container, or of the pod, in the specification that is in force.
+/// Every container, to be changed.
 pub(super) fn containers_mut(pod: &mut Pod) -> impl Iterator<Item = &mut Container> {
     pod.init_containers.iter_mut().chain(&mut pod.containers).chain(&mut pod.ephemeral_containers)
 }

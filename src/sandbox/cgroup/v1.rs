@@ -1,10 +1,10 @@
 //! One hierarchy per controller (Documentation/admin-guide/cgroup-v1).
 
 use std::fs::{self, File};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use nix::sys::eventfd::{EfdFlags, eventfd};
+use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use super::{
     CONTROLLERS, CPU_PERIOD_US, CgroupError, Entry, Limits, cpu_quota_us, make_directory, text, write,
@@ -100,8 +100,8 @@ fn grows(directory: &Path, limit: Option<u64>) -> bool {
 /// cgroup-v1/memory.rst, 10: an eventfd registered with `cgroup.event_control`.
 pub(super) fn oom_notices(directory: &Path) -> Option<OwnedFd> {
     let control = File::open(directory.join("memory.oom_control")).ok()?;
-    let notices = eventfd(0, EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC).ok()?;
+    let notices = EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC).ok()?;
     let order = format!("{} {}", notices.as_raw_fd(), control.as_raw_fd());
     write(directory, "cgroup.event_control", order).ok()?;
-    Some(notices)
+    notices.as_fd().try_clone_to_owned().ok()
 }
