@@ -4,6 +4,9 @@
 //! that do the same work by how much of it each has done, so that what else the machine does is no part of the
 //! measurement. A real pod, run by the real binary.
 //!
+//! A limit is no promise: where containers want more than the one thread has, each gets an equal turn, and a large
+//! limit is not reached.
+//!
 //! ```console
 //! # cargo bench --bench cpu_share -- [--seconds N]
 //! ```

@@ -325,7 +325,7 @@ spec:
 EOF
 await_line native '[server] listening'
 code=0
-sh -c "echo 0 > $cgroups/podu-native/cgroup.procs; exec tail /dev/zero" || code=$?
+sh -c "echo 1000 > /proc/self/oom_score_adj; echo 0 > $cgroups/podu-native/cgroup.procs; exec tail /dev/zero" || code=$?
 fact 'native exit code' $code
 fact 'kernel kills' "$(awk '$1 == "oom_kill" { print $2 }' $cgroups/podu-native/memory.events)"
 ask native 'still here'
