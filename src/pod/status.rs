@@ -200,7 +200,7 @@ fn requirements(resources: &Resources) -> Option<wire::ResourceRequirements> {
     let limits = list(cpu_limit_millis, memory_limit_bytes, storage_limit_bytes);
     let requests = list(cpu_request_millis, memory_request_bytes, storage_request_bytes);
     let any = limits.is_some() || requests.is_some();
-    any.then(|| wire::ResourceRequirements { limits, requests, claims: None })
+    any.then_some(wire::ResourceRequirements { limits, requests, claims: None })
 }
 
 /// `metav1.Time` has whole seconds.
