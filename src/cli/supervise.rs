@@ -5,6 +5,8 @@
 //!   --timeout ───────────────► Stop ───────────────────────┼─► control socket ─► pod process
 //!   grace and patience over ─► SIGKILL                     │
 //!   control socket ◄── events (shown), status (kept) ◄─────┘
+//!   control socket ◄── resized ─► the cgroup's limits
+//!   cgroup ◄── out of memory ─► counted as outlived when the pod process lives on
 //!   API on <run>/pods/<uid>/control.sock ◄─► Questions ◄─► control socket
 //! ```
 //!
