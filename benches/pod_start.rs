@@ -32,8 +32,10 @@ use peapod::image;
 use peapod::paths::Paths;
 use peapod::pod::backoff::BackoffPolicy;
 use peapod::pod::launch::{Plan, launch};
+use peapod::pod::storage;
 use peapod::sandbox;
 use peapod::sandbox::cgroup::Limits;
+use peapod::sandbox::oom;
 use peapod::sandbox::record::Identity;
 use peapod::spec::Pod;
 use peapod::spec::convert;
@@ -166,6 +168,7 @@ impl Zygote {
             log_dir: None,
             pcap: None,
             backoff: BackoffPolicy::default(),
+            storage_period: storage::PERIOD,
         };
         let config = sandbox::Config {
             host: &self.host,
@@ -177,6 +180,7 @@ impl Zygote {
             host_ports: &[],
             cni: None,
             limits: Limits::for_pod(&self.spec),
+            oom_score_adj: oom::score_adj(&self.spec),
             shm_bytes: 64 << 20,
             fail_at: None,
         };

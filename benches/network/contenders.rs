@@ -12,6 +12,7 @@ use peapod::container::log::file::Rotation;
 use peapod::container::log::{Console, LogConfig, Logger};
 use peapod::container::runner::{self, Setup};
 use peapod::container::stop::StopSignal;
+use peapod::engine::MemoryAccount;
 use peapod::net::{PlaneConfig, Stack, StackConfig};
 use peapod::pod::launch::EVENT_INTERVAL;
 use tokio::runtime::{Builder, Runtime};
@@ -126,7 +127,7 @@ impl Pod {
             env: vec![],
             working_dir: None,
             preopens: vec![],
-            memory_limit: None,
+            memory: Arc::new(MemoryAccount::new(None)),
             endpoint: self.stack.attach(name),
             log: self.logger.container(name, 0),
             stop: StopSignal::never(),

@@ -5,12 +5,16 @@
 //!   --timeout ───────────────► Stop ───────────────────────┼─► control socket ─► pod process
 //!   grace and patience over ─► SIGKILL                     │
 //!   control socket ◄── events (shown), status (kept) ◄─────┘
+//!   control socket ◄── resized ─► the cgroup's limits
+//!   cgroup ◄── out of memory ─► counted as outlived when the pod process lives on
 //!   API on <run>/pods/<uid>/control.sock ◄─► Questions ◄─► control socket
 //! ```
 //!
 //! A pod process that dies without last words still gets a status: the last one known, with what ran
 //! marked as ended.
 
+use std::cell::RefCell;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -29,9 +33,15 @@ use super::answer::{Desk, Inquiry, Questions};
 use super::display::Display;
 use crate::api::{server, socket};
 use crate::pod::control::{self, Event, Receiver, Report, Request, StopCause};
+use crate::pod::resize::Resizer;
+use crate::sys::notices::Notices;
 
 /// How long a pod process may take to end its containers at once, before it is killed itself.
 pub const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A pod process that lives so long after the kernel has killed a process of its pod for want of memory was not that
+/// process.
+const OUTLIVED: Duration = Duration::from_secs(1);
 
 /// What a closed output counts as.
 const SIGPIPE: u8 = 13;
@@ -40,8 +50,9 @@ const SIGPIPE: u8 = 13;
 pub enum End {
     /// The pod process said so.
     Finished { status: Box<PodStatus>, exit_code: i32 },
-    /// The pod process died without last words; the latest status that it had sent.
-    Died { status: Option<Box<PodStatus>> },
+    /// The pod process died without last words; the latest status that it had sent, and how many processes of the
+    /// pod the kernel had killed for want of memory that it outlived.
+    Died { status: Option<Box<PodStatus>>, outlived: u64 },
 }
 
 /// Watches a pod until its process ends. `kill` ends the process at once.
@@ -53,6 +64,12 @@ pub struct Watch<'a> {
     /// How long the pod may take to end once it was asked to; its process is killed then.
     pub limit: Duration,
     pub kill: &'a dyn Fn(),
+    /// Sees to the cgroup when the pod's resources change.
+    pub resizer: RefCell<Resizer<'a>>,
+    /// How many processes of the pod the kernel has killed for want of memory.
+    pub oom_kills: &'a dyn Fn() -> u64,
+    /// Says when that may have changed.
+    pub oom_notices: Option<OwnedFd>,
     /// The pod as it was submitted.
     pub pod: &'a Pod,
     /// Where its control socket goes.
@@ -99,6 +116,9 @@ impl Watch<'_> {
         let mut stop = Stop::No;
         let mut last: Option<Box<PodStatus>> = None;
         let mut questions = Questions::new(self.pod);
+        let notices = self.oom_notices.as_ref().and_then(|notices| notices.try_clone().ok());
+        let notices = notices.and_then(|notices| Notices::new(notices).ok());
+        let (mut outlived, mut outlives) = (0, None);
         loop {
             let request = tokio::select! {
                 biased;
@@ -118,6 +138,12 @@ impl Watch<'_> {
                         None
                     }
                     Some(Report::Noted(_)) => None,
+                    Some(Report::Resized { .. }) => {
+                        if let Err(error) = self.resizer.borrow_mut().settle() {
+                            self.display.warning(format!("the pod's cgroup keeps its limits: {error}"));
+                        }
+                        None
+                    }
                     Some(Report::Answer { id, part }) => {
                         questions.answered(id, part);
                         None
@@ -125,7 +151,7 @@ impl Watch<'_> {
                     Some(Report::Finished { status, exit_code }) => {
                         return Ok(End::Finished { status, exit_code });
                     }
-                    None => return Ok(End::Died { status: last }),
+                    None => return Ok(End::Died { status: last, outlived }),
                 },
                 signal = signals.next() => stop.next(StopCause::Signal(signal), self),
                 () = at(timeout), if matches!(stop, Stop::No) => stop.next(StopCause::Timeout, self),
@@ -133,6 +159,15 @@ impl Watch<'_> {
                     self.display.warning("the pod does not end: killing it");
                     (self.kill)();
                     stop = Stop::Killed;
+                    None
+                }
+                () = notice(notices.as_ref()) => {
+                    outlives = Some(Instant::now() + OUTLIVED);
+                    None
+                }
+                () = at(outlives) => {
+                    outlives = None;
+                    outlived = (self.oom_kills)();
                     None
                 }
                 Some(inquiry) = inquiries.recv() => questions.inquire(inquiry, last.as_deref()),
@@ -186,6 +221,14 @@ impl Stop {
             Self::Graceful(at) | Self::AtOnce(at) => Some(*at),
             Self::No | Self::Killed => None,
         }
+    }
+}
+
+/// The next notice; never where there are none.
+async fn notice(notices: Option<&Notices>) {
+    match notices {
+        Some(notices) if notices.next().await.is_ok() => {}
+        _ => std::future::pending().await,
     }
 }
 

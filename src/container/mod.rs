@@ -9,7 +9,11 @@
 //!                                   ▼
 //!                                  Exit ◄─ message (the container's last words)
 //! ```
+//!
+//! What it uses of memory and CPU is charged to its [`account`].
 
+pub mod account;
+pub mod cpu;
 pub mod log;
 pub mod message;
 pub mod runner;

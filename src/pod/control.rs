@@ -8,6 +8,7 @@
 //! The socket's end of file is a message too: to the pod process it says that the supervisor is gone
 //! (the pod ends at once), to the supervisor that the pod process is.
 
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::unix::OwnedReadHalf;
 
 use crate::api::types;
+use crate::spec;
 
 /// The longest line either side accepts, bytes: a status of 1,000 containers with messages of 4 KiB fits.
 pub const LINE_LIMIT: usize = 8 << 20;
@@ -45,6 +47,74 @@ pub enum Request {
         /// What.
         question: Question,
     },
+    /// Give the containers other resources. Answered by [`Report::Resized`].
+    Resize(Resize),
+}
+
+/// [`super::resize::Resize`] on the wire.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Resize {
+    /// `metadata.generation` of the pod with these resources.
+    pub generation: i64,
+    /// The pod's own.
+    pub pod: Resources,
+    /// The containers', by name.
+    pub containers: BTreeMap<String, Resources>,
+}
+
+/// [`spec::Resources`] on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Resources {
+    /// `limits.cpu`, thousandths of a core.
+    pub cpu_limit_millis: Option<u64>,
+    /// `limits.memory`, bytes.
+    pub memory_limit_bytes: Option<u64>,
+    /// `requests.cpu`, thousandths of a core.
+    pub cpu_request_millis: Option<u64>,
+    /// `requests.memory`, bytes.
+    pub memory_request_bytes: Option<u64>,
+    /// `limits.ephemeral-storage`, bytes.
+    pub storage_limit_bytes: Option<u64>,
+    /// `requests.ephemeral-storage`, bytes.
+    pub storage_request_bytes: Option<u64>,
+}
+
+/// The same fields in both.
+macro_rules! same_resources {
+    ($from:ty, $to:ty) => {
+        impl From<$from> for $to {
+            fn from(resources: $from) -> Self {
+                Self {
+                    cpu_limit_millis: resources.cpu_limit_millis,
+                    memory_limit_bytes: resources.memory_limit_bytes,
+                    cpu_request_millis: resources.cpu_request_millis,
+                    memory_request_bytes: resources.memory_request_bytes,
+                    storage_limit_bytes: resources.storage_limit_bytes,
+                    storage_request_bytes: resources.storage_request_bytes,
+                }
+            }
+        }
+    };
+}
+same_resources!(spec::Resources, Resources);
+same_resources!(Resources, spec::Resources);
+
+impl From<super::resize::Resize> for Resize {
+    fn from(resize: super::resize::Resize) -> Self {
+        let super::resize::Resize { generation, pod, containers } = resize;
+        let containers = containers.into_iter().map(|(name, resources)| (name, resources.into())).collect();
+        Self { generation, pod: pod.into(), containers }
+    }
+}
+
+impl From<Resize> for super::resize::Resize {
+    fn from(resize: Resize) -> Self {
+        let Resize { generation, pod, containers } = resize;
+        let containers = containers.into_iter().map(|(name, resources)| (name, resources.into())).collect();
+        Self { generation, pod: pod.into(), containers }
+    }
 }
 
 /// What the supervisor wants to know.
@@ -82,6 +152,13 @@ pub enum Report {
     Event(Event),
     /// Something that `describe` shows happened.
     Noted(Note),
+    /// The pod process has done its part of a [`Request::Resize`].
+    Resized {
+        /// Of the request.
+        generation: i64,
+        /// What it could not do yet; told again, without, when it has.
+        error: Option<String>,
+    },
     /// The pod's status changed.
     Status(Box<PodStatus>),
     /// A part of what was asked.

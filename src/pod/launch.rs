@@ -13,6 +13,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
@@ -63,6 +64,8 @@ pub struct Plan {
     pub pcap: Option<File>,
     /// How restarts are delayed.
     pub backoff: BackoffPolicy,
+    /// How often the use of the disk is looked at, where it is limited.
+    pub storage_period: Duration,
 }
 
 /// Makes the pod's sandbox and starts it there. This process must be single-threaded.
@@ -115,11 +118,13 @@ struct Prepared {
     ticker: EpochTicker,
     runtime: Runtime,
     backoff: BackoffPolicy,
+    log_dir: PathBuf,
+    storage_period: Duration,
 }
 
 impl Prepared {
     fn new(plan: Plan, outside: Outside, pod_dir: &Path) -> Result<Self, BeginError> {
-        let Plan { spec, programs, engine, console, log_dir, pcap, backoff } = plan;
+        let Plan { spec, programs, engine, console, log_dir, pcap, backoff, storage_period } = plan;
         crate::sys::heap::share_between_threads();
         let start = |what| move |error| BeginError::Start { what, error };
         let (trouble, troubles) = mpsc::channel(worker::TROUBLE_QUEUE);
@@ -131,7 +136,7 @@ impl Prepared {
         volumes.offer_etc(network.open_etc()?);
         let log_dir = log_dir.unwrap_or_else(|| pod_dir.join("logs"));
         Ok(Self {
-            logger: start_logger(log_dir, console, trouble).map_err(start("logger"))?,
+            logger: start_logger(log_dir.clone(), console, trouble).map_err(start("logger"))?,
             recording: pcap.map(Recording::start).transpose().map_err(start("capture"))?,
             ticker: EpochTicker::start(&engine).map_err(start("ticker"))?,
             runtime: event_loop().map_err(start("event loop"))?,
@@ -142,6 +147,8 @@ impl Prepared {
             network,
             troubles,
             backoff,
+            log_dir,
+            storage_period,
         })
     }
 
@@ -159,6 +166,8 @@ impl Prepared {
             logger: self.logger,
             epochs: self.ticker.handle(),
             backoff: self.backoff,
+            log_dir: self.log_dir,
+            storage_period: self.storage_period,
             troubles: self.troubles,
             recording: self.recording,
         };

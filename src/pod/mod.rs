@@ -30,9 +30,11 @@ mod probe;
 pub mod probing;
 mod record;
 mod reports;
+pub mod resize;
 pub mod state;
 pub mod status;
 mod stop;
+pub mod storage;
 pub mod time;
 pub mod worker;
 

@@ -52,6 +52,10 @@ impl Reports {
         self.push(&Report::Noted(note));
     }
 
+    pub(super) fn resized(&mut self, generation: i64, error: Option<String>) {
+        self.push(&Report::Resized { generation, error });
+    }
+
     /// A part of an answer, when there [is nothing](Self::is_empty) to tell before it.
     pub(super) fn answer(&mut self, answer: &Report) {
         self.events.push_back(control::encode(answer));

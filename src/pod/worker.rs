@@ -21,6 +21,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -37,15 +38,18 @@ use super::event::{Event, Phase, StopCause};
 use super::exec::Target;
 use super::probing::Place;
 use super::reports::Reports;
+use super::resize::{self, Resize};
 use super::state::State;
 use super::status::{Facts, pod_status};
+use super::storage;
 use super::time::Time;
+use crate::container::account::Account;
 use crate::container::log::{ContainerLog, Logger};
 use crate::container::message::{LastWords, Messages};
 use crate::container::runner::{self, Program, Setup};
 use crate::container::state::{Exit, ExitReason, START_ERROR_EXIT_CODE};
 use crate::container::stop::{self, Stop, StopSender, StopSignal};
-use crate::engine::EpochHandle;
+use crate::engine::{EpochHandle, MemoryAccount};
 use crate::net::{Endpoint, Recording, Stack, Summary};
 use crate::spec::{Container, Pod};
 use crate::volume::Volumes;
@@ -76,6 +80,10 @@ pub struct Parts {
     pub facts: Facts,
     /// How restarts are delayed.
     pub backoff: BackoffPolicy,
+    /// Where the log files are.
+    pub log_dir: PathBuf,
+    /// How often the use of the disk is looked at.
+    pub storage_period: Duration,
     /// What the logger has to tell the user.
     pub troubles: mpsc::Receiver<control::Event>,
     /// The capture of the memory plane, if there is one.
@@ -93,12 +101,22 @@ pub async fn run(parts: Parts, control: StdUnixStream) -> std::io::Result<i32> {
     let (started, has_started) = mpsc::channel(parts.spec.all_containers().count().max(1));
     let clock = Clock::new();
     let state = State::new(&parts.spec, parts.backoff, clock.now());
+    let memory = Arc::new(MemoryAccount::new(parts.spec.resources.memory_limit_bytes));
+    let mut measuring = JoinSet::new();
+    let Parts { spec, volumes, log_dir, storage_period, .. } = &parts;
+    if let Some(watch) = storage::Watch::new(spec, volumes, log_dir, *storage_period)? {
+        measuring.spawn(watch.run());
+    }
     let mut worker = Worker {
+        measuring,
         requests: Receiver::new(read),
         reports: Reports::new(write),
         answers: Answers::default(),
         tasks: JoinSet::new(),
         running: BTreeMap::new(),
+        resizing: None,
+        memory,
+        accounts: BTreeMap::new(),
         attendants: Attendants::default(),
         wake_at: None,
         phase: None,
@@ -146,7 +164,15 @@ struct Worker {
     /// One task for each live container; its output names the container.
     tasks: JoinSet<(String, Exit)>,
     running: BTreeMap<String, Running>,
+    /// One that has not come to its end: a memory limit is below what is in use.
+    resizing: Option<Resize>,
+    /// Where the pod as a whole has a memory limit, this holds it.
+    memory: Arc<MemoryAccount>,
+    /// Those of the containers that were ever started.
+    accounts: BTreeMap<String, Arc<Account>>,
     attendants: Attendants,
+    /// The watch over the use of the disk, where it is limited.
+    measuring: JoinSet<String>,
     started: mpsc::Sender<String>,
     has_started: mpsc::Receiver<String>,
     wake_at: Option<Duration>,
@@ -179,6 +205,8 @@ enum Happening {
     Started(String),
     Ended(String, Exit),
     Attended(Attended),
+    /// The pod takes more of the disk than it may.
+    Evicted(String),
     Requested(Request),
     SupervisorGone,
     Troubled(control::Event),
@@ -205,6 +233,7 @@ impl Worker {
                 Happening::Started(name) => self.has_started(name),
                 Happening::Ended(name, exit) => self.has_ended(name, exit),
                 Happening::Attended(attended) => self.attended(attended),
+                Happening::Evicted(message) => self.evicted(message),
                 Happening::Requested(request) => self.requested(request),
                 Happening::SupervisorGone => {
                     self.alone = true;
@@ -235,6 +264,7 @@ impl Worker {
                 Err(error) => self.task_failed(&error),
             },
             attended = self.attendants.next() => Happening::Attended(attended),
+            Some(Ok(message)) = self.measuring.join_next() => Happening::Evicted(message),
             request = self.requests.next(), if !self.alone => match request {
                 Some(request) => Happening::Requested(request),
                 None => Happening::SupervisorGone,
@@ -278,6 +308,7 @@ impl Worker {
         if let Some(running) = self.running.remove(&name) {
             running.endpoint.close();
         }
+        self.resume_resize();
         let container = name.clone();
         let report = control::Event::Ended {
             container: name.clone(),
@@ -308,8 +339,70 @@ impl Worker {
                 self.step(Event::StopRequested { cause: cause.into(), grace });
             }
             Request::Kill { cause } => self.step(Event::KillRequested { cause: cause.into() }),
+            Request::Resize(resize) => self.resize(resize.into()),
             Request::Ask { id, question } => self.answers.ask(id, question, &self.parts.stack),
         }
+    }
+
+    /// Gives the containers other resources, or starts them anew where they want that.
+    fn resize(&mut self, resize: Resize) {
+        let restarts = resize.restarts(&self.parts.spec);
+        let error = self.actuate(&resize).err();
+        for name in restarts {
+            self.step(Event::RestartRequested { name });
+        }
+        let generation = resize.generation;
+        self.resizing = error.is_some().then_some(resize);
+        self.resized(generation, error);
+    }
+
+    /// Brings a resize to its end, once what was in its way is gone.
+    fn resume_resize(&mut self) {
+        let Some(resize) = self.resizing.take() else { return };
+        match self.actuate(&resize) {
+            Ok(()) => {
+                self.step(Event::ConditionSet(resize::in_progress(None)));
+                self.resized(resize.generation, None);
+            }
+            Err(_) => self.resizing = Some(resize),
+        }
+    }
+
+    fn resized(&mut self, generation: i64, error: Option<String>) {
+        let (warning, reason, message) = match &error {
+            None => (false, "ResizeCompleted", format!("Pod resize completed: generation {generation}")),
+            Some(error) => (true, "ResizeError", format!("Pod resize error: {error}")),
+        };
+        let (at, reason) = (jiff::Timestamp::now(), reason.to_owned());
+        self.reports.note(Note { at, warning, reason, message, container: None });
+        if let Some(error) = &error {
+            self.step(Event::ConditionSet(resize::in_progress(Some(error.clone()))));
+        }
+        self.reports.resized(generation, error);
+        self.changed = true;
+    }
+
+    /// Changes the accounts, and the specification to what is in force then.
+    ///
+    /// # Errors
+    /// What is in the way of the rest.
+    fn actuate(&mut self, resize: &Resize) -> Result<(), String> {
+        let mut pod = resize.apply(&self.parts.spec);
+        let mut errors = Vec::new();
+        if let Err(error) = self.memory.set_limit(pod.resources.memory_limit_bytes) {
+            pod.resources.memory_limit_bytes = self.memory.limit();
+            errors.push(format!("pod: {error}"));
+        }
+        for container in resize::containers_mut(&mut pod) {
+            if let Some(account) = self.accounts.get(&container.name)
+                && let Err(error) = account.resize(&container.resources)
+            {
+                container.resources.memory_limit_bytes = account.memory.limit();
+                errors.push(format!("container {}: {error}", container.name));
+            }
+        }
+        self.parts.spec = Arc::new(pod);
+        if errors.is_empty() { Ok(()) } else { Err(errors.join("; ")) }
     }
 
     /// Lets the machine decide about an event and does what it says.
@@ -374,6 +467,12 @@ impl Worker {
         self.step(event);
     }
 
+    fn evicted(&mut self, message: String) {
+        let (at, reason) = (jiff::Timestamp::now(), "Evicted".to_owned());
+        self.reports.note(Note { at, warning: true, reason, message: message.clone(), container: None });
+        self.step(Event::Evicted { message });
+    }
+
     /// What the Event says of a container that is asked to end, in the kubelet's words.
     fn killing(&self, container: &str, why: StopReason) -> String {
         match why {
@@ -392,21 +491,32 @@ impl Worker {
         self.reports.note(Note { at, warning, reason: reason.to_owned(), message, container });
     }
 
+    /// What the container's instances are charged to.
+    fn account(&mut self, spec: &Container) -> Arc<Account> {
+        let memory = &self.memory;
+        let account = || Arc::new(Account::new(&spec.resources, memory));
+        Arc::clone(self.accounts.entry(spec.name.clone()).or_insert_with(account))
+    }
+
     fn start(&mut self, name: String, restart: u32) {
-        let (Some(spec), Some(program)) = (self.parts.spec.container(&name), self.parts.programs.get(&name))
+        let pod = Arc::clone(&self.parts.spec);
+        let (Some(spec), Some(program)) = (pod.container(&name), self.parts.programs.get(&name).cloned())
         else {
             return;
         };
+        let account = self.account(spec);
         let log = self.parts.logger.container(&name, restart);
         let endpoint = self.parts.stack.attach(&name);
         let (stop, stopping) = stop::channel(self.clock.0);
-        let (setup, words) = match self.setup(spec, program, endpoint.clone(), log, stopping) {
+        let memory = Arc::clone(&account.memory);
+        let (setup, words) = match self.setup(spec, &program, memory, endpoint.clone(), log, stopping) {
             Ok((setup, words)) => (Ok(setup), Some(words)),
             Err(error) => (Err(error), None),
         };
         let (kill, killed) = oneshot::channel::<()>();
         let run = run_container(
-            program.clone(),
+            program,
+            account,
             self.parts.epochs.clone(),
             setup,
             self.started.clone(),
@@ -446,6 +556,7 @@ impl Worker {
         &self,
         spec: &Container,
         program: &Program,
+        memory: Arc<MemoryAccount>,
         endpoint: Endpoint,
         log: ContainerLog,
         stop: StopSignal,
@@ -465,7 +576,7 @@ impl Worker {
             env: std::iter::once(hostname).chain(spec.env.iter().cloned()).collect(),
             working_dir: spec.working_dir.clone(),
             preopens,
-            memory_limit: spec.resources.memory_limit_bytes,
+            memory,
             endpoint,
             log,
             stop,
@@ -483,6 +594,7 @@ fn headline(message: &str) -> Option<String> {
 
 async fn run_container(
     program: Program,
+    account: Arc<Account>,
     epochs: EpochHandle,
     setup: Result<Setup, String>,
     started: mpsc::Sender<String>,
@@ -496,7 +608,7 @@ async fn run_container(
                 // What it says comes after what is said of it.
                 tokio::task::yield_now().await;
             };
-            epochs.run(runner::run(&program, setup, started)).await
+            account.cpu.run(epochs.run(runner::run(&program, setup, started))).await
         }
         Err(error) => Exit::start_error(error),
     }

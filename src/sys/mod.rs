@@ -14,6 +14,7 @@
 //! | [`netlink`] | a small synchronous netlink socket: one send per batch |
 //! | [`socket`] | what the kernel says about a socket |
 //! | [`conntrack`] | connections that the kernel tracks, for [`netlink`] |
+//! | [`notices`] | a descriptor that says that something has happened |
 //! | [`nftables`] | nf_tables messages, for [`netlink`] |
 
 pub mod clone;
@@ -26,6 +27,7 @@ pub mod mount;
 pub mod namespace;
 pub mod netlink;
 pub mod nftables;
+pub mod notices;
 pub mod pidfd;
 pub mod process;
 pub mod socket;

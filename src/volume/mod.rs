@@ -14,6 +14,7 @@ mod error;
 mod host_path;
 mod preopen;
 mod prepare;
+pub mod usage;
 
 pub use error::VolumeError;
 pub use preopen::{ETC, Preopen};

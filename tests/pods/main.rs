@@ -20,6 +20,7 @@ mod policy;
 mod polyglot;
 mod probes;
 mod probing;
+mod resources;
 mod restarts;
 mod rootless;
 mod sidecars;

@@ -82,6 +82,9 @@ pub struct Args {
     /// and Wireshark; - is standard output: `| wireshark -k -i -`.
     #[arg(long, value_name = "FILE")]
     pub(super) pcap: Option<PathBuf>,
+    /// How often the use of the disk is looked at, for tests.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, hide = true)]
+    pub(super) storage_period: Option<Duration>,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]

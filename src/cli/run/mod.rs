@@ -35,14 +35,18 @@ use crate::pod::actions::MIN_STOP_WINDOW;
 use crate::pod::backoff::BackoffPolicy;
 use crate::pod::death::status_after_death;
 use crate::pod::launch::{Plan, launch};
+use crate::pod::resize::Resizer;
+use crate::pod::storage;
 use crate::sandbox::cgroup::Limits;
 use crate::sandbox::cni::{Chain, CniError, PLUGIN_DIRECTORIES};
 use crate::sandbox::host_port::PortMapping;
 use crate::sandbox::network::PodNetworks;
+use crate::sandbox::oom;
 use crate::sandbox::record::Identity;
 use crate::sandbox::{self, Sandbox};
 use crate::spec::convert::Converted;
 use crate::spec::{NetworkMode, Pod, Protocol};
+use crate::sys::pidfd::Exit;
 
 /// Size of a pod's /dev/shm, bytes: what container runtimes give.
 const SHM_BYTES: u64 = 64 << 20;
@@ -90,6 +94,7 @@ pub fn run(args: Args, verbose: u8) -> Result<ExitCode, Failure> {
     let host_ports = if leads { &host_ports[..] } else { &[] };
     show_sandbox(&sandbox, &spec, host_ports, clock.elapsed(), &display);
 
+    let set_limits = |limits: &Limits| sandbox.resize(limits);
     let control = sandbox.control.try_clone().context("cannot duplicate the control socket")?;
     let watch = Watch {
         display: &display,
@@ -99,6 +104,9 @@ pub fn run(args: Args, verbose: u8) -> Result<ExitCode, Failure> {
         kill: &|| {
             let _ = sandbox.kill();
         },
+        oom_kills: &|| sandbox.oom_kills(),
+        oom_notices: sandbox.oom_notices(),
+        resizer: Resizer::new(&spec, &set_limits).into(),
         pod: &wire,
         directory: &paths.pod_run(&spec.uid),
     };
@@ -141,6 +149,7 @@ fn prepare(args: &Args, paths: &Paths, pod: Pod, display: &Display) -> Result<Pl
         pcap: args.pcap.as_deref().map(open_pcap).transpose()?,
         log_dir: log_dir.transpose().context("--log-dir: cannot make the pod's directory there")?,
         backoff: BackoffPolicy::with_base(args.backoff_base),
+        storage_period: args.storage_period.unwrap_or(storage::PERIOD),
     })
 }
 
@@ -182,6 +191,7 @@ fn sandbox_config<'a>(
         host_ports,
         cni,
         limits: Limits::for_pod(pod),
+        oom_score_adj: oom::score_adj(pod),
         shm_bytes: SHM_BYTES,
         fail_at: None,
     }
@@ -194,6 +204,9 @@ fn show_sandbox(sandbox: &Sandbox, pod: &Pod, host_ports: &[PortMapping], took: 
     display.step("sandbox", format!("process {}", sandbox.pid()), took);
     for (step, took) in &sandbox.timings {
         display.detail(step, *took);
+    }
+    if sandbox.oom_score_adj().is_some_and(|score| score != oom::score_adj(pod)) {
+        display.aside("oom_score_adj stays as it is: to lower it takes CAP_SYS_RESOURCE");
     }
     match (pod.network, &sandbox.addresses[..]) {
         (NetworkMode::Host, _) => display.address("the host's own", &ports(pod, "127.0.0.1", host_ports)),
@@ -234,11 +247,12 @@ fn settle(end: End, sandbox: &mut Sandbox, display: &Display) -> Result<(Option<
         End::Finished { status, exit_code } => {
             Ok((Some(*status), u8::try_from(exit_code).unwrap_or(EXIT_HOST)))
         }
-        End::Died { status } => {
+        End::Died { status, outlived } => {
             // It may live on and only have said what could not be understood.
             sandbox.kill().context("cannot kill the pod process")?;
             let exit = sandbox.wait().context("cannot wait for the pod process")?;
-            let out_of_memory = sandbox.oom_killed();
+            // Of those that were killed, the last.
+            let out_of_memory = exit == Exit::Signal(libc::SIGKILL) && sandbox.oom_kills() > outlived;
             let why = if out_of_memory { "the pod's cgroup was out of memory" } else { "it was killed" };
             display.error(format!("the pod process ended with code {}: {why}", exit.shell_code()));
             let died =

@@ -1,5 +1,7 @@
 //! What a guest sees of the host.
 
+use std::sync::Arc;
+
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
 
@@ -39,7 +41,7 @@ impl Host {
                 .map_err(|error| format!("cannot open the mount {}: {error:#}", preopen.guest_path))?;
         }
         let sockets = SocketsCtx::new(setup.endpoint.clone());
-        let memory = MemoryLimiter::new(setup.memory_limit);
+        let memory = MemoryLimiter::new(Arc::clone(&setup.memory));
         let stop = setup.stop.clone();
         Ok(Self { wasi: wasi.build(), sockets, stop, table: ResourceTable::new(), memory })
     }

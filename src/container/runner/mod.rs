@@ -8,6 +8,8 @@
 mod host;
 mod program;
 
+use std::sync::Arc;
+
 use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi::I32Exit;
 
@@ -19,6 +21,7 @@ use program::Entry;
 use super::log::ContainerLog;
 use super::state::Exit;
 use super::stop::StopSignal;
+use crate::engine::MemoryAccount;
 use crate::net::Endpoint;
 use crate::volume::Preopen;
 
@@ -36,8 +39,8 @@ pub struct Setup {
     pub working_dir: Option<String>,
     /// The directories the guest sees.
     pub preopens: Vec<Preopen>,
-    /// `resources.limits.memory`, bytes.
-    pub memory_limit: Option<u64>,
+    /// What its memory is charged to.
+    pub memory: Arc<MemoryAccount>,
     /// The container's part of the pod's network.
     pub endpoint: Endpoint,
     /// Where its output goes.
@@ -68,7 +71,7 @@ pub async fn run(program: &Program, setup: Setup, started: impl AsyncFnOnce()) -
     let mut store = Store::new(program.engine.wasmtime(), host);
     let _network = CloseNetwork(&setup.endpoint);
     store.limiter(|host| &mut host.memory);
-    store.set_hostcall_fuel(hostcall_bytes(setup.memory_limit));
+    store.set_hostcall_fuel(hostcall_bytes(setup.memory.limit()));
     // tokio's own yield: it comes back after the event loop has looked for I/O and timers.
     store.epoch_deadline_callback(|_| Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))));
     store.set_epoch_deadline(1);

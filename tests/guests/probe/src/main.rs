@@ -79,6 +79,7 @@ const COMMANDS: &[Command] = &[
     // CPU and memory.
     command("trap", "[unreachable|panic|oob|stack]", cpu::trap),
     command("spin", "", cpu::spin),
+    command("work", "[calls]", cpu::work),
     command("alloc", "[MIB]", cpu::alloc),
     // Time.
     command("sleep", "MS", timer::sleep),
