@@ -166,6 +166,8 @@ impl Zygote {
             log_dir: None,
             pcap: None,
             backoff: BackoffPolicy::default(),
+            origin: Instant::now(),
+            tells_timeline: false,
         };
         let config = sandbox::Config {
             host: &self.host,

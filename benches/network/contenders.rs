@@ -128,6 +128,7 @@ impl Pod {
             memory_limit: None,
             endpoint: self.stack.attach(name),
             log: self.logger.container(name, 0),
+            marks: runner::Marks::default(),
         };
         async move {
             let run = runner::run(programs.peapod(version), setup, async || {});

@@ -13,6 +13,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
@@ -21,6 +22,7 @@ use super::backoff::BackoffPolicy;
 use super::control;
 use super::network::{EtcError, Network, Outside};
 use super::status::Facts;
+use super::timeline::Timeline;
 use super::worker::{self, Parts};
 use crate::container::log::file::Rotation;
 use crate::container::log::{Console, LogConfig, LogEvent, Logger};
@@ -59,6 +61,10 @@ pub struct Plan {
     pub pcap: Option<File>,
     /// How restarts are delayed.
     pub backoff: BackoffPolicy,
+    /// Where the timeline's axis begins.
+    pub origin: Instant,
+    /// Whether the supervisor wants the timeline when the pod has ended.
+    pub tells_timeline: bool,
 }
 
 /// Makes the pod's sandbox and starts it there. This process must be single-threaded.
@@ -108,20 +114,26 @@ struct Prepared {
     ticker: EpochTicker,
     runtime: Runtime,
     backoff: BackoffPolicy,
+    timeline: Timeline,
+    tells_timeline: bool,
 }
 
 impl Prepared {
     fn new(plan: Plan, outside: Outside, pod_dir: &Path) -> Result<Self, BeginError> {
-        let Plan { spec, programs, engine, console, log_dir, pcap, backoff } = plan;
+        let Plan { spec, programs, engine, console, log_dir, pcap, backoff, origin, tells_timeline } = plan;
+        let mut timeline = Timeline::new(origin);
+        let begun = Instant::now();
         crate::sys::heap::share_between_threads();
         let start = |what| move |error| BeginError::Start { what, error };
         let (trouble, troubles) = mpsc::channel(worker::TROUBLE_QUEUE);
         let mut volumes = Volumes::prepare(&spec, pod_dir)?;
         volumes.mount_memory()?;
+        let begun = timeline.step("volumes", begun);
         let network = Network::prepare(&spec, outside, tell_by(trouble.clone()))?;
         volumes.offer_etc(network.open_etc()?);
+        let begun = timeline.step("network files", begun);
         let log_dir = log_dir.unwrap_or_else(|| pod_dir.join("logs"));
-        Ok(Self {
+        let mut prepared = Self {
             logger: start_logger(log_dir, console, trouble).map_err(start("logger"))?,
             recording: pcap.map(Recording::start).transpose().map_err(start("capture"))?,
             ticker: EpochTicker::start(&engine).map_err(start("ticker"))?,
@@ -132,13 +144,19 @@ impl Prepared {
             network,
             troubles,
             backoff,
-        })
+            timeline,
+            tells_timeline,
+        };
+        prepared.timeline.step("event loop", begun);
+        Ok(prepared)
     }
 
-    fn run(self, inside: Inside) -> i32 {
+    fn run(mut self, inside: Inside) -> i32 {
+        let begun = Instant::now();
         let Inside { control, addresses, host_addresses, .. } = inside;
         let capture = self.recording.as_ref().map(Recording::capture);
         let (stack, following) = self.network.open(&self.spec, &addresses, capture);
+        self.timeline.step("network", begun);
         let parts = Parts {
             facts: facts(&self.spec, &self.programs, addresses, host_addresses),
             spec: self.spec,
@@ -150,6 +168,8 @@ impl Prepared {
             backoff: self.backoff,
             troubles: self.troubles,
             recording: self.recording,
+            timeline: self.timeline,
+            tells_timeline: self.tells_timeline,
         };
         let code = self.runtime.block_on(async {
             tokio::select! {

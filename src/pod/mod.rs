@@ -29,6 +29,7 @@ mod reports;
 pub mod state;
 pub mod status;
 pub mod time;
+pub mod timeline;
 pub mod worker;
 
 #[cfg(test)]

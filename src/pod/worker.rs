@@ -38,10 +38,11 @@ use super::exec::Target;
 use super::probing::Place;
 use super::reports::Reports;
 use super::state::State;
-use super::status::{Facts, pod_status};
+use super::status::{DEADLINE_MESSAGE, Facts, pod_status};
 use super::time::Time;
+use super::timeline::Timeline;
 use crate::container::log::{ContainerLog, Logger};
-use crate::container::runner::{self, Program, Setup};
+use crate::container::runner::{self, Marks, Program, Setup};
 use crate::container::state::{Exit, ExitReason, START_ERROR_EXIT_CODE};
 use crate::engine::EpochHandle;
 use crate::net::{Endpoint, Recording, Stack, Summary};
@@ -73,6 +74,10 @@ pub struct Parts {
     pub troubles: mpsc::Receiver<control::Event>,
     /// The capture of the memory plane, if there is one.
     pub recording: Option<Recording>,
+    /// When what happened.
+    pub timeline: Timeline,
+    /// Whether the supervisor wants that when the pod has ended.
+    pub tells_timeline: bool,
 }
 
 /// Runs the pod to its end and returns the exit code of its supervisor.
@@ -111,6 +116,9 @@ pub async fn run(parts: Parts, control: StdUnixStream) -> std::io::Result<i32> {
     parts.logger.finish();
     while let Ok(trouble) = parts.troubles.try_recv() {
         reports.event(trouble);
+    }
+    if parts.tells_timeline {
+        reports.timeline(parts.timeline.told());
     }
     let status = pod_status(&parts.spec, &state, &parts.facts);
     reports.finish(status, exit_code).await;
@@ -257,6 +265,7 @@ impl Worker {
     }
 
     fn has_started(&mut self, name: String) {
+        self.parts.timeline.started(&name);
         if let Some(running) = self.running.get(&name) {
             let restarts = self.state.restarts(&self.parts.spec, &name);
             let took = running.ordered.elapsed();
@@ -266,6 +275,7 @@ impl Worker {
     }
 
     fn has_ended(&mut self, name: String, exit: Exit) {
+        self.parts.timeline.ended(&name);
         if let Some(running) = self.running.remove(&name) {
             running.endpoint.close();
         }
@@ -295,18 +305,32 @@ impl Worker {
         match request {
             Request::Stop { cause, grace } => {
                 let own = self.parts.spec.termination_grace;
-                let grace = grace.map_or(own, |shorter| shorter.min(own));
+                let grace = grace.unwrap_or(own);
                 self.step(Event::StopRequested { cause: cause.into(), grace });
             }
             Request::Kill { cause } => self.step(Event::KillRequested { cause: cause.into() }),
-            Request::Ask { id, question } => self.answers.ask(id, question, &self.parts.stack),
+            Request::SetConditions(conditions) => {
+                for condition in conditions {
+                    self.step(Event::ConditionSet(condition.into()));
+                }
+            }
+            Request::Ask { id, question } => {
+                self.answers.ask(id, question, &self.parts.stack, &self.parts.timeline);
+            }
         }
     }
 
     /// Lets the machine decide about an event and does what it says.
     fn step(&mut self, event: Event) {
         let now = self.clock.now();
+        let (missed, evicted) = (self.state.has_missed_deadline(), evicted(&event));
         let actions = self.state.step(&self.parts.spec, event, now);
+        if let Some(message) = evicted {
+            self.note(true, "Evicted", message, None);
+        }
+        if self.state.has_missed_deadline() && !missed {
+            self.note(false, "DeadlineExceeded", DEADLINE_MESSAGE.to_owned(), None);
+        }
         self.wake_at = None;
         for action in actions {
             match action {
@@ -326,7 +350,7 @@ impl Worker {
                         running.endpoint.stop_listening();
                     }
                     let message = self.killing(&container, why);
-                    self.note(false, "Killing", message, &container);
+                    self.note(false, "Killing", message, Some(&container));
                 }
                 Action::Kill { container } => {
                     if let Some(running) = self.running.get_mut(&container) {
@@ -337,6 +361,8 @@ impl Worker {
                 Action::Finish { .. } => {}
             }
         }
+        let (state, spec) = (&self.state, &self.parts.spec);
+        self.parts.timeline.look_for_ready(|container| state.is_ready(spec, container));
         self.changed = true;
     }
 
@@ -358,7 +384,7 @@ impl Worker {
     fn attended(&mut self, Attended { event, told }: Attended) {
         let (Event::HookEnded { name, .. } | Event::ProbeEnded { name, .. }) = &event else { return };
         if let Some((reason, message)) = told {
-            self.note(true, reason, message, &name.clone());
+            self.note(true, reason, message, Some(&name.clone()));
         }
         self.step(event);
     }
@@ -376,8 +402,8 @@ impl Worker {
         }
     }
 
-    fn note(&mut self, warning: bool, reason: &str, message: String, container: &str) {
-        let (at, container) = (jiff::Timestamp::now(), Some(container.to_owned()));
+    fn note(&mut self, warning: bool, reason: &str, message: String, container: Option<&str>) {
+        let (at, container) = (jiff::Timestamp::now(), container.map(str::to_owned));
         self.reports.note(Note { at, warning, reason: reason.to_owned(), message, container });
     }
 
@@ -388,11 +414,12 @@ impl Worker {
         };
         let log = self.parts.logger.container(&name, restart);
         let endpoint = self.parts.stack.attach(&name);
+        let marks = self.parts.timeline.ordered(&name, restart);
         let (kill, killed) = oneshot::channel::<()>();
         let run = run_container(
             program.clone(),
             self.parts.epochs.clone(),
-            self.setup(spec, program, endpoint.clone(), log),
+            self.setup(spec, program, endpoint.clone(), log, marks),
             self.started.clone(),
             name.clone(),
         );
@@ -431,6 +458,7 @@ impl Worker {
         program: &Program,
         endpoint: Endpoint,
         log: ContainerLog,
+        marks: Marks,
     ) -> Result<Setup, String> {
         let image_entry = || vec![program.name().to_owned()];
         let command = if spec.command.is_empty() { image_entry() } else { spec.command.clone() };
@@ -444,7 +472,16 @@ impl Worker {
             memory_limit: spec.resources.memory_limit_bytes,
             endpoint,
             log,
+            marks,
         })
+    }
+}
+
+/// The eviction's message, if that is what happened.
+fn evicted(event: &Event) -> Option<String> {
+    match event {
+        Event::Evicted { message } => Some(message.clone()),
+        _ => None,
     }
 }
 

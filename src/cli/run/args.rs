@@ -78,6 +78,10 @@ pub struct Args {
     /// and Wireshark; - is standard output: `| wireshark -k -i -`.
     #[arg(long, value_name = "FILE")]
     pub(super) pcap: Option<PathBuf>,
+    /// When the pod has ended, write when the steps of its start happened in FILE, as a trace for
+    /// ui.perfetto.dev and chrome://tracing.
+    #[arg(long, value_name = "FILE")]
+    pub(super) trace: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]

@@ -3,7 +3,7 @@
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
 
-use super::Setup;
+use super::{Marks, Setup};
 use crate::engine::MemoryLimiter;
 use crate::wasi::stdio::LogOutput;
 use crate::wasi::{SocketsCtx, SocketsCtxView, SocketsView};
@@ -18,6 +18,8 @@ pub struct Host {
     sockets: SocketsCtx,
     table: ResourceTable,
     pub(super) memory: MemoryLimiter,
+    marks: Marks,
+    called: bool,
 }
 
 impl Host {
@@ -36,18 +38,29 @@ impl Host {
         }
         let sockets = SocketsCtx::new(setup.endpoint.clone());
         let memory = MemoryLimiter::new(setup.memory_limit);
-        Ok(Self { wasi: wasi.build(), sockets, table: ResourceTable::new(), memory })
+        let (wasi, table, marks) = (wasi.build(), ResourceTable::new(), setup.marks.clone());
+        Ok(Self { wasi, sockets, table, memory, marks, called: false })
+    }
+
+    /// The guest calls the host: each of its calls comes by here.
+    fn is_called(&mut self) {
+        if !self.called {
+            self.called = true;
+            self.marks.host_call();
+        }
     }
 }
 
 impl WasiView for Host {
     fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.is_called();
         WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
     }
 }
 
 impl SocketsView for Host {
     fn sockets(&mut self) -> SocketsCtxView<'_> {
+        self.is_called();
         SocketsCtxView { ctx: &mut self.sockets, table: &mut self.table }
     }
 }
