@@ -76,17 +76,17 @@ fn events() -> Vec<Event> {
 }
 
 const EXPECTED: &str = "\
-Name:             web
-Namespace:        default
-Node:             node/192.0.2.1
-Start Time:       Fri, 20 Nov 2026 16:00:00 +0000
-Labels:           app=web
-                  tier=front
-Annotations:      a: 1
-                  long:
-                    LONG...
-Status:           Running
-IP:               10.201.0.7
+Name:         web
+Namespace:    default
+Node:         node/192.0.2.1
+Start Time:   Fri, 20 Nov 2026 16:00:00 +0000
+Labels:       app=web
+              tier=front
+Annotations:  a: 1
+              long:
+                LONG...
+Status:       Running
+IP:           10.201.0.7
 IPs:
   IP:  10.201.0.7
   IP:  fd00::7
