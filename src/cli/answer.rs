@@ -120,7 +120,7 @@ pub struct Questions<'a> {
 
 /// What the pod process was asked for, as far as it has answered.
 enum Open {
-    Network { answer: oneshot::Sender<Result<PodNetwork, Failure>>, network: PodNetwork },
+    Network { answer: oneshot::Sender<Result<PodNetwork, Failure>>, network: Box<PodNetwork> },
     Timeline { answer: oneshot::Sender<Result<Timeline, Failure>> },
 }
 
@@ -193,7 +193,7 @@ impl<'a> Questions<'a> {
                 None
             }
             Inquiry::Network(answer) => {
-                Some(self.ask(Question::Network, Open::Network { answer, network: self.empty() }))
+                Some(self.ask(Question::Network, Open::Network { answer, network: Box::new(self.empty()) }))
             }
             Inquiry::Timeline(answer) => Some(self.ask(Question::Timeline, Open::Timeline { answer })),
             Inquiry::SetConditions(conditions, answer) => {
@@ -255,7 +255,7 @@ impl<'a> Questions<'a> {
                     network.containers = containers;
                     network.omitted = omitted;
                     network.denied_packets = denied_packets;
-                    let _ = answer.send(Ok(network));
+                    let _ = answer.send(Ok(*network));
                 }
             }
             Part::Timeline(inside) => {

@@ -21,13 +21,15 @@ use crate::pod::control::{Event, Note};
 /// Keeps the events of one pod.
 pub struct Journal {
     events: Events,
-    /// How long the image of a container took to compile, if it had to be and that was not told yet.
+    /// How long each image took that had to be compiled, by its name, until that is told.
     compiled: BTreeMap<String, Duration>,
 }
 
 impl Journal {
     /// The journal of a pod that this host has accepted; `compiled`: the images that had to be, by container.
     pub fn new(pod: &wire::Pod, host: &str, compiled: BTreeMap<String, Duration>) -> Self {
+        let by_image = |(container, took): (String, _)| (image(pod, &container).to_owned(), took);
+        let compiled = compiled.into_iter().map(by_image).collect();
         let mut journal = Self { events: Events::new(pod, host), compiled };
         let metadata = &pod.metadata;
         let name = metadata.name.as_deref().unwrap_or_default();
@@ -75,7 +77,7 @@ impl Journal {
 
     fn created(&mut self, pod: &wire::Pod, container: &str) {
         let image = image(pod, container);
-        let pulled = match self.compiled.remove(container) {
+        let pulled = match self.compiled.remove(image) {
             Some(took) => format!("Container image {image:?} compiled in {:.3}s", took.as_secs_f64()),
             None => format!("Container image {image:?} already present on machine"),
         };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Container, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::api::types::{API_VERSION, Timeline, TimelineStep};
@@ -80,6 +80,7 @@ impl Startup {
         for container in &mut containers {
             container.image = self.images.get(&container.name).cloned();
         }
+        containers.sort_by_key(|container| place(pod, &container.name));
         Timeline {
             api_version: API_VERSION.to_owned(),
             kind: "PodTimeline".to_owned(),
@@ -90,4 +91,14 @@ impl Startup {
             containers,
         }
     }
+}
+
+/// Where a container stands in the pod: init containers first, ephemeral ones last.
+fn place(pod: &Pod, container: &str) -> Option<(usize, usize)> {
+    let spec = pod.spec.as_ref()?;
+    let at = |list: &[Container]| list.iter().position(|one| one.name == container);
+    let init = at(spec.init_containers.as_deref().unwrap_or_default()).map(|place| (0, place));
+    let ephemeral = spec.ephemeral_containers.as_deref().unwrap_or_default();
+    let ephemeral = || ephemeral.iter().position(|one| one.name == container).map(|place| (2, place));
+    init.or(at(&spec.containers).map(|place| (1, place))).or_else(ephemeral)
 }

@@ -194,7 +194,11 @@ spec:
     assert!(row.contains("0/1") && row.contains("CrashLoopBackOff"), "{row}");
     let (code, events) = http("loops", "GET /api/v1/events?fieldSelector=reason%3DBackOff", "", "");
     let event = &events["items"][0];
-    assert_eq!((code, &events["kind"], &event["type"]), (200, &"EventList".into(), &"Warning".into()), "{events}");
+    assert_eq!(
+        (code, &events["kind"], &event["type"]),
+        (200, &"EventList".into(), &"Warning".into()),
+        "{events}"
+    );
     assert_eq!(event["involvedObject"]["fieldPath"], "spec.containers{main}");
 }
 
