@@ -17,6 +17,9 @@ use crate::sandbox::record::{self, Record};
 /// How often to look whether the pod is gone.
 const INTERVAL: Duration = Duration::from_millis(20);
 
+/// How long a supervisor that does not answer any more may take to remove its pod: it waits for volumes on slow disks.
+const REMOVAL: Duration = Duration::from_secs(30);
+
 /// End a pod that runs, and wait until it is gone.
 ///
 /// It ends as by SIGTERM: its containers have its terminationGracePeriodSeconds, or --grace-period, and `peapod run`
@@ -109,25 +112,24 @@ fn grace(args: &Args) -> anyhow::Result<Option<u32>> {
 fn wait(paths: &Paths, pods: &[Record], timeout: u64) -> anyhow::Result<()> {
     let end = (timeout > 0).then(|| Instant::now() + Duration::from_secs(timeout));
     for pod in pods {
+        let mut served = Instant::now();
         while record::exists(paths, &pod.uid) {
+            let now = Instant::now();
+            if target::is_served(paths, pod) {
+                served = now;
+            }
             anyhow::ensure!(
-                target::is_served(paths, pod) || is_held(paths, pod),
-                "pod {}: its `peapod run` was killed; the next `peapod run` removes what is left of it",
+                now < served + REMOVAL,
+                "pod {}: something of it is left, and nobody answers for it any more; if its `peapod run` was \
+                 killed, the next one removes it",
                 target::full_name(pod)
             );
-            let timed_out = end.is_some_and(|end| Instant::now() >= end);
+            let timed_out = end.is_some_and(|end| now >= end);
             anyhow::ensure!(!timed_out, "timed out waiting for pod {} to be gone", target::full_name(pod));
             std::thread::sleep(INTERVAL);
         }
     }
     Ok(())
-}
-
-/// Whether its supervisor lives: it removes the pod, its control socket first.
-fn is_held(paths: &Paths, pod: &Record) -> bool {
-    let lock = std::fs::File::open(paths.pod_run(&pod.uid).join("lock"));
-    // Gone, too: then so is the pod.
-    lock.is_ok_and(|lock| lock.try_lock().is_err()) || !record::exists(paths, &pod.uid)
 }
 
 #[cfg(test)]

@@ -94,8 +94,8 @@ fn a_running_pod_is_got_and_described() {
         "Name:         described\nNamespace:    seen\n",
         "Labels:       app=described\n",
         "Init Containers:\n  setup:\n    Container ID:  peapod://",
-        "      Reason:    Completed\n      Exit Code: ",
-        "    Port:           7000/TCP\n    Host Port:      0/TCP\n    Args:\n      serve\n      7000\n",
+        "      Reason:       Completed\n      Exit Code:    0\n",
+        "    Port:          7000/TCP\n    Host Port:     0/TCP\n    Args:\n      serve\n      7000\n",
         "Conditions:\n  Type ",
         "QoS Class:",
         "Successfully assigned seen/described to ",
@@ -183,7 +183,9 @@ spec:
 ";
     let pod = Running::start(text, &[]);
     pod.wait_for("back-off");
-    let text = said(&["describe", "loops"], |text| text.contains("BackOff"));
+    let text = said(&["describe", "loops"], |text| {
+        text.contains("Reason:       CrashLoopBackOff") && text.contains("Back-off restarting")
+    });
     assert!(text.contains("Back-off restarting failed container main in pod loops_seen("), "{text}");
     assert!(
         text.contains("      Reason:       CrashLoopBackOff\n    Last State:     Terminated\n"),
