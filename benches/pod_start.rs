@@ -169,6 +169,8 @@ impl Zygote {
             pcap: None,
             backoff: BackoffPolicy::default(),
             storage_period: storage::PERIOD,
+            origin: Instant::now(),
+            tells_timeline: false,
         };
         let config = sandbox::Config {
             host: &self.host,

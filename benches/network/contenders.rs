@@ -131,6 +131,7 @@ impl Pod {
             endpoint: self.stack.attach(name),
             log: self.logger.container(name, 0),
             stop: StopSignal::never(),
+            marks: runner::Marks::default(),
         };
         async move {
             let run = runner::run(programs.peapod(version), setup, async || {});

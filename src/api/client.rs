@@ -6,14 +6,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
-use hyper::header::HOST;
-use hyper::{Request, StatusCode};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
+use super::patch::PatchType;
 use super::socket;
 
 /// How long an answer may take, with all of it.
@@ -55,6 +56,36 @@ pub enum ClientError {
 /// # Errors
 /// See [`ClientError`].
 pub fn get<T: DeserializeOwned>(directory: &Path, path: &str) -> Result<T, ClientError> {
+    send(directory, Method::GET, path, None)
+}
+
+/// `DELETE path`, with these parameters in it.
+///
+/// # Errors
+/// See [`ClientError`].
+pub fn delete<T: DeserializeOwned>(directory: &Path, path: &str) -> Result<T, ClientError> {
+    send(directory, Method::DELETE, path, None)
+}
+
+/// `PATCH path`.
+///
+/// # Errors
+/// See [`ClientError`].
+pub fn patch<T: DeserializeOwned>(
+    directory: &Path,
+    path: &str,
+    kind: PatchType,
+    patch: String,
+) -> Result<T, ClientError> {
+    send(directory, Method::PATCH, path, Some((kind.media_type(), patch)))
+}
+
+fn send<T: DeserializeOwned>(
+    directory: &Path,
+    method: Method,
+    path: &str,
+    body: Option<(&'static str, String)>,
+) -> Result<T, ClientError> {
     let stream = socket::connect(directory).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NotServed,
         _ => ClientError::Socket(error),
@@ -63,21 +94,31 @@ pub fn get<T: DeserializeOwned>(directory: &Path, path: &str) -> Result<T, Clien
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let body = runtime.block_on(async {
         let stream = UnixStream::from_std(stream)?;
-        tokio::time::timeout(PATIENCE, fetch(stream, path)).await.unwrap_or(Err(ClientError::Timeout))
+        tokio::time::timeout(PATIENCE, fetch(stream, method, path, body))
+            .await
+            .unwrap_or(Err(ClientError::Timeout))
     })?;
     serde_json::from_slice(&body).map_err(|error| ClientError::Nonsense(error.to_string()))
 }
 
-async fn fetch(stream: UnixStream, path: &str) -> Result<Bytes, ClientError> {
+async fn fetch(
+    stream: UnixStream,
+    method: Method,
+    path: &str,
+    body: Option<(&'static str, String)>,
+) -> Result<Bytes, ClientError> {
     let broken = |error: hyper::Error| match error.is_closed() || error.is_incomplete_message() {
         true => ClientError::NotServed,
         false => ClientError::Nonsense(error.to_string()),
     };
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-    let request = Request::get(path)
-        .header(HOST, "localhost")
-        .body(Empty::<Bytes>::new())
+    let mut request = Request::builder().method(method).uri(path).header(HOST, "localhost");
+    if let Some((media_type, _)) = body {
+        request = request.header(CONTENT_TYPE, media_type);
+    }
+    let request = request
+        .body(Full::<Bytes>::from(body.map(|(_, body)| body).unwrap_or_default()))
         .map_err(|error| ClientError::Nonsense(error.to_string()))?;
     let exchange = async {
         let response = sender.send_request(request).await.map_err(broken)?;

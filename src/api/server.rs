@@ -6,6 +6,10 @@
 //!
 //! Everything ends when the future of [`serve`] is dropped.
 
+mod events;
+mod patch;
+mod query;
+
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -17,14 +21,16 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
+use k8s_openapi::api::core::v1::{Event, Pod, PodCondition};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Status, StatusCause, StatusDetails};
 use serde::Serialize;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::types::PodNetwork;
+use self::query::Parameters;
+use super::patch::Cause;
+use super::types::{PodNetwork, Timeline};
 
 /// Requests that are answered at the same time; others wait in the socket's backlog. All clients are one user's.
 pub const MAX_CONNECTIONS: usize = 16;
@@ -45,6 +51,26 @@ pub trait Pods: Clone + Send + Sync + 'static {
 
     /// The network of the one pod that [`Pods::list`] has under this uid.
     fn network(&self, uid: &str) -> impl Future<Output = Result<PodNetwork, Failure>> + Send;
+
+    /// When the steps of its start happened.
+    fn timeline(&self, uid: &str) -> impl Future<Output = Result<Timeline, Failure>> + Send;
+
+    /// The events of all pods, the oldest first.
+    fn events(&self) -> impl Future<Output = Result<Vec<Event>, Failure>> + Send;
+
+    /// Ends the pod within so many seconds, or its own grace period. Answers with the pod that ends.
+    fn delete(&self, uid: &str, grace: Option<u32>) -> impl Future<Output = Result<Pod, Failure>> + Send;
+
+    /// Sets conditions of the pod that are not peapod's own.
+    fn set_conditions(
+        &self,
+        uid: &str,
+        conditions: Vec<PodCondition>,
+    ) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// Gives the pod the resources of `wanted`, which differs from it in nothing else. Answers with the pod that has
+    /// them.
+    fn resize(&self, uid: &str, wanted: Pod) -> impl Future<Output = Result<Pod, Failure>> + Send;
 }
 
 /// Why a request cannot be answered.
@@ -54,11 +80,30 @@ pub enum Failure {
     #[error("{0}")]
     NotFound(String),
     /// Not what this path is for.
-    #[error("{0} is not possible here; use GET")]
-    Method(String),
+    #[error("{method} is not possible here; use {allow}")]
+    Method {
+        /// What was wanted.
+        method: String,
+        /// What is possible.
+        allow: &'static str,
+    },
     /// The request makes no sense.
     #[error("{0}")]
     BadRequest(String),
+    /// The body is of a kind that this path does not take.
+    #[error("{0}")]
+    UnsupportedMediaType(String),
+    /// The body is longer than a patch may be.
+    #[error("the request's body is longer than {} KiB", patch::BODY_BYTES >> 10)]
+    TooLarge,
+    /// The object would not be valid.
+    #[error("Pod {name:?} is invalid: {}", listed(.causes))]
+    Invalid {
+        /// `metadata.name`.
+        name: String,
+        /// What is wrong with it.
+        causes: Vec<Cause>,
+    },
     /// The pod ends, or has too much to answer already.
     #[error("{0}")]
     Unavailable(String),
@@ -72,8 +117,11 @@ impl Failure {
     fn code(&self) -> (StatusCode, &'static str) {
         match self {
             Self::NotFound(_) => (StatusCode::NOT_FOUND, "NotFound"),
-            Self::Method(_) => (StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed"),
+            Self::Method { .. } => (StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed"),
             Self::BadRequest(_) => (StatusCode::BAD_REQUEST, "BadRequest"),
+            Self::UnsupportedMediaType(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType"),
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge"),
+            Self::Invalid { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "Invalid"),
             Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),
             Self::Timeout => (StatusCode::GATEWAY_TIMEOUT, "Timeout"),
         }
@@ -86,14 +134,36 @@ impl Failure {
             message: Some(self.to_string()),
             reason: Some(reason.to_owned()),
             code: Some(code.as_u16().into()),
+            details: self.details(),
             ..Status::default()
         };
         let mut response = json(&status);
         *response.status_mut() = code;
-        if let Self::Method(_) = self {
-            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
+        if let Self::Method { allow, .. } = self {
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
         }
         response
+    }
+
+    /// For programs: the fields that are wrong.
+    fn details(&self) -> Option<StatusDetails> {
+        let Self::Invalid { name, causes } = self else { return None };
+        let causes = causes.iter().map(|cause| StatusCause {
+            reason: Some(cause.reason.to_owned()),
+            field: Some(cause.field.clone()),
+            message: Some(cause.message.clone()),
+        });
+        let (name, kind) = (Some(name.clone()), Some("Pod".to_owned()));
+        Some(StatusDetails { name, kind, causes: Some(causes.collect()), ..StatusDetails::default() })
+    }
+}
+
+/// `field: what is wrong`, as the API server lists them.
+fn listed(causes: &[Cause]) -> String {
+    let one = |cause: &Cause| format!("{}: {}", cause.field, cause.message);
+    match causes {
+        [cause] => one(cause),
+        _ => format!("[{}]", causes.iter().map(one).collect::<Vec<_>>().join(", ")),
     }
 }
 
@@ -137,37 +207,45 @@ async fn connection<P: Pods>(stream: UnixStream, pods: P) {
 }
 
 async fn answer<P: Pods>(request: Request<Incoming>, pods: &P) -> Response<Full<Bytes>> {
-    let method = request.method();
-    let uri = request.uri();
-    let routed = match (method == Method::GET, uri.query()) {
-        (true, None) => route(uri.path(), pods).await,
-        (true, Some(query)) => Err(Failure::BadRequest(format!("unknown parameters {query:?}"))),
-        // Whether there is such a path at all comes first.
-        (false, _) => match Route::parse(uri.path()) {
-            Some(_) => Err(Failure::Method(method.to_string())),
-            None => Err(unknown_path(uri.path())),
-        },
-    };
-    routed.unwrap_or_else(|failure| failure.response())
+    route(request, pods).await.unwrap_or_else(|failure| failure.response())
 }
 
 /// What the paths mean.
 #[derive(Debug, PartialEq, Eq)]
 enum Route<'a> {
-    List,
+    List { namespace: Option<&'a str> },
+    Events { namespace: Option<&'a str> },
     Pod { namespace: &'a str, name: &'a str },
     Network { namespace: &'a str, name: &'a str },
+    Timeline { namespace: &'a str, name: &'a str },
+    Patch { namespace: &'a str, name: &'a str, part: patch::Part },
 }
 
 impl<'a> Route<'a> {
     fn parse(path: &'a str) -> Option<Self> {
         let parts: Vec<&str> = path.strip_prefix("/api/v1/")?.split('/').collect();
         Some(match parts[..] {
-            ["pods"] => Self::List,
+            ["pods"] => Self::List { namespace: None },
+            ["events"] => Self::Events { namespace: None },
+            ["namespaces", namespace, "pods"] => Self::List { namespace: Some(namespace) },
+            ["namespaces", namespace, "events"] => Self::Events { namespace: Some(namespace) },
             ["namespaces", namespace, "pods", name] => Self::Pod { namespace, name },
             ["namespaces", namespace, "pods", name, "network"] => Self::Network { namespace, name },
+            ["namespaces", namespace, "pods", name, "timeline"] => Self::Timeline { namespace, name },
+            ["namespaces", namespace, "pods", name, part] => {
+                Self::Patch { namespace, name, part: patch::Part::parse(part)? }
+            }
             _ => return None,
         })
+    }
+
+    /// What can be done there: the value of `Allow`.
+    fn methods(&self) -> &'static str {
+        match self {
+            Self::Pod { .. } => "GET, DELETE",
+            Self::Patch { .. } => "GET, PATCH",
+            _ => "GET",
+        }
     }
 }
 
@@ -175,25 +253,56 @@ fn unknown_path(path: &str) -> Failure {
     Failure::NotFound(format!("the server has no path {path:?}"))
 }
 
-async fn route<P: Pods>(path: &str, pods: &P) -> Result<Response<Full<Bytes>>, Failure> {
-    match Route::parse(path).ok_or_else(|| unknown_path(path))? {
-        Route::List => {
-            let items = pods.list().await?;
-            Ok(json(&k8s_openapi::List { items, metadata: Default::default() }))
+async fn route<P: Pods>(request: Request<Incoming>, pods: &P) -> Result<Response<Full<Bytes>>, Failure> {
+    let path = request.uri().path().to_owned();
+    let route = Route::parse(&path).ok_or_else(|| unknown_path(&path))?;
+    let (method, allow) = (request.method(), route.methods());
+    if !allow.split(", ").any(|allowed| method == allowed) {
+        return Err(Failure::Method { method: method.to_string(), allow });
+    }
+    match (route, method == Method::GET) {
+        (Route::Pod { namespace, name }, false) => patch::delete(request, pods, namespace, name).await,
+        (Route::Patch { namespace, name, part }, false) => {
+            patch::patch(request, pods, namespace, name, part).await
         }
-        Route::Pod { namespace, name } => Ok(json(&find(pods, namespace, name).await?)),
-        Route::Network { namespace, name } => {
-            let pod = find(pods, namespace, name).await?;
-            Ok(json(&pods.network(pod.metadata.uid.as_deref().unwrap_or_default()).await?))
+        (Route::Events { namespace }, _) => events::list(&request, pods, namespace).await,
+        (route, _) => {
+            Parameters::of(&request, &[])?;
+            get(route, pods).await
         }
     }
 }
 
+async fn get<P: Pods>(route: Route<'_>, pods: &P) -> Result<Response<Full<Bytes>>, Failure> {
+    let uid = |pod: Pod| pod.metadata.uid.unwrap_or_default();
+    match route {
+        Route::List { namespace } => {
+            let mut items = pods.list().await?;
+            items.retain(|pod| namespace.is_none_or(|namespace| namespace_of(pod) == namespace));
+            Ok(json(&k8s_openapi::List { items, metadata: Default::default() }))
+        }
+        Route::Pod { namespace, name } | Route::Patch { namespace, name, .. } => {
+            Ok(json(&find(pods, namespace, name).await?))
+        }
+        Route::Network { namespace, name } => {
+            let uid = uid(find(pods, namespace, name).await?);
+            Ok(json(&pods.network(&uid).await?))
+        }
+        Route::Timeline { namespace, name } => {
+            let uid = uid(find(pods, namespace, name).await?);
+            Ok(json(&pods.timeline(&uid).await?))
+        }
+        // Has parameters of its own.
+        Route::Events { .. } => Err(Failure::NotFound("no such path".to_owned())),
+    }
+}
+
+fn namespace_of(pod: &Pod) -> &str {
+    pod.metadata.namespace.as_deref().unwrap_or("default")
+}
+
 async fn find<P: Pods>(pods: &P, namespace: &str, name: &str) -> Result<Pod, Failure> {
-    let is_it = |pod: &Pod| {
-        pod.metadata.name.as_deref() == Some(name)
-            && pod.metadata.namespace.as_deref().unwrap_or("default") == namespace
-    };
+    let is_it = |pod: &Pod| pod.metadata.name.as_deref() == Some(name) && namespace_of(pod) == namespace;
     let found = pods.list().await?.into_iter().find(is_it);
     found.ok_or_else(|| Failure::NotFound(format!("pods {name:?} not found in namespace {namespace:?}")))
 }

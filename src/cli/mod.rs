@@ -11,18 +11,30 @@
 //! | 127 | an image is not there |
 //! | 129, 130, 143 | stopped by the terminal's end (SIGHUP), by Ctrl-C (SIGINT), by SIGTERM |
 
+mod age;
 mod answer;
 mod check;
 mod completions;
+mod delete;
+mod describe;
 mod display;
+mod get;
 mod images;
+mod journal;
 mod load;
 mod output;
+mod patch;
 mod progress;
 mod run;
 mod ss;
+mod startup;
 mod supervise;
 mod table;
+mod tabs;
+mod target;
+#[cfg(test)]
+mod testing;
+mod trace;
 mod version;
 
 use std::io::Write;
@@ -53,6 +65,8 @@ Examples:
   peapod run pod.yaml -o yaml > result.yaml               the final Pod with its status
   cat pod.yaml | peapod run -                             a manifest from standard input
   peapod check pod.yaml                                   report every mistake, run nothing
+  peapod get -A                                           the pods that run
+  peapod describe web                                     one of them, its events and its start
   peapod ss web -a                                        the sockets of a running pod's containers
 
 Directories:                                     without root:
@@ -72,7 +86,11 @@ struct Cli {
 enum Command {
     Run(run::Args),
     Check(check::Args),
+    Get(get::Args),
+    Describe(describe::Args),
     Ss(ss::Args),
+    Patch(patch::Args),
+    Delete(delete::Args),
     Version(version::Args),
     Completions(completions::Args),
 }
@@ -84,7 +102,11 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => run::run(args, cli.verbose),
         Command::Check(args) => check::run(&args),
+        Command::Get(args) => get::run(&args),
+        Command::Describe(args) => describe::run(&args),
         Command::Ss(args) => ss::run(&args),
+        Command::Patch(args) => patch::run(&args),
+        Command::Delete(args) => delete::run(&args),
         Command::Version(args) => version::run(&args),
         Command::Completions(args) => completions::run(&args),
     };

@@ -31,8 +31,10 @@ use tokio::time::{Instant, sleep_until};
 
 use super::answer::{Desk, Inquiry, Questions};
 use super::display::Display;
+use super::startup::Startup;
 use crate::api::{server, socket};
-use crate::pod::control::{self, Event, Receiver, Report, Request, StopCause};
+use crate::pod::actions::MIN_STOP_WINDOW;
+use crate::pod::control::{self, Event, PodTimeline, Receiver, Report, Request, StopCause};
 use crate::pod::resize::Resizer;
 use crate::sys::notices::Notices;
 
@@ -42,6 +44,11 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 /// A pod process that lives so long after the kernel has killed a process of its pod for want of memory was not that
 /// process.
 const OUTLIVED: Duration = Duration::from_secs(1);
+/// What `peapod delete` counts as.
+const SIGTERM: u8 = 15;
+
+/// A grace period that is longer than the clock can say: 136 years.
+const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
 
 /// What a closed output counts as.
 const SIGPIPE: u8 = 13;
@@ -49,7 +56,7 @@ const SIGPIPE: u8 = 13;
 /// How a pod's run ended.
 pub enum End {
     /// The pod process said so.
-    Finished { status: Box<PodStatus>, exit_code: i32 },
+    Finished { status: Box<PodStatus>, exit_code: i32, timeline: PodTimeline },
     /// The pod process died without last words; the latest status that it had sent, and how many processes of the
     /// pod the kernel had killed for want of memory that it outlived.
     Died { status: Option<Box<PodStatus>>, outlived: u64 },
@@ -59,10 +66,10 @@ pub enum End {
 pub struct Watch<'a> {
     pub display: &'a Display,
     pub timeout: Option<Duration>,
-    /// The pod's grace period, to show.
+    /// The pod's grace period.
     pub grace: Duration,
-    /// How long the pod may take to end once it was asked to; its process is killed then.
-    pub limit: Duration,
+    /// How long the pod may take to end beyond its grace, once it was asked to; its process is killed then.
+    pub patience: Duration,
     pub kill: &'a dyn Fn(),
     /// Sees to the cgroup when the pod's resources change.
     pub resizer: RefCell<Resizer<'a>>,
@@ -72,6 +79,8 @@ pub struct Watch<'a> {
     pub oom_notices: Option<OwnedFd>,
     /// The pod as it was submitted.
     pub pod: &'a Pod,
+    /// The supervisor's part of its timeline.
+    pub startup: &'a Startup,
     /// Where its control socket goes.
     pub directory: &'a Path,
 }
@@ -93,10 +102,21 @@ impl Watch<'_> {
             let mut servers = JoinSet::new();
             match self.control_socket() {
                 Ok(listener) => drop(servers.spawn(server::serve(listener, desk))),
-                Err(error) => self.display.warning(format!("no control socket for `peapod ss`: {error}")),
+                Err(error) => {
+                    self.display.warning(format!("no control socket for `peapod ss` and its like: {error}"))
+                }
             }
             self.watch(Receiver::new(read), write, signals, inquiries).await
         })
+    }
+
+    /// The grace that a request gives the pod, if it ends it.
+    fn grace_of(&self, request: &Request) -> Option<Duration> {
+        match request {
+            Request::Stop { grace, .. } => Some(grace.unwrap_or(self.grace)),
+            Request::Kill { .. } => Some(Duration::ZERO),
+            _ => None,
+        }
     }
 
     fn control_socket(&self) -> std::io::Result<UnixListener> {
@@ -115,7 +135,8 @@ impl Watch<'_> {
         let timeout = self.timeout.map(|timeout| Instant::now() + timeout);
         let mut stop = Stop::No;
         let mut last: Option<Box<PodStatus>> = None;
-        let mut questions = Questions::new(self.pod);
+        let mut questions = Questions::new(self.pod, self.startup);
+        let mut timeline = PodTimeline::default();
         let notices = self.oom_notices.as_ref().and_then(|notices| notices.try_clone().ok());
         let notices = notices.and_then(|notices| Notices::new(notices).ok());
         let (mut outlived, mut outlives) = (0, None);
@@ -125,6 +146,7 @@ impl Watch<'_> {
                 report = reports.next() => match report {
                     Some(Report::Event(event)) => {
                         self.display.event(&event);
+                        questions.reported(&event);
                         match (event, &stop) {
                             // A reader that the same Ctrl-C ended is no second wish to stop.
                             (Event::OutputClosed { .. }, Stop::No) => {
@@ -137,11 +159,18 @@ impl Watch<'_> {
                         last = Some(status);
                         None
                     }
-                    Some(Report::Noted(_)) => None,
+                    Some(Report::Noted(note)) => {
+                        questions.noted(note);
+                        None
+                    }
                     Some(Report::Resized { .. }) => {
                         if let Err(error) = self.resizer.borrow_mut().settle() {
                             self.display.warning(format!("the pod's cgroup keeps its limits: {error}"));
                         }
+                        None
+                    }
+                    Some(Report::Timeline(told)) => {
+                        timeline = told;
                         None
                     }
                     Some(Report::Answer { id, part }) => {
@@ -149,7 +178,7 @@ impl Watch<'_> {
                         None
                     }
                     Some(Report::Finished { status, exit_code }) => {
-                        return Ok(End::Finished { status, exit_code });
+                        return Ok(End::Finished { status, exit_code, timeline });
                     }
                     None => return Ok(End::Died { status: last, outlived }),
                 },
@@ -170,8 +199,20 @@ impl Watch<'_> {
                     outlived = (self.oom_kills)();
                     None
                 }
-                Some(inquiry) = inquiries.recv() => questions.inquire(inquiry, last.as_deref()),
+                Some(inquiry) = inquiries.recv() => {
+                    let request = match &inquiry {
+                        Inquiry::Delete(grace, _) => stop.delete(*grace, self),
+                        _ => None,
+                    };
+                    if let Some(grace) = request.as_ref().and_then(|request| self.grace_of(request)) {
+                        questions.is_deleted(grace);
+                    }
+                    request.or(questions.inquire(inquiry, last.as_deref()))
+                }
             };
+            if let Some(grace) = request.as_ref().and_then(|request| self.grace_of(request)) {
+                questions.is_deleted(grace);
+            }
             if let Some(request) = request {
                 // A pod that is gone is noticed by the next read.
                 let _ = requests.write_all(&control::encode(&request)).await;
@@ -196,14 +237,11 @@ impl Stop {
         let now = Instant::now();
         match self {
             Self::No => {
-                *self = Self::Graceful(now + watch.limit);
+                *self = Self::Graceful(now + watch.grace + watch.patience);
+                let grace = watch.grace.max(MIN_STOP_WINDOW).as_secs();
                 watch.display.note(match cause {
-                    StopCause::Timeout => {
-                        format!("stopping: the time is over, {} s of grace", watch.grace.as_secs())
-                    }
-                    StopCause::Signal(_) => {
-                        format!("stopping: {} s of grace; again to end at once", watch.grace.as_secs())
-                    }
+                    StopCause::Timeout => format!("stopping: the time is over, {grace} s of grace"),
+                    StopCause::Signal(_) => format!("stopping: {grace} s of grace; again to end at once"),
                 });
                 Some(Request::Stop { cause, grace: None })
             }
@@ -211,6 +249,28 @@ impl Stop {
                 *self = Self::AtOnce(now + PATIENCE);
                 watch.display.note("stopping at once");
                 Some(Request::Kill { cause })
+            }
+            Self::AtOnce(_) | Self::Killed => None,
+        }
+    }
+
+    /// The next step when somebody deletes the pod, whose grace may only shrink by that.
+    fn delete(&mut self, grace: Option<Duration>, watch: &Watch<'_>) -> Option<Request> {
+        let now = Instant::now();
+        let asked = grace.unwrap_or(watch.grace);
+        let kill_at = now.checked_add(asked.saturating_add(watch.patience)).unwrap_or(now + FOREVER);
+        let cause = StopCause::Signal(SIGTERM);
+        match self {
+            Self::No | Self::Graceful(_) if asked.is_zero() => {
+                *self = Self::AtOnce(now + PATIENCE);
+                watch.display.note("deleted: stopping at once");
+                Some(Request::Kill { cause })
+            }
+            Self::Graceful(before) if *before <= kill_at => None,
+            Self::No | Self::Graceful(_) => {
+                *self = Self::Graceful(kill_at);
+                watch.display.note(format!("deleted: stopping, {} s of grace", asked.as_secs()));
+                Some(Request::Stop { cause, grace: Some(asked) })
             }
             Self::AtOnce(_) | Self::Killed => None,
         }

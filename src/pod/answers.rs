@@ -10,6 +10,7 @@
 use std::collections::VecDeque;
 
 use super::control::{Part, Question, Report};
+use super::timeline::Timeline;
 use crate::api::types::DeniedPackets;
 use crate::net::{Stack, Walk};
 
@@ -28,7 +29,16 @@ pub(super) struct Answers {
     waiting: VecDeque<Answer>,
 }
 
-struct Answer {
+enum Answer {
+    Network(Network),
+    /// It is known already.
+    Known {
+        id: u64,
+        part: Part,
+    },
+}
+
+struct Network {
     id: u64,
     walk: Walk,
     /// Sockets told.
@@ -38,33 +48,37 @@ struct Answer {
 
 impl Answers {
     /// Takes a question. One that finds no place is not answered.
-    pub(super) fn ask(&mut self, id: u64, question: Question, stack: &Stack) {
+    pub(super) fn ask(&mut self, id: u64, question: Question, stack: &Stack, timeline: &Timeline) {
         if self.waiting.len() < MAX_WAITING {
             self.waiting.push_back(match question {
                 Question::Network => {
                     let (ingress, egress) = stack.denied_packets();
                     let denied_packets = DeniedPackets { ingress, egress };
-                    Answer { id, walk: stack.observe(), told: 0, denied_packets }
+                    Answer::Network(Network { id, walk: stack.observe(), told: 0, denied_packets })
                 }
+                Question::Timeline => Answer::Known { id, part: Part::Timeline(timeline.told()) },
             });
         }
     }
 
     /// The next part of the first answer.
     pub(super) fn next(&mut self) -> Option<Report> {
-        let answer = self.waiting.front_mut()?;
+        let mut answer = match self.waiting.pop_front()? {
+            Answer::Known { id, part } => return Some(Report::Answer { id, part }),
+            Answer::Network(answer) => answer,
+        };
         let id = answer.id;
         if answer.told < MAX_SOCKETS
             && let Some(page) = answer.walk.next_page(PAGE.min(MAX_SOCKETS - answer.told))
         {
             answer.told += page.len();
             let sockets = page.into_iter().map(Into::into).collect();
+            self.waiting.push_front(Answer::Network(answer));
             return Some(Report::Answer { id, part: Part::Sockets(sockets) });
         }
         let omitted = answer.walk.skip_rest() as u64;
         let containers = answer.walk.counters().into_iter().map(Into::into).collect();
         let denied_packets = answer.denied_packets;
-        self.waiting.pop_front();
         Some(Report::Answer { id, part: Part::Containers { containers, omitted, denied_packets } })
     }
 }
@@ -86,8 +100,9 @@ mod tests {
             })
             .collect();
         let mut answers = Answers::default();
+        let timeline = Timeline::new(std::time::Instant::now());
         for id in 0..MAX_WAITING as u64 + 1 {
-            answers.ask(id, Question::Network, &stack);
+            answers.ask(id, Question::Network, &stack, &timeline);
         }
         let mut next = || answers.next();
         for id in 0..MAX_WAITING as u64 {

@@ -32,7 +32,7 @@ pub enum Request {
     Stop {
         /// Why, for the status and the exit code.
         cause: StopCause,
-        /// The grace period where it is shorter than the pod's own.
+        /// The grace period, where it is not the pod's own.
         grace: Option<Duration>,
     },
     /// End now.
@@ -40,6 +40,8 @@ pub enum Request {
         /// Why, for the status and the exit code.
         cause: StopCause,
     },
+    /// Somebody set conditions of the pod that are not peapod's own.
+    SetConditions(Vec<SetCondition>),
     /// Say something about the pod.
     Ask {
         /// Comes back with the answer.
@@ -123,6 +125,29 @@ impl From<Resize> for super::resize::Resize {
 pub enum Question {
     /// The containers' sockets and counters: [`Part::Sockets`] as often as it takes, then [`Part::Containers`].
     Network,
+    /// When what happened: one [`Part::Timeline`].
+    Timeline,
+}
+
+/// A condition of the pod's status that is not peapod's own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SetCondition {
+    /// `type`.
+    pub name: String,
+    /// `status`: `True`, `False` or (`None`) `Unknown`.
+    pub holds: Option<bool>,
+    /// `reason`.
+    pub reason: Option<String>,
+    /// `message`.
+    pub message: Option<String>,
+}
+
+impl From<SetCondition> for super::event::CustomCondition {
+    fn from(condition: SetCondition) -> Self {
+        let SetCondition { name, holds, reason, message } = condition;
+        Self { name, holds, reason, message }
+    }
 }
 
 /// Why a pod is asked to end.
@@ -168,6 +193,8 @@ pub enum Report {
         /// The part.
         part: Part,
     },
+    /// The timeline of a pod that is about to be [`Report::Finished`], for whoever keeps it.
+    Timeline(PodTimeline),
     /// The pod ended; nothing follows.
     Finished {
         /// The final status.
@@ -208,6 +235,18 @@ pub enum Part {
         /// What the kernel denied.
         denied_packets: types::DeniedPackets,
     },
+    /// The pod process's part of the timeline. The only part.
+    Timeline(PodTimeline),
+}
+
+/// The pod process's part of a [`types::Timeline`].
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodTimeline {
+    /// Its steps before the containers.
+    pub steps: Vec<types::TimelineStep>,
+    /// The containers that were ever started, by name.
+    pub containers: Vec<types::ContainerTimeline>,
 }
 
 /// Something worth showing to the person who watches.

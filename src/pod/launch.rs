@@ -13,7 +13,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
@@ -22,6 +22,7 @@ use super::backoff::BackoffPolicy;
 use super::control;
 use super::network::{EtcError, Network, Outside};
 use super::status::Facts;
+use super::timeline::Timeline;
 use super::worker::{self, Parts};
 use crate::container::log::file::Rotation;
 use crate::container::log::{Console, LogConfig, LogEvent, Logger};
@@ -66,6 +67,10 @@ pub struct Plan {
     pub backoff: BackoffPolicy,
     /// How often the use of the disk is looked at, where it is limited.
     pub storage_period: Duration,
+    /// Where the timeline's axis begins.
+    pub origin: Instant,
+    /// Whether the supervisor wants the timeline when the pod has ended.
+    pub tells_timeline: bool,
 }
 
 /// Makes the pod's sandbox and starts it there. This process must be single-threaded.
@@ -120,11 +125,16 @@ struct Prepared {
     backoff: BackoffPolicy,
     log_dir: PathBuf,
     storage_period: Duration,
+    timeline: Timeline,
+    tells_timeline: bool,
 }
 
 impl Prepared {
     fn new(plan: Plan, outside: Outside, pod_dir: &Path) -> Result<Self, BeginError> {
-        let Plan { spec, programs, engine, console, log_dir, pcap, backoff, storage_period } = plan;
+        let Plan { spec, programs, engine, console, log_dir, pcap, backoff, .. } = plan;
+        let Plan { storage_period, origin, tells_timeline, .. } = plan;
+        let mut timeline = Timeline::new(origin);
+        let begun = Instant::now();
         crate::sys::heap::share_between_threads();
         let start = |what| move |error| BeginError::Start { what, error };
         let (trouble, troubles) = mpsc::channel(worker::TROUBLE_QUEUE);
@@ -132,10 +142,12 @@ impl Prepared {
         volumes.mount_memory()?;
         let containers = spec.all_containers().count();
         let messages = Messages::mount(&pod_dir.join(MESSAGES), containers).map_err(BeginError::Messages)?;
+        let begun = timeline.step("volumes", begun);
         let network = Network::prepare(&spec, outside, tell_by(trouble.clone()))?;
         volumes.offer_etc(network.open_etc()?);
+        let begun = timeline.step("network files", begun);
         let log_dir = log_dir.unwrap_or_else(|| pod_dir.join("logs"));
-        Ok(Self {
+        let mut prepared = Self {
             logger: start_logger(log_dir.clone(), console, trouble).map_err(start("logger"))?,
             recording: pcap.map(Recording::start).transpose().map_err(start("capture"))?,
             ticker: EpochTicker::start(&engine).map_err(start("ticker"))?,
@@ -149,13 +161,19 @@ impl Prepared {
             backoff,
             log_dir,
             storage_period,
-        })
+            timeline,
+            tells_timeline,
+        };
+        prepared.timeline.step("event loop", begun);
+        Ok(prepared)
     }
 
-    fn run(self, inside: Inside) -> i32 {
+    fn run(mut self, inside: Inside) -> i32 {
+        let begun = Instant::now();
         let Inside { control, addresses, host_addresses, .. } = inside;
         let capture = self.recording.as_ref().map(Recording::capture);
         let (stack, following) = self.network.open(&self.spec, &addresses, capture);
+        self.timeline.step("network", begun);
         let parts = Parts {
             facts: facts(&self.spec, &self.programs, addresses, host_addresses),
             spec: self.spec,
@@ -170,6 +188,8 @@ impl Prepared {
             storage_period: self.storage_period,
             troubles: self.troubles,
             recording: self.recording,
+            timeline: self.timeline,
+            tells_timeline: self.tells_timeline,
         };
         let code = self.runtime.block_on(async {
             tokio::select! {

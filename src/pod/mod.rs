@@ -36,6 +36,7 @@ pub mod status;
 mod stop;
 pub mod storage;
 pub mod time;
+pub mod timeline;
 pub mod worker;
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::PodStatus;
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::OwnedWriteHalf;
 
-use super::control::{self, Report};
+use super::control::{self, PodTimeline, Report};
 
 /// Events that wait for a supervisor that does not read; the oldest are dropped beyond it.
 const EVENT_QUEUE: usize = 1024;
@@ -54,6 +54,10 @@ impl Reports {
 
     pub(super) fn resized(&mut self, generation: i64, error: Option<String>) {
         self.push(&Report::Resized { generation, error });
+    }
+
+    pub(super) fn timeline(&mut self, timeline: PodTimeline) {
+        self.push(&Report::Timeline(timeline));
     }
 
     /// A part of an answer, when there [is nothing](Self::is_empty) to tell before it.

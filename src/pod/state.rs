@@ -225,6 +225,16 @@ impl State {
         self.record_of(pod, name).map_or(0, |record| record.restarts)
     }
 
+    /// Whether the container is ready, as its status says.
+    pub fn is_ready(&self, pod: &Pod, name: &str) -> bool {
+        self.each(pod).any(|(spec, record)| spec.name == name && is_ready(spec, record))
+    }
+
+    /// Whether the pod ends because `activeDeadlineSeconds` is over.
+    pub fn has_missed_deadline(&self) -> bool {
+        matches!(self.stage, Stage::Ending(Ending { cause: Cause::DeadlineExceeded, .. }))
+    }
+
     /// When a container that has ended is started again (monotonic); `None` when it is not.
     pub fn restart_at(&self, pod: &Pod, name: &str) -> Option<Duration> {
         let (spec, record) = self.each(pod).find(|(spec, _)| spec.name == name)?;

@@ -28,6 +28,9 @@ use self::container::container_status;
 use super::state::{Cause, Stage, State};
 use crate::spec::{Pod, Role};
 
+/// Why a pod ended whose `activeDeadlineSeconds` is over (`pkg/kubelet/active_deadline.go`).
+pub(super) const DEADLINE_MESSAGE: &str = "Pod was active on the node longer than the specified deadline";
+
 /// What the status says and the state machine does not know.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
@@ -45,10 +48,9 @@ pub struct Facts {
 pub fn pod_status(pod: &Pod, state: &State, facts: &Facts) -> wire::PodStatus {
     let phase = state.phase(pod);
     let (reason, message) = match state.stage {
-        Stage::Finished { cause: Cause::DeadlineExceeded, .. } => (
-            Some("DeadlineExceeded".to_owned()),
-            Some("Pod was active on the node longer than the specified deadline".to_owned()),
-        ),
+        Stage::Finished { cause: Cause::DeadlineExceeded, .. } => {
+            (Some("DeadlineExceeded".to_owned()), Some(DEADLINE_MESSAGE.to_owned()))
+        }
         Stage::Finished { cause: Cause::Evicted, .. } => (Some("Evicted".to_owned()), state.eviction.clone()),
         _ => (None, None),
     };

@@ -40,13 +40,14 @@ use super::probing::Place;
 use super::reports::Reports;
 use super::resize::{self, Resize};
 use super::state::State;
-use super::status::{Facts, pod_status};
+use super::status::{DEADLINE_MESSAGE, Facts, pod_status};
 use super::storage;
 use super::time::Time;
+use super::timeline::Timeline;
 use crate::container::account::Account;
 use crate::container::log::{ContainerLog, Logger};
 use crate::container::message::{LastWords, Messages};
-use crate::container::runner::{self, Program, Setup};
+use crate::container::runner::{self, Marks, Program, Setup};
 use crate::container::state::{Exit, ExitReason, START_ERROR_EXIT_CODE};
 use crate::container::stop::{self, Stop, StopSender, StopSignal};
 use crate::engine::{EpochHandle, MemoryAccount};
@@ -88,6 +89,10 @@ pub struct Parts {
     pub troubles: mpsc::Receiver<control::Event>,
     /// The capture of the memory plane, if there is one.
     pub recording: Option<Recording>,
+    /// When what happened.
+    pub timeline: Timeline,
+    /// Whether the supervisor wants that when the pod has ended.
+    pub tells_timeline: bool,
 }
 
 /// Runs the pod to its end and returns the exit code of its supervisor.
@@ -136,6 +141,9 @@ pub async fn run(parts: Parts, control: StdUnixStream) -> std::io::Result<i32> {
     parts.logger.finish();
     while let Ok(trouble) = parts.troubles.try_recv() {
         reports.event(trouble);
+    }
+    if parts.tells_timeline {
+        reports.timeline(parts.timeline.told());
     }
     let status = pod_status(&parts.spec, &state, &parts.facts);
     reports.finish(status, exit_code).await;
@@ -198,6 +206,15 @@ struct Running {
     stop: StopSender,
     /// Its hooks and probes.
     orders: Orders,
+}
+
+/// What one run of a container has of its own.
+struct Own {
+    memory: Arc<MemoryAccount>,
+    endpoint: Endpoint,
+    log: ContainerLog,
+    stop: StopSignal,
+    marks: Marks,
 }
 
 /// What the worker waits for.
@@ -296,6 +313,7 @@ impl Worker {
     }
 
     fn has_started(&mut self, name: String) {
+        self.parts.timeline.started(&name);
         if let Some(running) = self.running.get(&name) {
             let restarts = self.state.restarts(&self.parts.spec, &name);
             let took = running.ordered.elapsed();
@@ -305,6 +323,7 @@ impl Worker {
     }
 
     fn has_ended(&mut self, name: String, exit: Exit) {
+        self.parts.timeline.ended(&name);
         if let Some(running) = self.running.remove(&name) {
             running.endpoint.close();
         }
@@ -335,12 +354,19 @@ impl Worker {
         match request {
             Request::Stop { cause, grace } => {
                 let own = self.parts.spec.termination_grace;
-                let grace = grace.map_or(own, |shorter| shorter.min(own));
+                let grace = grace.unwrap_or(own);
                 self.step(Event::StopRequested { cause: cause.into(), grace });
             }
             Request::Kill { cause } => self.step(Event::KillRequested { cause: cause.into() }),
             Request::Resize(resize) => self.resize(resize.into()),
-            Request::Ask { id, question } => self.answers.ask(id, question, &self.parts.stack),
+            Request::SetConditions(conditions) => {
+                for condition in conditions {
+                    self.step(Event::ConditionSet(condition.into()));
+                }
+            }
+            Request::Ask { id, question } => {
+                self.answers.ask(id, question, &self.parts.stack, &self.parts.timeline);
+            }
         }
     }
 
@@ -408,7 +434,14 @@ impl Worker {
     /// Lets the machine decide about an event and does what it says.
     fn step(&mut self, event: Event) {
         let now = self.clock.now();
+        let (missed, evicted) = (self.state.has_missed_deadline(), evicted(&event));
         let actions = self.state.step(&self.parts.spec, event, now);
+        if let Some(message) = evicted {
+            self.note(true, "Evicted", message, None);
+        }
+        if self.state.has_missed_deadline() && !missed {
+            self.note(false, "DeadlineExceeded", DEADLINE_MESSAGE.to_owned(), None);
+        }
         self.wake_at = None;
         for action in actions {
             match action {
@@ -429,7 +462,7 @@ impl Worker {
                     if running.stop.ask(Stop { deadline, reason: why }) {
                         running.endpoint.stop_listening();
                         let message = self.killing(&container, why);
-                        self.note(false, "Killing", message, &container);
+                        self.note(false, "Killing", message, Some(&container));
                     }
                 }
                 Action::Kill { container } => {
@@ -441,6 +474,8 @@ impl Worker {
                 Action::Finish { .. } => {}
             }
         }
+        let (state, spec) = (&self.state, &self.parts.spec);
+        self.parts.timeline.look_for_ready(|container| state.is_ready(spec, container));
         self.changed = true;
     }
 
@@ -462,7 +497,7 @@ impl Worker {
     fn attended(&mut self, Attended { event, told }: Attended) {
         let (Event::HookEnded { name, .. } | Event::ProbeEnded { name, .. }) = &event else { return };
         if let Some((reason, message)) = told {
-            self.note(true, reason, message, &name.clone());
+            self.note(true, reason, message, Some(&name.clone()));
         }
         self.step(event);
     }
@@ -486,8 +521,8 @@ impl Worker {
         }
     }
 
-    fn note(&mut self, warning: bool, reason: &str, message: String, container: &str) {
-        let (at, container) = (jiff::Timestamp::now(), Some(container.to_owned()));
+    fn note(&mut self, warning: bool, reason: &str, message: String, container: Option<&str>) {
+        let (at, container) = (jiff::Timestamp::now(), container.map(str::to_owned));
         self.reports.note(Note { at, warning, reason: reason.to_owned(), message, container });
     }
 
@@ -508,8 +543,14 @@ impl Worker {
         let log = self.parts.logger.container(&name, restart);
         let endpoint = self.parts.stack.attach(&name);
         let (stop, stopping) = stop::channel(self.clock.0);
-        let memory = Arc::clone(&account.memory);
-        let (setup, words) = match self.setup(spec, &program, memory, endpoint.clone(), log, stopping) {
+        let own = Own {
+            memory: Arc::clone(&account.memory),
+            endpoint: endpoint.clone(),
+            log,
+            stop: stopping,
+            marks: self.parts.timeline.ordered(&name, restart),
+        };
+        let (setup, words) = match self.setup(spec, &program, own) {
             Ok((setup, words)) => (Ok(setup), Some(words)),
             Err(error) => (Err(error), None),
         };
@@ -552,15 +593,8 @@ impl Worker {
     }
 
     /// What one run of a container is given.
-    fn setup(
-        &self,
-        spec: &Container,
-        program: &Program,
-        memory: Arc<MemoryAccount>,
-        endpoint: Endpoint,
-        log: ContainerLog,
-        stop: StopSignal,
-    ) -> Result<(Setup, LastWords), String> {
+    fn setup(&self, spec: &Container, program: &Program, own: Own) -> Result<(Setup, LastWords), String> {
+        let Own { memory, endpoint, log, stop, marks } = own;
         let image_entry = || vec![program.name().to_owned()];
         let command = if spec.command.is_empty() { image_entry() } else { spec.command.clone() };
         // Container runtimes set HOSTNAME, and the manifest may say otherwise.
@@ -580,6 +614,7 @@ impl Worker {
             endpoint,
             log,
             stop,
+            marks,
         };
         Ok((setup, words))
     }
@@ -590,6 +625,14 @@ fn headline(message: &str) -> Option<String> {
     let line = message.lines().find(|line| !line.trim().is_empty())?;
     let shown = line.chars().take(MAX_HEADLINE).map(|c| if c.is_control() { '\u{fffd}' } else { c });
     Some(shown.collect())
+}
+
+/// The eviction's message, if that is what happened.
+fn evicted(event: &Event) -> Option<String> {
+    match event {
+        Event::Evicted { message } => Some(message.clone()),
+        _ => None,
+    }
 }
 
 async fn run_container(

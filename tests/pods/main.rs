@@ -6,6 +6,7 @@ mod support;
 mod broken;
 mod cleanup;
 mod containers;
+mod describe;
 mod endings;
 mod hooks;
 mod hostile;

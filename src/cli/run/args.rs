@@ -85,6 +85,10 @@ pub struct Args {
     /// How often the use of the disk is looked at, for tests.
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, hide = true)]
     pub(super) storage_period: Option<Duration>,
+    /// When the pod has ended, write when the steps of its start happened in FILE, as a trace for
+    /// ui.perfetto.dev and chrome://tracing.
+    #[arg(long, value_name = "FILE")]
+    pub(super) trace: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]

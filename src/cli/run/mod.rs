@@ -19,20 +19,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use k8s_openapi::api::core::v1::PodStatus;
+use k8s_openapi::api::core::v1::{self as wire, PodStatus};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 
 use super::display::Display;
-use super::images::Images;
+use super::images::{Images, Made};
+use super::startup::Startup;
 use super::supervise::{End, PATIENCE, Watch};
-use super::{EXIT_BAD_MANIFEST, EXIT_HOST, Failure, counted, load, output};
+use super::{EXIT_BAD_MANIFEST, EXIT_HOST, Failure, counted, load, output, trace};
 use crate::container::log::Console;
 use crate::container::state::KILLED_EXIT_CODE;
 use crate::engine::Engine;
 use crate::paths::Paths;
 use crate::pod::actions::MIN_STOP_WINDOW;
 use crate::pod::backoff::BackoffPolicy;
+use crate::pod::control::PodTimeline;
 use crate::pod::death::status_after_death;
 use crate::pod::launch::{Plan, launch};
 use crate::pod::resize::Resizer;
@@ -57,6 +59,7 @@ pub fn run(args: Args, verbose: u8) -> Result<ExitCode, Failure> {
     let display = Display::new(verbose);
     let paths = Paths::from_env();
 
+    let mut startup = Startup::new();
     let clock = Instant::now();
     let overrides = load::Overrides { name: args.name.clone(), network: args.network.map(Into::into) };
     let Converted { pod, wire, warnings } = load::manifest(&args.file, overrides)?;
@@ -66,7 +69,10 @@ pub fn run(args: Args, verbose: u8) -> Result<ExitCode, Failure> {
     let what =
         format!("{}/{}, {}", pod.namespace, pod.name, counted(pod.all_containers().count(), "container"));
     display.step("manifest", what, clock.elapsed());
+    startup.step("manifest", clock);
+    startup.moment("accepted");
 
+    let clock = Instant::now();
     for swept in sandbox::sweep(&paths)? {
         let name = swept.name.as_ref().unwrap_or(&swept.uid);
         if swept.errors.is_empty() {
@@ -80,8 +86,9 @@ pub fn run(args: Args, verbose: u8) -> Result<ExitCode, Failure> {
             ));
         }
     }
+    startup.step("sweep", clock);
     let chain = load_chain(&args).context("--cni-conf-dir")?;
-    let plan = prepare(&args, &paths, pod, &display)?;
+    let plan = prepare(&args, &paths, pod, &display, &mut startup)?;
     let spec = Arc::clone(&plan.spec);
     raise_open_files();
     let signals = block_signals()?;
@@ -90,6 +97,8 @@ pub fn run(args: Args, verbose: u8) -> Result<ExitCode, Failure> {
     let host_ports = PortMapping::of(&spec);
     let config = sandbox_config(&host, &paths, &args, &spec, &host_ports, chain.as_ref());
     let mut sandbox = launch(plan, &config)?;
+    startup.step("sandbox", clock);
+    startup.laps(&sandbox.timings);
     let leads = chain.as_ref().is_none_or(Chain::maps_ports);
     let host_ports = if leads { &host_ports[..] } else { &[] };
     show_sandbox(&sandbox, &spec, host_ports, clock.elapsed(), &display);
@@ -99,8 +108,8 @@ pub fn run(args: Args, verbose: u8) -> Result<ExitCode, Failure> {
     let watch = Watch {
         display: &display,
         timeout: args.timeout,
-        grace: spec.termination_grace.max(MIN_STOP_WINDOW),
-        limit: spec.termination_grace + PATIENCE + MIN_STOP_WINDOW * spec.init_containers.len() as u32,
+        grace: spec.termination_grace,
+        patience: PATIENCE + MIN_STOP_WINDOW * (1 + spec.init_containers.len() as u32),
         kill: &|| {
             let _ = sandbox.kill();
         },
@@ -108,9 +117,13 @@ pub fn run(args: Args, verbose: u8) -> Result<ExitCode, Failure> {
         oom_notices: sandbox.oom_notices(),
         resizer: Resizer::new(&spec, &set_limits).into(),
         pod: &wire,
+        startup: &startup,
         directory: &paths.pod_run(&spec.uid),
     };
     let end = watch.run(control, || signals.restore())?;
+    if let Some(path) = &args.trace {
+        write_trace(path, &startup, &wire, &end, &display);
+    }
     let (status, code) = settle(end, &mut sandbox, &display)?;
     for left in sandbox.remove() {
         display.warning(format!("not removed: {left}; the next run tries again"));
@@ -122,7 +135,13 @@ pub fn run(args: Args, verbose: u8) -> Result<ExitCode, Failure> {
 }
 
 /// Everything up to the fork: images, linked, and where output goes.
-fn prepare(args: &Args, paths: &Paths, pod: Pod, display: &Display) -> Result<Plan, Failure> {
+fn prepare(
+    args: &Args,
+    paths: &Paths,
+    pod: Pod,
+    display: &Display,
+    startup: &mut Startup,
+) -> Result<Plan, Failure> {
     let clock = Instant::now();
     let engine = Engine::new()?;
     if let Some(warning) = engine.warning() {
@@ -131,6 +150,12 @@ fn prepare(args: &Args, paths: &Paths, pod: Pod, display: &Display) -> Result<Pl
     let mut images = Images::new(&engine, paths, args.build, display)?;
     let programs = images.programs(&pod)?;
     display.step("images", images.summary(), clock.elapsed());
+    startup.step("images", clock);
+    for container in pod.all_containers() {
+        if let Some(Made { from, to, compiled }) = images.made(container) {
+            startup.image(&container.name, from, to, compiled);
+        }
+    }
 
     let takes_stdout = args.output.is_some() || args.pcap_is_stdout();
     let console = if takes_stdout { Console::stderr() } else { Console::stdio() };
@@ -150,7 +175,20 @@ fn prepare(args: &Args, paths: &Paths, pod: Pod, display: &Display) -> Result<Pl
         log_dir: log_dir.transpose().context("--log-dir: cannot make the pod's directory there")?,
         backoff: BackoffPolicy::with_base(args.backoff_base),
         storage_period: args.storage_period.unwrap_or(storage::PERIOD),
+        origin: startup.origin(),
+        tells_timeline: args.trace.is_some(),
     })
+}
+
+/// The file of `--trace`. That it cannot be written does not fail a pod that has ended.
+fn write_trace(path: &Path, startup: &Startup, pod: &wire::Pod, end: &End, display: &Display) {
+    let inside = match end {
+        End::Finished { timeline, .. } => timeline.clone(),
+        End::Died { .. } => PodTimeline::default(),
+    };
+    if let Err(error) = trace::write(path, &startup.timeline(pod, inside)) {
+        display.warning(format!("--trace: {error:#}"));
+    }
 }
 
 /// The CNI plugins that the command line names.
@@ -244,7 +282,7 @@ fn ports(pod: &Pod, host: &str, host_ports: &[PortMapping]) -> Vec<String> {
 /// Waits for the pod process and says what the run's end means: the final status and the exit code.
 fn settle(end: End, sandbox: &mut Sandbox, display: &Display) -> Result<(Option<PodStatus>, u8), Failure> {
     match end {
-        End::Finished { status, exit_code } => {
+        End::Finished { status, exit_code, .. } => {
             Ok((Some(*status), u8::try_from(exit_code).unwrap_or(EXIT_HOST)))
         }
         End::Died { status, outlived } => {

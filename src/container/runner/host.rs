@@ -5,7 +5,7 @@ use std::sync::Arc;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
 
-use super::Setup;
+use super::{Marks, Setup};
 use crate::container::stop::StopSignal;
 use crate::engine::MemoryLimiter;
 use crate::wasi::pod::PodClock;
@@ -23,6 +23,8 @@ pub struct Host {
     stop: StopSignal,
     table: ResourceTable,
     pub(super) memory: MemoryLimiter,
+    marks: Marks,
+    called: bool,
 }
 
 impl Host {
@@ -42,19 +44,30 @@ impl Host {
         }
         let sockets = SocketsCtx::new(setup.endpoint.clone());
         let memory = MemoryLimiter::new(Arc::clone(&setup.memory));
+        let (wasi, table, marks) = (wasi.build(), ResourceTable::new(), setup.marks.clone());
         let stop = setup.stop.clone();
-        Ok(Self { wasi: wasi.build(), sockets, stop, table: ResourceTable::new(), memory })
+        Ok(Self { wasi, sockets, stop, table, memory, marks, called: false })
+    }
+
+    /// The guest calls the host: each of its calls comes by here.
+    fn is_called(&mut self) {
+        if !self.called {
+            self.called = true;
+            self.marks.host_call();
+        }
     }
 }
 
 impl WasiView for Host {
     fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.is_called();
         WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
     }
 }
 
 impl SocketsView for Host {
     fn sockets(&mut self) -> SocketsCtxView<'_> {
+        self.is_called();
         SocketsCtxView { ctx: &mut self.sockets, table: &mut self.table }
     }
 }

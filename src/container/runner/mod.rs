@@ -6,6 +6,7 @@
 //! future is how a container is killed; whatever the container held is given back by then.
 
 mod host;
+mod marks;
 mod program;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi::I32Exit;
 
 pub use host::Host;
+pub use marks::Marks;
 pub use program::{Hosts, LinkError, Program};
 
 use program::Entry;
@@ -47,6 +49,8 @@ pub struct Setup {
     pub log: ContainerLog,
     /// Tells the guest that it is asked to end.
     pub stop: StopSignal,
+    /// When its steps happened.
+    pub marks: Marks,
 }
 
 /// Ends a container's network before its store: a store drops the streams of 0.3 one by one, each of which is
@@ -63,7 +67,7 @@ impl Drop for CloseNetwork<'_> {
 /// point is called.
 pub async fn run(program: &Program, setup: Setup, started: impl AsyncFnOnce()) -> Exit {
     // The log stays open until the container's end, and closes with it.
-    let Setup { log, .. } = &setup;
+    let Setup { log, marks, .. } = &setup;
     let host = match Host::new(&setup) {
         Ok(host) => host,
         Err(error) => return Exit::start_error(error),
@@ -76,7 +80,7 @@ pub async fn run(program: &Program, setup: Setup, started: impl AsyncFnOnce()) -
     store.epoch_deadline_callback(|_| Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))));
     store.set_epoch_deadline(1);
 
-    let outcome = call(program, &mut store, started).await;
+    let outcome = call(program, &mut store, marks, started).await;
     let exceeded = store.data().memory.exceeded();
     match (outcome, exceeded) {
         (Outcome::Ran(Ok(Ok(()))), _) => Exit::with_code(0),
@@ -105,13 +109,20 @@ enum Outcome {
     Ran(wasmtime::Result<Result<(), ()>>),
 }
 
-async fn call(program: &Program, store: &mut Store<Host>, started: impl AsyncFnOnce()) -> Outcome {
+async fn call(
+    program: &Program,
+    store: &mut Store<Host>,
+    marks: &Marks,
+    started: impl AsyncFnOnce(),
+) -> Outcome {
+    marks.instantiate();
     match &program.entry {
         Entry::Command02(pre) => {
             let command = match pre.instantiate_async(&mut *store).await {
                 Ok(command) => command,
                 Err(error) => return Outcome::NotStarted(error),
             };
+            marks.instantiated();
             started().await;
             Outcome::Ran(command.wasi_cli_run().call_run(store).await)
         }
@@ -120,6 +131,7 @@ async fn call(program: &Program, store: &mut Store<Host>, started: impl AsyncFnO
                 Ok(command) => command,
                 Err(error) => return Outcome::NotStarted(error),
             };
+            marks.instantiated();
             started().await;
             let run = store.run_concurrent(async |store| command.wasi_cli_run().call_run(store).await);
             Outcome::Ran(run.await.and_then(|result| result))
