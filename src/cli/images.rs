@@ -91,6 +91,11 @@ impl<'a> Images<'a> {
         }
     }
 
+    /// What they were linked against.
+    pub fn into_hosts(self) -> Hosts {
+        self.hosts
+    }
+
     fn program(&mut self, reference: &Reference) -> Result<Program, Bad> {
         if let Some(known) = self.linked.get(reference) {
             return known.clone();

@@ -22,6 +22,14 @@ pub(super) struct Attendants {
 #[derive(Default)]
 pub(super) struct Orders(Vec<AbortHandle>);
 
+impl Orders {
+    /// Ends this task, too, with the run.
+    pub(super) fn hold(&mut self, order: AbortHandle) {
+        self.0.retain(|order| !order.is_finished());
+        self.0.push(order);
+    }
+}
+
 impl Drop for Orders {
     fn drop(&mut self) {
         for order in &self.0 {
@@ -87,8 +95,7 @@ impl Attendants {
     }
 
     fn spawn(&mut self, orders: &mut Orders, task: impl Future<Output = Attended> + Send + 'static) {
-        orders.0.retain(|order| !order.is_finished());
-        orders.0.push(self.tasks.spawn(task));
+        orders.hold(self.tasks.spawn(task));
     }
 
     /// The next that has ended; never when there is none.

@@ -13,6 +13,8 @@
 //!
 //! Hooks and probes run as [attendants](super::attend) of the container's run and end with it.
 //!
+//! Commands run as [`Execs`] for as long as their container's run lives.
+//!
 //! What the supervisor asks ([`Request::Ask`]) is answered in small parts between these.
 //!
 //! The runner tasks live in a `JoinSet`, which ends them all when the worker is dropped. The worker ends
@@ -20,6 +22,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,16 +35,17 @@ use super::actions::{Action, StopReason};
 use super::answers::Answers;
 use super::attend::{Attendants, Attended, Orders};
 use super::backoff::BackoffPolicy;
-use super::control::{self, Note, Receiver, Request};
+use super::additions;
+use super::control::{self, Addition, Note, Receiver, Report, Request};
 use super::event::{Event, Phase, StopCause};
-use super::exec::Target;
+use super::exec::{Components, ExecEvent, Execs, Order, Target};
 use super::probing::Place;
 use super::reports::Reports;
 use super::state::State;
 use super::status::{Facts, pod_status};
 use super::time::Time;
 use crate::container::log::{ContainerLog, Logger};
-use crate::container::runner::{self, Program, Setup};
+use crate::container::runner::{self, Call, Hosts, Program, Setup, Stdio};
 use crate::container::state::{Exit, ExitReason, START_ERROR_EXIT_CODE};
 use crate::engine::EpochHandle;
 use crate::net::{Endpoint, Recording, Stack, Summary};
@@ -75,15 +79,18 @@ pub struct Parts {
     pub recording: Option<Recording>,
 }
 
-/// Runs the pod to its end and returns the exit code of its supervisor.
+/// Runs the pod to its end and returns the exit code of its supervisor. Images that come later are linked against
+/// `hosts`.
 ///
 /// # Errors
 /// The control socket cannot be used.
-pub async fn run(parts: Parts, control: StdUnixStream) -> std::io::Result<i32> {
+pub async fn run(parts: Parts, hosts: Hosts, control: StdUnixStream) -> std::io::Result<i32> {
+    let (components, wanted) = Components::new(hosts);
     control.set_nonblocking(true)?;
     let (read, write) = UnixStream::from_std(control)?.into_split();
     // A container's start is heard of before it can start again: one place for each is enough.
-    let (started, has_started) = mpsc::channel(parts.spec.all_containers().count().max(1));
+    let places = parts.spec.all_containers().count() + additions::MAX_EPHEMERAL;
+    let (started, has_started) = mpsc::channel(places);
     let clock = Clock::new();
     let state = State::new(&parts.spec, parts.backoff, clock.now());
     let mut worker = Worker {
@@ -93,6 +100,7 @@ pub async fn run(parts: Parts, control: StdUnixStream) -> std::io::Result<i32> {
         tasks: JoinSet::new(),
         running: BTreeMap::new(),
         attendants: Attendants::default(),
+        execs: Execs::new(components, wanted),
         wake_at: None,
         phase: None,
         changed: false,
@@ -140,6 +148,7 @@ struct Worker {
     tasks: JoinSet<(String, Exit)>,
     running: BTreeMap<String, Running>,
     attendants: Attendants,
+    execs: Execs,
     started: mpsc::Sender<String>,
     has_started: mpsc::Receiver<String>,
     wake_at: Option<Duration>,
@@ -161,8 +170,10 @@ struct Running {
     /// Dropping or sending it drops the runner's future.
     kill: Option<oneshot::Sender<()>>,
     ordered: Instant,
-    /// Its hooks and probes.
+    /// Its hooks, probes and commands.
     orders: Orders,
+    /// Where these run; `None` when its start fails.
+    target: Option<Target>,
 }
 
 /// What the worker waits for.
@@ -170,7 +181,8 @@ enum Happening {
     Started(String),
     Ended(String, Exit),
     Attended(Attended),
-    Requested(Request),
+    Requested(Request, Vec<OwnedFd>),
+    Exec(ExecEvent),
     SupervisorGone,
     Troubled(control::Event),
     /// The supervisor has read everything.
@@ -196,7 +208,8 @@ impl Worker {
                 Happening::Started(name) => self.has_started(name),
                 Happening::Ended(name, exit) => self.has_ended(name, exit),
                 Happening::Attended(attended) => self.attended(attended),
-                Happening::Requested(request) => self.requested(request),
+                Happening::Requested(request, carried) => self.requested(request, carried),
+                Happening::Exec(event) => self.execs.happened(event, &mut self.reports),
                 Happening::SupervisorGone => {
                     self.alone = true;
                     self.step(Event::KillRequested { cause: StopCause::Signal(9) });
@@ -226,8 +239,9 @@ impl Worker {
                 Err(error) => self.task_failed(&error),
             },
             attended = self.attendants.next() => Happening::Attended(attended),
+            event = self.execs.next() => Happening::Exec(event),
             request = self.requests.next(), if !self.alone => match request {
-                Some(request) => Happening::Requested(request),
+                Some((request, carried)) => Happening::Requested(request, carried),
                 None => Happening::SupervisorGone,
             },
             Some(event) = self.parts.troubles.recv() => Happening::Troubled(event),
@@ -291,7 +305,7 @@ impl Worker {
         }
     }
 
-    fn requested(&mut self, request: Request) {
+    fn requested(&mut self, request: Request, carried: Vec<OwnedFd>) {
         match request {
             Request::Stop { cause, grace } => {
                 let own = self.parts.spec.termination_grace;
@@ -300,7 +314,38 @@ impl Worker {
             }
             Request::Kill { cause } => self.step(Event::KillRequested { cause: cause.into() }),
             Request::Ask { id, question } => self.answers.ask(id, question, &self.parts.stack),
+            Request::Exec { id, container, command, stdin, stdout, stderr } => {
+                let order = Order { id, command, wanted: [stdin, stdout, stderr], carried };
+                let running = self.running.get_mut(&container);
+                let run = running.and_then(|Running { target, orders, .. }| Some((target.as_ref()?, orders)));
+                self.execs.begin(run, order, &mut self.reports);
+            }
+            Request::CancelExec { id } => self.execs.cancel(id),
+            Request::Prepared { id, outcome } => self.execs.prepared(id, outcome, carried),
+            Request::AddEphemeral { id, addition } => {
+                let error = self.add_ephemeral(*addition, carried).err();
+                self.reports.tell(&Report::EphemeralAdded { id, error }, Vec::new());
+            }
         }
+    }
+
+    /// Adds an ephemeral container to the pod; the machine decides about its start.
+    fn add_ephemeral(&mut self, addition: Addition, carried: Vec<OwnedFd>) -> Result<(), String> {
+        if self.state.is_ending() {
+            return Err("the pod is ending".to_owned());
+        }
+        let container = additions::check(&addition, &self.parts.spec)?;
+        let code = carried.into_iter().next().ok_or("the machine code was lost on the way")?;
+        let path = addition.path.to_string_lossy();
+        let program = self.execs.components().link(code, &addition.digest, &path);
+        let program = program.map_err(|error| error.message)?;
+        self.parts.facts.image_ids.insert(container.name.clone(), program.digest().to_owned());
+        self.parts.programs.insert(container.name.clone(), program);
+        let pod = Arc::make_mut(&mut self.parts.spec);
+        pod.ephemeral_containers.push(container);
+        pod.generation += 1;
+        self.step(Event::EphemeralAdded);
+        Ok(())
     }
 
     /// Lets the machine decide about an event and does what it says.
@@ -346,11 +391,12 @@ impl Worker {
         else {
             return;
         };
+        let Some(target) = running.target.clone() else { return };
         let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let place = Place {
             stack: Arc::clone(&self.parts.stack),
             address: self.parts.facts.pod_ips.first().copied().unwrap_or(loopback),
-            target: Target::new(name),
+            target,
         };
         order(&mut self.attendants, &mut running.orders, spec, place);
     }
@@ -389,10 +435,17 @@ impl Worker {
         let log = self.parts.logger.container(&name, restart);
         let endpoint = self.parts.stack.attach(&name);
         let (kill, killed) = oneshot::channel::<()>();
+        let setup = self.setup(spec, program, endpoint.clone());
+        let target = setup.as_ref().ok().map(|setup| {
+            let Parts { stack, epochs, .. } = &self.parts;
+            let components = self.execs.components().clone();
+            Target::new(&name, program.clone(), setup.clone(), Arc::clone(stack), epochs.clone(), components)
+        });
         let run = run_container(
             program.clone(),
             self.parts.epochs.clone(),
-            self.setup(spec, program, endpoint.clone(), log),
+            setup,
+            log,
             self.started.clone(),
             name.clone(),
         );
@@ -407,7 +460,7 @@ impl Worker {
             (named, exit)
         });
         let orders = Orders::default();
-        self.running.insert(name, Running { task: task.id(), endpoint, kill: Some(kill), ordered, orders });
+        self.running.insert(name, Running { task: task.id(), endpoint, kill: Some(kill), ordered, orders, target });
     }
 
     /// Tells the supervisor the status, and the phase when it is another one.
@@ -430,7 +483,6 @@ impl Worker {
         spec: &Container,
         program: &Program,
         endpoint: Endpoint,
-        log: ContainerLog,
     ) -> Result<Setup, String> {
         let image_entry = || vec![program.name().to_owned()];
         let command = if spec.command.is_empty() { image_entry() } else { spec.command.clone() };
@@ -440,10 +492,9 @@ impl Worker {
             argv: command.into_iter().chain(spec.args.iter().cloned()).collect(),
             env: std::iter::once(hostname).chain(spec.env.iter().cloned()).collect(),
             working_dir: spec.working_dir.clone(),
-            preopens: self.parts.volumes.preopens(spec).map_err(|error| error.to_string())?,
+            preopens: self.parts.volumes.preopens(spec).map_err(|error| error.to_string())?.into(),
             memory_limit: spec.resources.memory_limit_bytes,
             endpoint,
-            log,
         })
     }
 }
@@ -452,6 +503,7 @@ async fn run_container(
     program: Program,
     epochs: EpochHandle,
     setup: Result<Setup, String>,
+    log: ContainerLog,
     started: mpsc::Sender<String>,
     name: String,
 ) -> Exit {
@@ -463,7 +515,7 @@ async fn run_container(
                 // What it says comes after what is said of it.
                 tokio::task::yield_now().await;
             };
-            epochs.run(runner::run(&program, setup, started)).await
+            epochs.run(runner::run(&program, &Call::Main, setup, Stdio::Log(log), started)).await
         }
         Err(error) => Exit::start_error(error),
     }
