@@ -82,6 +82,25 @@ impl Quantity {
     }
 }
 
+/// Thousandths as Kubernetes prints them: `1500m`, `2`.
+pub fn of_millis(millis: u64) -> String {
+    if millis.is_multiple_of(1000) { (millis / 1000).to_string() } else { format!("{millis}m") }
+}
+
+/// Bytes as Kubernetes prints them: `1536Mi`, `6Gi`.
+pub fn of_bytes(bytes: u64) -> String {
+    let mut number = bytes;
+    let mut suffix = "";
+    for next in ["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"] {
+        if number == 0 || !number.is_multiple_of(1 << 10) {
+            break;
+        }
+        number >>= 10;
+        suffix = next;
+    }
+    format!("{number}{suffix}")
+}
+
 /// `nanos / unit` rounded up, within `0..=u64::MAX`.
 fn scaled(nanos: i128, unit: i128) -> u64 {
     let nanos = nanos.max(0);
@@ -206,6 +225,18 @@ mod tests {
 
     fn parsed(text: &str) -> Quantity {
         text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    #[test]
+    fn prints_as_kubernetes_does() {
+        for (millis, text) in [(0, "0"), (1, "1m"), (1500, "1500m"), (2000, "2")] {
+            assert_eq!(of_millis(millis), text);
+        }
+        for (bytes, text) in
+            [(0, "0"), (1000, "1000"), (1 << 20, "1Mi"), (3 << 29, "1536Mi"), (6 << 30, "6Gi")]
+        {
+            assert_eq!(of_bytes(bytes), text);
+        }
     }
 
     #[test]

@@ -10,19 +10,29 @@
 //! Every wire type is taken apart field by field without `..`: a field that a new version of
 //! Kubernetes brings does not compile until it is decided here. Nothing stops at the first error.
 
+mod action;
 mod annotations;
 mod container;
+mod defaults;
 mod environment;
+mod ephemeral;
+mod hooks;
+#[cfg(test)]
+mod lifecycle_tests;
 mod location;
 mod metadata;
 mod names;
 mod network_policy;
+mod pod_resources;
 mod pod_spec;
 #[cfg(test)]
 mod policy_tests;
 mod port;
+mod probe;
 mod report;
+mod resize;
 mod resources;
+mod restart;
 mod security;
 #[cfg(test)]
 mod tests;
@@ -32,7 +42,10 @@ use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1 as wire;
 
+pub use defaults::complete;
+pub use ephemeral::ephemeral;
 pub use names::{MAX_NAMESERVERS, MAX_SEARCH_BYTES, MAX_SEARCHES};
+pub use resize::resize;
 
 use super::{NetworkMode, Pod};
 use crate::manifest::{self, FieldPath, FieldWarning, Invalid, Manifest};
@@ -44,6 +57,15 @@ const MAX_EXPANSION_BYTES: usize = 16 << 20;
 
 /// `terminationGracePeriodSeconds` when absent.
 const DEFAULT_GRACE_SECONDS: i64 = 30;
+
+/// `periodSeconds` of a probe when absent, and so below (`SetDefaults_Probe` in `pkg/apis/core/v1/defaults.go`).
+const PROBE_PERIOD_SECONDS: u32 = 10;
+/// `timeoutSeconds`.
+const PROBE_TIMEOUT_SECONDS: u32 = 1;
+/// `successThreshold`.
+const PROBE_SUCCESSES: u32 = 1;
+/// `failureThreshold`.
+const PROBE_FAILURES: u32 = 3;
 
 /// What the manifest itself does not say.
 #[derive(Debug, Clone, Default)]
@@ -133,10 +155,10 @@ fn completed(pod: &wire::Pod, converted: &Pod) -> wire::Pod {
     wire.metadata.name = Some(converted.name.clone());
     wire.metadata.namespace = Some(converted.namespace.clone());
     wire.metadata.uid = Some(converted.uid.clone());
+    wire.metadata.generation = Some(converted.generation);
     let spec = wire.spec.get_or_insert_default();
-    spec.restart_policy.get_or_insert_with(|| "Always".to_owned());
-    spec.termination_grace_period_seconds.get_or_insert(DEFAULT_GRACE_SECONDS);
-    spec.dns_policy.get_or_insert_with(|| "ClusterFirst".to_owned());
     spec.host_network = (converted.network == NetworkMode::Host).then_some(true);
+    complete(&mut wire);
+    defaults::complete_pod_resources(&mut wire, converted.resources);
     wire
 }
