@@ -83,6 +83,13 @@ impl<'a> Images<'a> {
         Ok(sources)
     }
 
+    /// Makes one image ready, so that whoever runs it finds its machine code; its file.
+    pub fn prepare(&mut self, reference: &Reference) -> Result<PathBuf, Failure> {
+        let image = self.image(reference).map_err(|error| Failure::new(error.exit_code(), error))?;
+        self.hosts.link(&image).map_err(|error| Failure::new(EXIT_IMAGE, error))?;
+        Ok(image.path)
+    }
+
     /// How many there were, and how many had to be compiled.
     pub fn summary(&self) -> String {
         match (self.linked.len(), self.compiled) {

@@ -11,13 +11,19 @@
 //! | 127 | an image is not there |
 //! | 129, 130, 143 | stopped by the terminal's end (SIGHUP), by Ctrl-C (SIGINT), by SIGTERM |
 
+mod additions;
 mod answer;
 mod check;
 mod completions;
+mod debug;
 mod display;
+mod exec;
 mod images;
 mod load;
+mod native;
 mod output;
+mod pods;
+mod prepare;
 mod progress;
 mod run;
 mod ss;
@@ -54,6 +60,7 @@ Examples:
   cat pod.yaml | peapod run -                             a manifest from standard input
   peapod check pod.yaml                                   report every mistake, run nothing
   peapod ss web -a                                        the sockets of a running pod's containers
+  peapod exec web -c app -- app.wasm --check              run a command in a running container
 
 Directories:                                     without root:
   /run/peapod        live pods, their addresses  $XDG_RUNTIME_DIR/peapod
@@ -73,8 +80,12 @@ enum Command {
     Run(run::Args),
     Check(check::Args),
     Ss(ss::Args),
+    Exec(exec::Args),
+    Debug(debug::Args),
     Version(version::Args),
     Completions(completions::Args),
+    #[command(hide = true)]
+    PrepareImage(prepare::Args),
 }
 
 /// Parses the arguments, runs the subcommand, and maps what it returns to an exit code.
@@ -85,8 +96,11 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args, cli.verbose),
         Command::Check(args) => check::run(&args),
         Command::Ss(args) => ss::run(&args),
+        Command::Exec(args) => exec::run(args),
+        Command::Debug(args) => debug::run(args, cli.verbose),
         Command::Version(args) => version::run(&args),
         Command::Completions(args) => completions::run(&args),
+        Command::PrepareImage(args) => prepare::run(&args),
     };
     match result {
         Ok(code) => code,

@@ -6,6 +6,7 @@
 //!   grace and patience over ─► SIGKILL                     │
 //!   control socket ◄── events (shown), status (kept) ◄─────┘
 //!   API on <run>/pods/<uid>/control.sock ◄─► Questions ◄─► control socket
+//!                    its components ─► prepare (a process) ─┘
 //! ```
 //!
 //! A pod process that dies without last words still gets a status: the last one known, with what ran
@@ -17,7 +18,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
-use tokio::io::AsyncWriteExt;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -25,10 +25,11 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use super::answer::{Desk, Inquiry, Questions};
+use super::answer::{Desk, Inquiry, Outgoing, Questions};
 use super::display::Display;
 use crate::api::{server, socket};
 use crate::pod::control::{self, Event, Receiver, Report, Request, StopCause};
+use crate::spec;
 
 /// How long a pod process may take to end its containers at once, before it is killed itself.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -55,13 +56,22 @@ pub struct Watch<'a> {
     pub kill: &'a dyn Fn(),
     /// The pod as it was submitted.
     pub pod: &'a Pod,
+    /// The same, validated.
+    pub spec: &'a spec::Pod,
     /// Where its control socket goes.
     pub directory: &'a Path,
+    /// Where relative images start.
+    pub manifest_dir: &'a Path,
 }
 
 impl Watch<'_> {
     /// Runs the watch on a runtime of its own; returns when the pod process has closed its end.
-    pub fn run(&self, control: StdUnixStream, unblock_signals: impl FnOnce()) -> anyhow::Result<End> {
+    /// Comes with the pod as it was then, without status.
+    pub fn run(
+        &self,
+        control: StdUnixStream,
+        unblock_signals: impl FnOnce(),
+    ) -> anyhow::Result<(End, Pod)> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -78,7 +88,9 @@ impl Watch<'_> {
                 Ok(listener) => drop(servers.spawn(server::serve(listener, desk))),
                 Err(error) => self.display.warning(format!("no control socket for `peapod ss`: {error}")),
             }
-            self.watch(Receiver::new(read), write, signals, inquiries).await
+            let mut questions = Questions::new(self.pod.clone(), self.spec.clone(), self.manifest_dir.to_owned());
+            let end = self.watch(Receiver::new(read), write, signals, inquiries, &mut questions).await;
+            Ok((end?, questions.into_pod()))
         })
     }
 
@@ -91,44 +103,58 @@ impl Watch<'_> {
     async fn watch(
         &self,
         mut reports: Receiver<Report>,
-        mut requests: OwnedWriteHalf,
+        requests: OwnedWriteHalf,
         mut signals: Signals,
         mut inquiries: mpsc::Receiver<Inquiry>,
+        questions: &mut Questions,
     ) -> anyhow::Result<End> {
         let timeout = self.timeout.map(|timeout| Instant::now() + timeout);
         let mut stop = Stop::No;
         let mut last: Option<Box<PodStatus>> = None;
-        let mut questions = Questions::new(self.pod);
         loop {
             let request = tokio::select! {
                 biased;
                 report = reports.next() => match report {
-                    Some(Report::Event(event)) => {
+                    Some((Report::Event(event), _)) => {
                         self.display.event(&event);
                         match (event, &stop) {
                             // A reader that the same Ctrl-C ended is no second wish to stop.
                             (Event::OutputClosed { .. }, Stop::No) => {
-                                stop.next(StopCause::Signal(SIGPIPE), self)
+                                stop.next(StopCause::Signal(SIGPIPE), self).map(bare)
                             }
                             _ => None,
                         }
                     }
-                    Some(Report::Status(status)) => {
+                    Some((Report::Status(status), _)) => {
                         last = Some(status);
                         None
                     }
-                    Some(Report::Noted(_)) => None,
-                    Some(Report::Answer { id, part }) => {
+                    Some((Report::Noted(_), _)) => None,
+                    Some((Report::Answer { id, part }, _)) => {
                         questions.answered(id, part);
                         None
                     }
-                    Some(Report::Finished { status, exit_code }) => {
+                    Some((Report::Finished { status, exit_code }, _)) => {
                         return Ok(End::Finished { status, exit_code });
+                    }
+                    Some((Report::Prepare { id, name }, carried)) => {
+                        questions.prepare(id, name, carried);
+                        None
+                    }
+                    Some((Report::ExecEnded { id, code, message }, _)) => {
+                        questions.exec_ended(id, code, message);
+                        None
+                    }
+                    Some((Report::EphemeralAdded { id, error }, _)) => {
+                        questions.ephemeral_added(id, error);
+                        None
                     }
                     None => return Ok(End::Died { status: last }),
                 },
-                signal = signals.next() => stop.next(StopCause::Signal(signal), self),
-                () = at(timeout), if matches!(stop, Stop::No) => stop.next(StopCause::Timeout, self),
+                signal = signals.next() => stop.next(StopCause::Signal(signal), self).map(bare),
+                () = at(timeout), if matches!(stop, Stop::No) => {
+                    stop.next(StopCause::Timeout, self).map(bare)
+                }
                 () = at(stop.kill_at()) => {
                     self.display.warning("the pod does not end: killing it");
                     (self.kill)();
@@ -136,10 +162,11 @@ impl Watch<'_> {
                     None
                 }
                 Some(inquiry) = inquiries.recv() => questions.inquire(inquiry, last.as_deref()),
+                outgoing = questions.next() => Some(outgoing),
             };
-            if let Some(request) = request {
+            if let Some((request, carried)) = request {
                 // A pod that is gone is noticed by the next read.
-                let _ = requests.write_all(&control::encode(&request)).await;
+                let _ = control::send(&requests, &request, &carried).await;
             }
         }
     }
@@ -187,6 +214,11 @@ impl Stop {
             Self::No | Self::Killed => None,
         }
     }
+}
+
+/// A request that carries no descriptors.
+fn bare(request: Request) -> Outgoing {
+    (request, Vec::new())
 }
 
 async fn at(time: Option<Instant>) {

@@ -11,9 +11,10 @@
 //! The socket's end of file is a message too: to the pod process it says that the supervisor is gone
 //! (the pod ends at once), to the supervisor that the pod process is.
 
-use std::io;
+use std::io::{self, Write};
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -299,6 +300,22 @@ pub async fn send<T: Serialize>(to: &OwnedWriteHalf, message: &T, carried: &[Own
         written += write_some(to.as_ref(), &line, written, carried).await?;
     }
     Ok(())
+}
+
+/// [`send`] for a process without a runtime.
+///
+/// # Errors
+/// The socket's.
+pub fn send_blocking<T: Serialize>(
+    mut to: &StdUnixStream,
+    message: &T,
+    carried: &[OwnedFd],
+) -> io::Result<()> {
+    let line = encode(message);
+    let (newline, text) = line.split_last().ok_or(io::ErrorKind::InvalidInput)?;
+    to.write_all(text)?;
+    let carried: Vec<_> = carried.iter().map(AsFd::as_fd).collect();
+    fds::send(to, &[*newline], &carried).map(drop)
 }
 
 /// Writes some of what is left of a line; `carried` goes with its newline. Safe to cancel.

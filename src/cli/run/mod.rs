@@ -100,9 +100,11 @@ pub fn run(args: Args, verbose: u8) -> Result<ExitCode, Failure> {
             let _ = sandbox.kill();
         },
         pod: &wire,
+        spec: &spec,
         directory: &paths.pod_run(&spec.uid),
+        manifest_dir: &load::directory_of(&args.file)?,
     };
-    let end = watch.run(control, || signals.restore())?;
+    let (end, wire) = watch.run(control, || signals.restore())?;
     let (status, code) = settle(end, &mut sandbox, &display)?;
     for left in sandbox.remove() {
         display.warning(format!("not removed: {left}; the next run tries again"));
