@@ -119,7 +119,7 @@ struct Zygote {
     host: sandbox::Host,
     paths: Paths,
     engine: Engine,
-    hosts: Hosts,
+    hosts: Arc<Hosts>,
     store: image::Store,
     spec: Arc<Pod>,
     hot: Program,
@@ -134,7 +134,7 @@ impl Zygote {
         let run = "/dev/shm/peapod-bench".into();
         let paths = Paths { run, state: root.join("state"), cache: root.join("cache") };
         let engine = Engine::new()?;
-        let hosts = Hosts::new(&engine)?;
+        let hosts = Arc::new(Hosts::new(&engine)?);
         let store = image::Store::open(&paths.cache, &engine)?;
         let options = convert::Options { manifest_dir: root, ..Default::default() };
         let spec = Arc::new(convert::load(MANIFEST.as_bytes(), &options)?.pod);
@@ -161,7 +161,7 @@ impl Zygote {
         let plan = Plan {
             spec: Arc::clone(&self.spec),
             programs: BTreeMap::from([(self.spec.containers[0].name.clone(), program)]),
-            engine: self.engine.clone(),
+            hosts: Arc::clone(&self.hosts),
             console: Some(Console::new(File::from(OwnedFd::from(pod_output)), File::open("/dev/null")?)),
             log_dir: None,
             pcap: None,

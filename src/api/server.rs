@@ -31,8 +31,8 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 pub use exec::{
-    CLOSE, ERROR, Ended, ExecOptions, MAX_MESSAGE_BYTES, MAX_SESSIONS, PROTOCOLS, STDERR, STDIN, STDOUT, Session,
-    config, message,
+    CLOSE, ERROR, Ended, ExecOptions, MAX_MESSAGE_BYTES, MAX_SESSIONS, PROTOCOLS, STDERR, STDIN, STDOUT,
+    Session, config, message,
 };
 
 use exec::{Handshake, Pending};
@@ -194,8 +194,8 @@ async fn answer<P: Pods>(
 ) -> Result<Answer, Failure> {
     let path = request.uri().path().to_owned();
     // Whether there is such a path at all comes first.
-    let route = Route::parse(&path)
-        .ok_or_else(|| Failure::NotFound(format!("the server has no path {path:?}")))?;
+    let route =
+        Route::parse(&path).ok_or_else(|| Failure::NotFound(format!("the server has no path {path:?}")))?;
     let allowed = route.methods();
     if !allowed.split(", ").any(|method| method == request.method().as_str()) {
         return Err(Failure::Method { method: request.method().to_string(), allowed });
@@ -240,12 +240,14 @@ async fn body(request: Request<Incoming>) -> Result<Bytes, Failure> {
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
-    serde_json::from_slice(body).map_err(|error| Failure::BadRequest(format!("cannot read the body: {error}")))
+    serde_json::from_slice(body)
+        .map_err(|error| Failure::BadRequest(format!("cannot read the body: {error}")))
 }
 
 /// The one container that a patch of the pod adds: its list may have those that are there already.
 fn added(pod: &Pod, patch: Pod) -> Result<EphemeralContainer, Failure> {
-    let list = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.ephemeral_containers.clone()).unwrap_or_default();
+    let list =
+        |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.ephemeral_containers.clone()).unwrap_or_default();
     let there = list(pod);
     let mut new = list(&patch);
     new.retain(|new| !there.iter().any(|old| old.name == new.name));

@@ -40,7 +40,8 @@ pub fn add(pod: &mut Pod, container: EphemeralContainer) {
 /// There is none, or it does not run.
 pub fn running(wanted: Option<&str>, pod: &Pod, status: Option<&PodStatus>) -> Result<String, Failure> {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
-    let spec = pod.spec.as_ref().ok_or_else(|| Failure::BadRequest(format!("pod {name} has no containers")))?;
+    let spec =
+        pod.spec.as_ref().ok_or_else(|| Failure::BadRequest(format!("pod {name} has no containers")))?;
     let wanted = match (wanted, &spec.containers[..]) {
         (Some(wanted), _) => wanted,
         (None, [only]) => &only.name,

@@ -198,8 +198,7 @@ impl Questions {
                     Ok(checked) if self.preparations.len() + self.additions.len() < MAX_OPEN => {
                         let component = Component::Path(checked.image.path().to_owned());
                         let purpose = For::Addition(container, Box::new(checked), answer);
-                        self.preparations
-                            .spawn(async move { (purpose, prepare::prepared(component).await) });
+                        self.preparations.spawn(async move { (purpose, prepare::prepared(component).await) });
                     }
                     Ok(_) => {
                         let why = "too many containers are being added to the pod already";
@@ -359,7 +358,8 @@ impl Pipes {
         let [stdin, stdout, stderr] = wanted.map(pipe);
         let mut theirs = Vec::new();
         let stdin = stdin?.map(|(read, write)| (theirs.push(read), write).1);
-        let mut output = |pipe: Option<(OwnedFd, OwnedFd)>| pipe.map(|(read, write)| (theirs.push(write), read).1);
+        let mut output =
+            |pipe: Option<(OwnedFd, OwnedFd)>| pipe.map(|(read, write)| (theirs.push(write), read).1);
         let (stdout, stderr) = (output(stdout?), output(stderr?));
         let receiver = |pipe: Option<OwnedFd>| pipe.map(pipe::Receiver::from_owned_fd).transpose();
         let ours = Self {

@@ -102,12 +102,17 @@ pub fn run(args: Args, verbose: u8) -> Result<ExitCode, Failure> {
     let path = pods::path(&record, "/ephemeralcontainers");
     let added = client::post::<Pod>(&paths.pod_run(&record.uid), &path, &container);
     added.map_err(|error| {
-        let code = if let ClientError::Refused { code: INVALID, .. } = &error { EXIT_BAD_MANIFEST } else { 125 };
+        let code =
+            if let ClientError::Refused { code: INVALID, .. } = &error { EXIT_BAD_MANIFEST } else { 125 };
         Failure::new(code, pods::about(&record, &error))
     })?;
     if args.stdin && !args.quiet {
-        let hint = format!("its output is where `peapod run` shows it; peapod exec -i {} -c {name}", record.identity.name);
-        let _ = writeln!(std::io::stderr(), "peapod: no standard input for {name}: {hint} runs a command in it");
+        let hint = format!(
+            "its output is where `peapod run` shows it; peapod exec -i {} -c {name}",
+            record.identity.name
+        );
+        let _ =
+            writeln!(std::io::stderr(), "peapod: no standard input for {name}: {hint} runs a command in it");
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -19,6 +19,7 @@ use tokio_tungstenite::tungstenite::Message;
 use super::{EXIT_HOST, Failure, native, pods};
 use crate::api::client;
 use crate::api::server::{CLOSE, ERROR, ExecOptions, STDERR, STDIN, STDOUT, message};
+use crate::container::state::KILLED_EXIT_CODE;
 use crate::paths::Paths;
 
 /// Which container a command runs in when nobody says so (`k8s.io/kubectl/pkg/cmd/util/podcmd`).
@@ -107,8 +108,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let path = pods::path(&record, &format!("/exec?{}", options.query()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let code = runtime.block_on(async {
-        let socket =
-            client::open(&directory, &path).await.map_err(|error| pods::about(&record, &error))?;
+        let socket = client::open(&directory, &path).await.map_err(|error| pods::about(&record, &error))?;
         session(socket, options.stdin).await
     })?;
     if code != 0 && !args.quiet {
@@ -129,7 +129,9 @@ fn default_container(pod: &Pod, quiet: bool) -> Option<String> {
         if spec.containers.iter().any(|container| container.name == *annotated) {
             return Some(annotated.clone());
         }
-        warn(&format!("the pod has no container {annotated:?}, which its annotation {DEFAULT_CONTAINER} names"));
+        warn(&format!(
+            "the pod has no container {annotated:?}, which its annotation {DEFAULT_CONTAINER} names"
+        ));
     }
     let first = spec.containers.first()?.name.clone();
     let ephemeral = spec.ephemeral_containers.iter().flatten().map(|other| format!("{} (ephem)", other.name));
@@ -165,10 +167,10 @@ async fn session(socket: client::Socket, with_stdin: bool) -> anyhow::Result<u8>
     };
     let receiving = async {
         while let Some(message) = from.next().await {
-            let data = match message.context("the pod's control socket")? {
-                Message::Binary(data) => data,
-                Message::Close(_) => break,
-                _ => continue,
+            let data = match message {
+                Ok(Message::Binary(data)) => data,
+                Ok(Message::Close(_)) | Err(_) => break,
+                Ok(_) => continue,
             };
             match data.split_first() {
                 Some((&STDOUT, bytes)) => write(&mut std::io::stdout(), bytes).context("standard output")?,
@@ -177,7 +179,9 @@ async fn session(socket: client::Socket, with_stdin: bool) -> anyhow::Result<u8>
                 _ => {}
             }
         }
-        anyhow::bail!("the pod has ended")
+        // And with it the command.
+        warn("the pod has ended");
+        Ok(KILLED_EXIT_CODE)
     };
     tokio::select! {
         code = receiving => code,

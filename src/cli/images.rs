@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::display::Display;
 use super::progress::Spinner;
@@ -18,7 +19,7 @@ pub struct Images<'a> {
     build: bool,
     /// Where tools for that are kept.
     tools: PathBuf,
-    hosts: Hosts,
+    hosts: Arc<Hosts>,
     store: image::Store,
     linked: HashMap<Reference, Result<Program, Bad>>,
     compiled: usize,
@@ -44,7 +45,7 @@ impl<'a> Images<'a> {
             display,
             build,
             tools: paths.tools(),
-            hosts: Hosts::new(engine)?,
+            hosts: Arc::new(Hosts::new(engine)?),
             store: image::Store::open(&paths.cache, engine)?,
             linked: HashMap::new(),
             compiled: 0,
@@ -99,8 +100,8 @@ impl<'a> Images<'a> {
     }
 
     /// What they were linked against.
-    pub fn into_hosts(self) -> Hosts {
-        self.hosts
+    pub fn hosts(&self) -> Arc<Hosts> {
+        Arc::clone(&self.hosts)
     }
 
     fn program(&mut self, reference: &Reference) -> Result<Program, Bad> {

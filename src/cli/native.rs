@@ -39,9 +39,8 @@ pub fn run(pod: &Record, words: &[String]) -> Result<ExitCode, Failure> {
     if process::start_time(pid) != pod.started {
         return Err(ended().into());
     }
-    let rights = || {
-        format!("pod {name}: cannot enter it; that takes the rights of the user who runs it, or root's")
-    };
+    let rights =
+        || format!("pod {name}: cannot enter it; that takes the rights of the user who runs it, or root's");
     for cgroup in &pod.cgroups {
         let entered = fs::write(cgroup.join("cgroup.procs"), "0");
         entered.with_context(|| format!("pod {name}: cannot join its cgroup {}", cgroup.display()))?;

@@ -20,7 +20,9 @@ pub fn find(paths: &Paths, wanted: Option<&str>, namespace: Option<&str>) -> any
     }
     let plain = |wanted: &str| match wanted.split_once('/') {
         // A namespace may have one of these names.
-        Some((kind @ ("pod" | "pods" | "po"), name)) if !pods.iter().any(|pod| pod.identity.namespace == kind) => {
+        Some((kind @ ("pod" | "pods" | "po"), name))
+            if !pods.iter().any(|pod| pod.identity.namespace == kind) =>
+        {
             name.to_owned()
         }
         _ => wanted.to_owned(),

@@ -67,11 +67,7 @@ pub struct Watch<'a> {
 impl Watch<'_> {
     /// Runs the watch on a runtime of its own; returns when the pod process has closed its end.
     /// Comes with the pod as it was then, without status.
-    pub fn run(
-        &self,
-        control: StdUnixStream,
-        unblock_signals: impl FnOnce(),
-    ) -> anyhow::Result<(End, Pod)> {
+    pub fn run(&self, control: StdUnixStream, unblock_signals: impl FnOnce()) -> anyhow::Result<(End, Pod)> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -88,7 +84,8 @@ impl Watch<'_> {
                 Ok(listener) => drop(servers.spawn(server::serve(listener, desk))),
                 Err(error) => self.display.warning(format!("no control socket for `peapod ss`: {error}")),
             }
-            let mut questions = Questions::new(self.pod.clone(), self.spec.clone(), self.manifest_dir.to_owned());
+            let mut questions =
+                Questions::new(self.pod.clone(), self.spec.clone(), self.manifest_dir.to_owned());
             let end = self.watch(Receiver::new(read), write, signals, inquiries, &mut questions).await;
             Ok((end?, questions.into_pod()))
         })

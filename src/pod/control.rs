@@ -367,7 +367,8 @@ impl<T: DeserializeOwned> Receiver<T> {
                 self.buffer.drain(..end);
                 self.searched = 0;
                 // Nothing is read past the byte that descriptors come with.
-                let carried = if self.buffer.is_empty() { std::mem::take(&mut self.carried) } else { Vec::new() };
+                let carried =
+                    if self.buffer.is_empty() { std::mem::take(&mut self.carried) } else { Vec::new() };
                 match message {
                     Ok(message) => return Some((message, carried)),
                     Err(error) => tracing::warn!("a control message cannot be read: {error}"),
@@ -439,7 +440,9 @@ mod tests {
         let (mut end, carried) = pipe();
         send(&write, &"no request", &[carried]).await.unwrap();
         send(&write, &Request::CancelExec { id: 1 }, &[]).await.unwrap();
-        assert!(matches!(receiver.next().await, Some((Request::CancelExec { id: 1 }, none)) if none.is_empty()));
+        assert!(
+            matches!(receiver.next().await, Some((Request::CancelExec { id: 1 }, none)) if none.is_empty())
+        );
         assert_eq!(end.read(&mut [0]).unwrap(), 0);
     }
 

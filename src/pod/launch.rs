@@ -50,7 +50,7 @@ pub struct Plan {
     /// The linked image of each container, by container name.
     pub programs: BTreeMap<String, Program>,
     /// What images are linked against, for those that come later, and the engine of all.
-    pub hosts: Hosts,
+    pub hosts: Arc<Hosts>,
     /// Where the containers' output appears besides their log files.
     pub console: Option<Console>,
     /// Where the log files are, when not in the pod's own directory, which goes with it.
@@ -100,7 +100,7 @@ fn pod_process(plan: Plan, outside: Outside, entered: Entered) -> i32 {
 struct Prepared {
     spec: Arc<Pod>,
     programs: BTreeMap<String, Program>,
-    hosts: Hosts,
+    hosts: Arc<Hosts>,
     volumes: Volumes,
     network: Network,
     logger: Logger,

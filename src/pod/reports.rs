@@ -98,7 +98,8 @@ impl Reports {
         loop {
             while self.written < self.line.text.len() {
                 let Line { text, carried, .. } = &self.line;
-                self.written += control::write_some(self.stream.as_ref(), text, self.written, carried).await?;
+                self.written +=
+                    control::write_some(self.stream.as_ref(), text, self.written, carried).await?;
             }
             // The other side has its own by now.
             self.line.carried.clear();

@@ -32,10 +32,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::actions::{Action, StopReason};
+use super::additions;
 use super::answers::Answers;
 use super::attend::{Attendants, Attended, Orders};
 use super::backoff::BackoffPolicy;
-use super::additions;
 use super::control::{self, Addition, Note, Receiver, Report, Request};
 use super::event::{Event, Phase, StopCause};
 use super::exec::{Components, ExecEvent, Execs, Order, Target};
@@ -84,7 +84,7 @@ pub struct Parts {
 ///
 /// # Errors
 /// The control socket cannot be used.
-pub async fn run(parts: Parts, hosts: Hosts, control: StdUnixStream) -> std::io::Result<i32> {
+pub async fn run(parts: Parts, hosts: Arc<Hosts>, control: StdUnixStream) -> std::io::Result<i32> {
     let (components, wanted) = Components::new(hosts);
     control.set_nonblocking(true)?;
     let (read, write) = UnixStream::from_std(control)?.into_split();
@@ -460,7 +460,8 @@ impl Worker {
             (named, exit)
         });
         let orders = Orders::default();
-        self.running.insert(name, Running { task: task.id(), endpoint, kill: Some(kill), ordered, orders, target });
+        self.running
+            .insert(name, Running { task: task.id(), endpoint, kill: Some(kill), ordered, orders, target });
     }
 
     /// Tells the supervisor the status, and the phase when it is another one.
@@ -478,12 +479,7 @@ impl Worker {
     }
 
     /// What one run of a container is given.
-    fn setup(
-        &self,
-        spec: &Container,
-        program: &Program,
-        endpoint: Endpoint,
-    ) -> Result<Setup, String> {
+    fn setup(&self, spec: &Container, program: &Program, endpoint: Endpoint) -> Result<Setup, String> {
         let image_entry = || vec![program.name().to_owned()];
         let command = if spec.command.is_empty() { image_entry() } else { spec.command.clone() };
         // Container runtimes set HOSTNAME, and the manifest may say otherwise.

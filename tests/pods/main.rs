@@ -6,6 +6,7 @@ mod support;
 mod broken;
 mod cleanup;
 mod containers;
+mod exec;
 mod hostile;
 mod images;
 mod lifecycle;

@@ -120,7 +120,8 @@ pub fn fill_in(text: &str) -> String {
         .replace("{sockets-p2}", &built.sockets_p2.to_string_lossy())
         .replace("{sockets-p3}", &built.sockets_p3.to_string_lossy())
         .replace("{core}", &built.core_p1.to_string_lossy());
-    for name in ["unknown-import", "http-handler-0.3", "http-handler", "library", "reactor-module"] {
+    for name in ["unknown-import", "http-handler-0.3", "http-handler", "library", "reactor-module", "exports"]
+    {
         let placeholder = format!("{{{name}}}");
         if text.contains(&placeholder) {
             let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.wasm"));

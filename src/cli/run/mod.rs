@@ -138,7 +138,7 @@ fn prepare(args: &Args, paths: &Paths, pod: Pod, display: &Display) -> Result<Pl
     Ok(Plan {
         spec: Arc::new(pod),
         programs,
-        hosts: images.into_hosts(),
+        hosts: images.hosts(),
         console: Some(console.context("cannot use standard output")?),
         pcap: args.pcap.as_deref().map(open_pcap).transpose()?,
         log_dir: log_dir.transpose().context("--log-dir: cannot make the pod's directory there")?,

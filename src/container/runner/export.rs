@@ -61,7 +61,8 @@ impl Program {
     /// Some of what [`Program::export`] can find.
     pub fn exports(&self) -> Vec<String> {
         let component = self.instance_pre().component();
-        let callable = |function: &ComponentFunc| takes_words(function).is_some() && returns(function).is_some();
+        let callable =
+            |function: &ComponentFunc| takes_words(function).is_some() && returns(function).is_some();
         let mut names = Vec::new();
         for (name, item) in items(self, component) {
             match item {
@@ -97,7 +98,8 @@ impl Program {
                     if export == interface || unversioned(&export) == interface =>
                 {
                     let mut functions = instance.exports(self.engine.wasmtime());
-                    let found = functions.find(|(name, _)| *name == function).map(|(_, item)| item.ty.clone());
+                    let found =
+                        functions.find(|(name, _)| *name == function).map(|(_, item)| item.ty.clone());
                     if let Some(ComponentItem::ComponentFunc(found)) = found {
                         return Some((Some(export), function, found));
                     }

@@ -156,7 +156,8 @@ impl Sink {
         if buffer.kind == Kind::Pumped {
             buffer.kind = Kind::Finished;
         }
-        let woken: Vec<_> = std::mem::take(&mut buffer.waiters).into_iter().chain(buffer.pump.take()).collect();
+        let woken: Vec<_> =
+            std::mem::take(&mut buffer.waiters).into_iter().chain(buffer.pump.take()).collect();
         drop(buffer);
         woken.into_iter().for_each(Waker::wake);
     }

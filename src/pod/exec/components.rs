@@ -50,9 +50,9 @@ pub struct Components {
 
 impl Components {
     /// With the way to ask the supervisor.
-    pub fn new(hosts: Hosts) -> (Self, mpsc::Receiver<Wanted>) {
+    pub fn new(hosts: Arc<Hosts>) -> (Self, mpsc::Receiver<Wanted>) {
         let (wanted, receiver) = mpsc::channel(MAX_WANTED);
-        (Self { hosts: Arc::new(hosts), wanted, known: Arc::default() }, receiver)
+        (Self { hosts, wanted, known: Arc::default() }, receiver)
     }
 
     /// The program in `file`, which the container calls `name`.

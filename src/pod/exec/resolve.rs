@@ -10,7 +10,7 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 
 use super::{CannotRun, EXIT_CANNOT_RUN, EXIT_NOT_FOUND, Target};
 use crate::container::runner::{Call, ExportError, Program};
@@ -56,12 +56,14 @@ impl Target {
 
     /// A file of the container: on one of its mounts, which no symlink leads out of.
     fn open(&self, name: &str) -> io::Result<File> {
-        let path = Path::new(self.0.setup.working_dir.as_deref().unwrap_or("/")).join(name);
+        let path = normalized(&Path::new(self.0.setup.working_dir.as_deref().unwrap_or("/")).join(name));
         let preopens = self.0.setup.preopens.iter();
-        let below = preopens.filter_map(|preopen| Some((preopen, path.strip_prefix(&preopen.guest_path).ok()?)));
+        let below =
+            preopens.filter_map(|preopen| Some((preopen, path.strip_prefix(&preopen.guest_path).ok()?)));
         let (preopen, rest) =
             below.max_by_key(|(preopen, _)| preopen.guest_path.len()).ok_or(ErrorKind::NotFound)?;
-        let file = preopen.open(rest)?;
+        // The mount itself has no name below it.
+        let file = preopen.open(if rest.as_os_str().is_empty() { Path::new(".") } else { rest })?;
         if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("is not a regular file")) }
     }
 
@@ -77,7 +79,8 @@ impl Target {
         }
         let mut there = vec![format!("{} (the image)", self.0.program.name())];
         there.extend(self.0.program.exports().into_iter().map(|name| format!("{name} (an export)")));
-        let mounts: Vec<_> = self.0.setup.preopens.iter().map(|preopen| preopen.guest_path.as_str()).collect();
+        let mounts: Vec<_> =
+            self.0.setup.preopens.iter().map(|preopen| preopen.guest_path.as_str()).collect();
         let mounts: Vec<_> = mounts.into_iter().filter(|path| !matches!(*path, "." | "/etc")).collect();
         there.push(match mounts.is_empty() {
             true => "a component on a mount, but nothing is mounted".to_owned(),
@@ -88,6 +91,19 @@ impl Target {
             format!("{name:?}: not found in container {container}; there is {}", there.join("; ")),
         )
     }
+}
+
+/// Without `.` and `..`: which mount a path is on is decided by its words, as a guest's own paths are. Below the mount
+/// there is nothing left to climb.
+fn normalized(path: &Path) -> PathBuf {
+    path.components().fold(PathBuf::new(), |mut path, part| {
+        match part {
+            Component::ParentDir => drop(path.pop()),
+            Component::CurDir => {}
+            part => path.push(part),
+        }
+        path
+    })
 }
 
 fn is_path(name: &str) -> bool {

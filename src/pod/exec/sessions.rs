@@ -60,7 +60,8 @@ impl Sessions {
         if self.tasks.len() >= MAX_SESSIONS {
             return Err(refused(format!("{MAX_SESSIONS} commands run in the pod already")));
         }
-        let (streams, pumps) = streams(wanted, carried).map_err(|error| refused(format!("pipes: {error}")))?;
+        let (streams, pumps) =
+            streams(wanted, carried).map_err(|error| refused(format!("pipes: {error}")))?;
         let target = target.clone();
         let task = self.tasks.spawn(async move { target.run_pumped(&command, streams, pumps).await });
         self.ids.insert(task.id(), id);
@@ -78,14 +79,18 @@ impl Sessions {
     /// The next that has ended; never when there is none. Safe to cancel.
     pub async fn next(&mut self) -> Ended {
         loop {
-            let Some(joined) = self.tasks.join_next_with_id().await else { return std::future::pending().await };
+            let Some(joined) = self.tasks.join_next_with_id().await else {
+                return std::future::pending().await;
+            };
             let (task, code, message) = match joined {
                 Ok((task, Ok(exit))) => (task, exit.code, exit.message),
                 Ok((task, Err(CannotRun { code, message }))) => (task, code, Some(message)),
                 Err(error) if error.is_cancelled() => {
                     (error.id(), KILLED_EXIT_CODE, Some("killed: its container has ended".to_owned()))
                 }
-                Err(error) => (error.id(), 125, Some(format!("peapod failed while running it (a bug): {error}"))),
+                Err(error) => {
+                    (error.id(), 125, Some(format!("peapod failed while running it (a bug): {error}")))
+                }
             };
             if let Some(id) = self.ids.remove(&task) {
                 self.handles.remove(&id);

@@ -69,6 +69,7 @@ const COMMANDS: &[Command] = &[
     command("args", "[WORD..]", output::args),
     command("cwd", "", output::cwd),
     command("stdin", "", output::stdin),
+    command("cat", "", output::cat),
     // CPU and memory.
     command("trap", "[unreachable|panic|oob|stack]", cpu::trap),
     command("spin", "", cpu::spin),
