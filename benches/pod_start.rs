@@ -118,7 +118,6 @@ impl Options {
 struct Zygote {
     host: sandbox::Host,
     paths: Paths,
-    engine: Engine,
     hosts: Arc<Hosts>,
     store: image::Store,
     spec: Arc<Pod>,
@@ -139,7 +138,7 @@ impl Zygote {
         let options = convert::Options { manifest_dir: root, ..Default::default() };
         let spec = Arc::new(convert::load(MANIFEST.as_bytes(), &options)?.pod);
         let hot = hosts.link(&store.load(&spec.containers[0].image)?)?;
-        Ok(Self { host: sandbox::Host::look(), paths, engine, hosts, store, spec, hot })
+        Ok(Self { host: sandbox::Host::look(), paths, hosts, store, spec, hot })
     }
 
     /// A start whose image comes from the cache on disk.

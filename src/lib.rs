@@ -45,9 +45,9 @@
 //! 2. serde appears in [`manifest`], [`image`], [`cli`], [`api`], [`pod::control`], [`sandbox::record`] and
 //!    [`sandbox::cni`] only. Wire types never reach the pod's state machine.
 //! 3. Only [`engine`], [`image`], [`wasi`] and [`container::runner`] name wasmtime.
-//! 4. [`spec`], [`pod::state`], [`pod::actions`], [`pod::status`], [`pod::backoff`], [`net::ports`], the table of
-//!    UDP sockets, and of [`net::names`] hosts, resolv.conf, search lists and queries are pure: `now` is an argument;
-//!    no tokio, no clock, no I/O.
+//! 4. [`spec`], of [`pod`] all that decides (state, actions, conditions, outcome, status, back-off, probe, stop),
+//!    [`net::ports`], the table of UDP sockets, and of [`net::names`] hosts, resolv.conf, search lists and queries
+//!    are pure: `now` is an argument; no tokio, no clock, no I/O.
 //! 5. Every task has an owner that joins or cancels it; every queue, buffer and table is bounded,
 //!    and the bound's constant says its unit and why.
 //! 6. The pod process enters its namespaces and cgroup while single-threaded.

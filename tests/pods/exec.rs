@@ -331,7 +331,7 @@ fn debug(arguments: &[&str]) -> Finished {
 
 #[test]
 fn an_ephemeral_container_is_added_and_a_second_too() {
-    let _pod = pod("exec-debug", EMPTY);
+    let running = pod("exec-debug", EMPTY);
     let probe = guests::guests().probe.to_str().unwrap();
     debug(&[
         "exec-debug",
@@ -351,6 +351,8 @@ fn an_ephemeral_container_is_added_and_a_second_too() {
     debug(&["exec-debug", "--image", probe, "--", "hello"])
         .expect_code(0)
         .expect_stdout("Defaulting debug container name to debugger-");
+    running.wait_for("[first] v");
+    running.wait_for("] hello");
     let path = "/api/v1/namespaces/default/pods/exec-debug";
     let directory = root().join("run/pods/exec-debug");
     let pod: serde_json::Value = peapod::api::client::get(&directory, path).unwrap();
