@@ -116,7 +116,8 @@ pub struct Questions {
     open: HashMap<u64, Open>,
     /// Commands that have not ended.
     execs: HashMap<u64, oneshot::Sender<Ended>>,
-    /// Ends for each command whose client is gone, and for those that have ended.
+    /// Ends for each command whose client is gone, and for those that have ended. The server bounds them
+    /// (`MAX_SESSIONS`).
     clients: FuturesUnordered<BoxFuture<'static, u64>>,
     /// Images that are being prepared.
     preparations: JoinSet<(For, Prepared)>,
