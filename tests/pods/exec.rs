@@ -286,7 +286,8 @@ fn a_native_command_is_in_the_pod_and_ends_with_it() {
     sleeper.stdout.as_mut().unwrap().read_exact(&mut [0; 3]).unwrap();
     pod.signal(Signal::SIGTERM);
     pod.wait();
-    assert_eq!(sleeper.wait().unwrap().code(), Some(137));
+    // Whoever runs the command is in the pod's cgroup, too, and may be killed with it: 137 to a shell either way.
+    assert!(matches!(sleeper.wait().unwrap().code(), Some(137) | None));
 }
 
 /// Opens a command's WebSocket by hand.
