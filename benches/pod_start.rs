@@ -120,8 +120,7 @@ impl Options {
 struct Zygote {
     host: sandbox::Host,
     paths: Paths,
-    engine: Engine,
-    hosts: Hosts,
+    hosts: Arc<Hosts>,
     store: image::Store,
     spec: Arc<Pod>,
     hot: Program,
@@ -136,12 +135,12 @@ impl Zygote {
         let run = "/dev/shm/peapod-bench".into();
         let paths = Paths { run, state: root.join("state"), cache: root.join("cache") };
         let engine = Engine::new()?;
-        let hosts = Hosts::new(&engine)?;
+        let hosts = Arc::new(Hosts::new(&engine)?);
         let store = image::Store::open(&paths.cache, &engine)?;
         let options = convert::Options { manifest_dir: root, ..Default::default() };
         let spec = Arc::new(convert::load(MANIFEST.as_bytes(), &options)?.pod);
         let hot = hosts.link(&store.load(&spec.containers[0].image)?)?;
-        Ok(Self { host: sandbox::Host::look(), paths, engine, hosts, store, spec, hot })
+        Ok(Self { host: sandbox::Host::look(), paths, hosts, store, spec, hot })
     }
 
     /// A start whose image comes from the cache on disk.
@@ -163,7 +162,7 @@ impl Zygote {
         let plan = Plan {
             spec: Arc::clone(&self.spec),
             programs: BTreeMap::from([(self.spec.containers[0].name.clone(), program)]),
-            engine: self.engine.clone(),
+            hosts: Arc::clone(&self.hosts),
             console: Some(Console::new(File::from(OwnedFd::from(pod_output)), File::open("/dev/null")?)),
             log_dir: None,
             pcap: None,

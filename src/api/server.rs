@@ -1,16 +1,20 @@
 //! Serves the API on a unix socket.
 //!
 //! ```text
-//! accept ─► at most MAX_CONNECTIONS ─► one request each, within REQUEST_TIME ─► route ─► Pods ─► JSON
+//! accept ─► at most MAX_CONNECTIONS ─► one request each, within REQUEST_TIME ─► route ─► Pods ─┬─► JSON
+//!                                       at most MAX_SESSIONS, until one side ends them ◄───────┴─► exec
 //! ```
 //!
 //! Everything ends when the future of [`serve`] is dropped.
 
+mod ephemeral;
 mod events;
+mod exec;
 mod patch;
 mod query;
 
 use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,12 +25,20 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use k8s_openapi::api::core::v1::{Event, Pod, PodCondition};
+use k8s_openapi::api::core::v1::{EphemeralContainer, Event, Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Status, StatusCause, StatusDetails};
 use serde::Serialize;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+
+pub use exec::{
+    CLOSE, ERROR, Ended, ExecOptions, MAX_MESSAGE_BYTES, MAX_SESSIONS, PROTOCOLS, STDERR, STDIN, STDOUT,
+    Session, config, message,
+};
+
+use exec::Pending;
 
 use self::query::Parameters;
 use super::patch::Cause;
@@ -71,6 +83,15 @@ pub trait Pods: Clone + Send + Sync + 'static {
     /// Gives the pod the resources of `wanted`, which differs from it in nothing else. Answers with the pod that has
     /// them.
     fn resize(&self, uid: &str, wanted: Pod) -> impl Future<Output = Result<Pod, Failure>> + Send;
+    /// Begins a command in a container of the pod with this uid.
+    fn exec(&self, uid: &str, options: ExecOptions) -> impl Future<Output = Result<Session, Failure>> + Send;
+
+    /// Adds an ephemeral container to the pod with this uid, which is returned as it is then.
+    fn add_ephemeral(
+        &self,
+        uid: &str,
+        container: EphemeralContainer,
+    ) -> impl Future<Output = Result<Pod, Failure>> + Send;
 }
 
 /// Why a request cannot be answered.
@@ -170,15 +191,13 @@ fn listed(causes: &[Cause]) -> String {
 /// Serves until it is dropped.
 pub async fn serve<P: Pods>(listener: UnixListener, pods: P) {
     let mut connections = JoinSet::new();
+    let mut sessions = JoinSet::new();
+    let places = Arc::new(Semaphore::new(MAX_SESSIONS));
     loop {
-        if connections.len() >= MAX_CONNECTIONS {
-            connections.join_next().await;
-            continue;
-        }
         tokio::select! {
-            accepted = listener.accept() => match accepted {
+            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
                 Ok((stream, _)) => {
-                    connections.spawn(connection(stream, pods.clone()));
+                    connections.spawn(connection(stream, pods.clone(), Arc::clone(&places)));
                 }
                 Err(error) => {
                     // No files left, most likely: it passes.
@@ -186,28 +205,75 @@ pub async fn serve<P: Pods>(listener: UnixListener, pods: P) {
                     tokio::time::sleep(HEAD_TIME).await;
                 }
             },
-            Some(_) = connections.join_next() => {}
+            Some(ended) = connections.join_next() => {
+                // Those that have become sessions are in nobody's way.
+                if let Ok(Some(pending)) = ended {
+                    sessions.spawn(Pending::run(pending));
+                }
+            }
+            Some(_) = sessions.join_next() => {}
         }
     }
 }
 
-async fn connection<P: Pods>(stream: UnixStream, pods: P) {
+/// Answers one request; a session that it has begun goes on after it.
+async fn connection<P: Pods>(stream: UnixStream, pods: P, places: Arc<Semaphore>) -> Option<Pending> {
+    let begun = Arc::new(Mutex::new(None));
+    let slot = Arc::clone(&begun);
     let service = service_fn(move |request| {
-        let pods = pods.clone();
-        async move { Ok::<_, Infallible>(answer(request, &pods).await) }
+        let (pods, places, slot) = (pods.clone(), Arc::clone(&places), Arc::clone(&slot));
+        async move {
+            let answered = answer(request, &pods, &places).await;
+            let (response, pending) = answered.unwrap_or_else(|failure| (failure.response(), None));
+            *slot.lock().unwrap_or_else(PoisonError::into_inner) = pending;
+            Ok::<_, Infallible>(response)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
         .max_buf_size(HEAD_BYTES)
         .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
     // A client that breaks off, or speaks no HTTP, has nobody else to tell.
     let _ = timeout(REQUEST_TIME, connection).await;
+    begun.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
-async fn answer<P: Pods>(request: Request<Incoming>, pods: &P) -> Response<Full<Bytes>> {
-    route(request, pods).await.unwrap_or_else(|failure| failure.response())
+/// A response, and the session that begins when it has been sent.
+type Answer = (Response<Full<Bytes>>, Option<Pending>);
+
+async fn answer<P: Pods>(
+    request: Request<Incoming>,
+    pods: &P,
+    places: &Arc<Semaphore>,
+) -> Result<Answer, Failure> {
+    let path = request.uri().path().to_owned();
+    // Whether there is such a path at all comes first.
+    let route =
+        Route::parse(&path).ok_or_else(|| Failure::NotFound(format!("the server has no path {path:?}")))?;
+    let (method, allow) = (request.method(), route.methods());
+    if !allow.split(", ").any(|allowed| method == allowed) {
+        return Err(Failure::Method { method: method.to_string(), allow });
+    }
+    let response = match (route, method == Method::GET) {
+        (Route::Exec { namespace, name }, _) => {
+            let (response, pending) = exec::begin(request, pods, namespace, name, places).await?;
+            return Ok((response, Some(pending)));
+        }
+        (Route::Ephemeral { namespace, name }, _) => ephemeral::add(request, pods, namespace, name).await?,
+        (Route::Pod { namespace, name }, false) => patch::delete(request, pods, namespace, name).await?,
+        (Route::Patch { namespace, name, part }, false) => {
+            patch::patch(request, pods, namespace, name, part).await?
+        }
+        (Route::Events { namespace }, _) => events::list(&request, pods, namespace).await?,
+        (route, _) => {
+            Parameters::of(&request, &[])?;
+            get(route, pods).await?
+        }
+    };
+    Ok((response, None))
 }
 
 /// What the paths mean.
@@ -219,6 +285,8 @@ enum Route<'a> {
     Network { namespace: &'a str, name: &'a str },
     Timeline { namespace: &'a str, name: &'a str },
     Patch { namespace: &'a str, name: &'a str, part: patch::Part },
+    Exec { namespace: &'a str, name: &'a str },
+    Ephemeral { namespace: &'a str, name: &'a str },
 }
 
 impl<'a> Route<'a> {
@@ -232,6 +300,10 @@ impl<'a> Route<'a> {
             ["namespaces", namespace, "pods", name] => Self::Pod { namespace, name },
             ["namespaces", namespace, "pods", name, "network"] => Self::Network { namespace, name },
             ["namespaces", namespace, "pods", name, "timeline"] => Self::Timeline { namespace, name },
+            ["namespaces", namespace, "pods", name, "exec"] => Self::Exec { namespace, name },
+            ["namespaces", namespace, "pods", name, "ephemeralcontainers"] => {
+                Self::Ephemeral { namespace, name }
+            }
             ["namespaces", namespace, "pods", name, part] => {
                 Self::Patch { namespace, name, part: patch::Part::parse(part)? }
             }
@@ -244,37 +316,14 @@ impl<'a> Route<'a> {
         match self {
             Self::Pod { .. } => "GET, DELETE",
             Self::Patch { .. } => "GET, PATCH",
+            Self::Exec { .. } => "GET, POST",
+            Self::Ephemeral { .. } => "POST, PATCH",
             _ => "GET",
         }
     }
 }
 
-fn unknown_path(path: &str) -> Failure {
-    Failure::NotFound(format!("the server has no path {path:?}"))
-}
-
-async fn route<P: Pods>(request: Request<Incoming>, pods: &P) -> Result<Response<Full<Bytes>>, Failure> {
-    let path = request.uri().path().to_owned();
-    let route = Route::parse(&path).ok_or_else(|| unknown_path(&path))?;
-    let (method, allow) = (request.method(), route.methods());
-    if !allow.split(", ").any(|allowed| method == allowed) {
-        return Err(Failure::Method { method: method.to_string(), allow });
-    }
-    match (route, method == Method::GET) {
-        (Route::Pod { namespace, name }, false) => patch::delete(request, pods, namespace, name).await,
-        (Route::Patch { namespace, name, part }, false) => {
-            patch::patch(request, pods, namespace, name, part).await
-        }
-        (Route::Events { namespace }, _) => events::list(&request, pods, namespace).await,
-        (route, _) => {
-            Parameters::of(&request, &[])?;
-            get(route, pods).await
-        }
-    }
-}
-
 async fn get<P: Pods>(route: Route<'_>, pods: &P) -> Result<Response<Full<Bytes>>, Failure> {
-    let uid = |pod: Pod| pod.metadata.uid.unwrap_or_default();
     match route {
         Route::List { namespace } => {
             let mut items = pods.list().await?;
@@ -285,20 +334,24 @@ async fn get<P: Pods>(route: Route<'_>, pods: &P) -> Result<Response<Full<Bytes>
             Ok(json(&find(pods, namespace, name).await?))
         }
         Route::Network { namespace, name } => {
-            let uid = uid(find(pods, namespace, name).await?);
-            Ok(json(&pods.network(&uid).await?))
+            Ok(json(&pods.network(&uid(pods, namespace, name).await?).await?))
         }
         Route::Timeline { namespace, name } => {
-            let uid = uid(find(pods, namespace, name).await?);
-            Ok(json(&pods.timeline(&uid).await?))
+            Ok(json(&pods.timeline(&uid(pods, namespace, name).await?).await?))
         }
-        // Has parameters of its own.
-        Route::Events { .. } => Err(Failure::NotFound("no such path".to_owned())),
+        // Answered before.
+        Route::Events { .. } | Route::Exec { .. } | Route::Ephemeral { .. } => {
+            Err(Failure::NotFound("no such path".to_owned()))
+        }
     }
 }
 
 fn namespace_of(pod: &Pod) -> &str {
     pod.metadata.namespace.as_deref().unwrap_or("default")
+}
+
+async fn uid<P: Pods>(pods: &P, namespace: &str, name: &str) -> Result<String, Failure> {
+    Ok(find(pods, namespace, name).await?.metadata.uid.unwrap_or_default())
 }
 
 async fn find<P: Pods>(pods: &P, namespace: &str, name: &str) -> Result<Pod, Failure> {

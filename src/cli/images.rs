@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::display::Display;
@@ -19,7 +20,7 @@ pub struct Images<'a> {
     build: bool,
     /// Where tools for that are kept.
     tools: PathBuf,
-    hosts: Hosts,
+    hosts: Arc<Hosts>,
     store: image::Store,
     linked: HashMap<Reference, Result<Program, Bad>>,
     /// When each was made ready.
@@ -56,7 +57,7 @@ impl<'a> Images<'a> {
             display,
             build,
             tools: paths.tools(),
-            hosts: Hosts::new(engine)?,
+            hosts: Arc::new(Hosts::new(engine)?),
             store: image::Store::open(&paths.cache, engine)?,
             linked: HashMap::new(),
             made: HashMap::new(),
@@ -101,12 +102,24 @@ impl<'a> Images<'a> {
         self.made.get(&container.image).copied()
     }
 
+    /// Makes one image ready, so that whoever runs it finds its machine code; its file.
+    pub fn prepare(&mut self, reference: &Reference) -> Result<PathBuf, Failure> {
+        let image = self.image(reference).map_err(|error| Failure::new(error.exit_code(), error))?;
+        self.hosts.link(&image).map_err(|error| Failure::new(EXIT_IMAGE, error))?;
+        Ok(image.path)
+    }
+
     /// How many there were, and how many had to be compiled.
     pub fn summary(&self) -> String {
         match (self.linked.len(), self.compiled) {
             (count, 0) => format!("{count} from cache"),
             (count, compiled) => format!("{count}, {compiled} compiled"),
         }
+    }
+
+    /// What they were linked against.
+    pub fn hosts(&self) -> Arc<Hosts> {
+        Arc::clone(&self.hosts)
     }
 
     fn program(&mut self, reference: &Reference) -> Result<Program, Bad> {

@@ -11,19 +11,24 @@
 //! | 127 | an image is not there |
 //! | 129, 130, 143 | stopped by the terminal's end (SIGHUP), by Ctrl-C (SIGINT), by SIGTERM |
 
+mod additions;
 mod age;
 mod answer;
 mod check;
 mod completions;
+mod debug;
 mod delete;
 mod describe;
 mod display;
+mod exec;
 mod get;
 mod images;
 mod journal;
 mod load;
+mod native;
 mod output;
 mod patch;
+mod prepare;
 mod progress;
 mod run;
 mod ss;
@@ -68,6 +73,7 @@ Examples:
   peapod get -A                                           the pods that run
   peapod describe web                                     one of them, its events and its start
   peapod ss web -a                                        the sockets of a running pod's containers
+  peapod exec web -c app -- app.wasm --check              run a command in a running container
 
 Directories:                                     without root:
   /run/peapod        live pods, their addresses  $XDG_RUNTIME_DIR/peapod
@@ -91,8 +97,12 @@ enum Command {
     Ss(ss::Args),
     Patch(patch::Args),
     Delete(delete::Args),
+    Exec(exec::Args),
+    Debug(debug::Args),
     Version(version::Args),
     Completions(completions::Args),
+    #[command(hide = true)]
+    PrepareImage(prepare::Args),
 }
 
 /// Parses the arguments, runs the subcommand, and maps what it returns to an exit code.
@@ -107,8 +117,11 @@ pub fn main() -> ExitCode {
         Command::Ss(args) => ss::run(&args),
         Command::Patch(args) => patch::run(&args),
         Command::Delete(args) => delete::run(&args),
+        Command::Exec(args) => exec::run(args),
+        Command::Debug(args) => debug::run(args, cli.verbose),
         Command::Version(args) => version::run(&args),
         Command::Completions(args) => completions::run(&args),
+        Command::PrepareImage(args) => prepare::run(&args),
     };
     match result {
         Ok(code) => code,

@@ -8,6 +8,7 @@
 //!   control socket ◄── resized ─► the cgroup's limits
 //!   cgroup ◄── out of memory ─► counted as outlived when the pod process lives on
 //!   API on <run>/pods/<uid>/control.sock ◄─► Questions ◄─► control socket
+//!                    its components ─► prepare (a process) ─┘
 //! ```
 //!
 //! A pod process that dies without last words still gets a status: the last one known, with what ran
@@ -21,7 +22,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
-use tokio::io::AsyncWriteExt;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -29,13 +29,14 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use super::answer::{Desk, Inquiry, Questions};
+use super::answer::{About, Desk, Inquiry, Outgoing, Questions};
 use super::display::Display;
 use super::startup::Startup;
 use crate::api::{server, socket};
 use crate::pod::actions::MIN_STOP_WINDOW;
 use crate::pod::control::{self, Event, PodTimeline, Receiver, Report, Request, StopCause};
 use crate::pod::resize::Resizer;
+use crate::spec;
 use crate::sys::notices::Notices;
 
 /// How long a pod process may take to end its containers at once, before it is killed itself.
@@ -81,13 +82,18 @@ pub struct Watch<'a> {
     pub pod: &'a Pod,
     /// The supervisor's part of its timeline.
     pub startup: &'a Startup,
+    /// The same, validated.
+    pub spec: &'a spec::Pod,
     /// Where its control socket goes.
     pub directory: &'a Path,
+    /// Where relative images start.
+    pub manifest_dir: &'a Path,
 }
 
 impl Watch<'_> {
     /// Runs the watch on a runtime of its own; returns when the pod process has closed its end.
-    pub fn run(&self, control: StdUnixStream, unblock_signals: impl FnOnce()) -> anyhow::Result<End> {
+    /// Comes with the pod as it was then, without status.
+    pub fn run(&self, control: StdUnixStream, unblock_signals: impl FnOnce()) -> anyhow::Result<(End, Pod)> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -106,7 +112,16 @@ impl Watch<'_> {
                     self.display.warning(format!("no control socket for `peapod ss` and its like: {error}"))
                 }
             }
-            self.watch(Receiver::new(read), write, signals, inquiries).await
+            let resize = |pod: &spec::Pod| self.resizer.borrow_mut().begin(pod);
+            let mut questions = Questions::new(About {
+                pod: self.pod,
+                spec: self.spec,
+                directory: self.manifest_dir,
+                startup: self.startup,
+                resize: &resize,
+            });
+            let end = self.watch(Receiver::new(read), write, signals, inquiries, &mut questions).await;
+            Ok((end?, questions.into_pod()))
         })
     }
 
@@ -128,14 +143,14 @@ impl Watch<'_> {
     async fn watch(
         &self,
         mut reports: Receiver<Report>,
-        mut requests: OwnedWriteHalf,
+        requests: OwnedWriteHalf,
         mut signals: Signals,
         mut inquiries: mpsc::Receiver<Inquiry>,
+        questions: &mut Questions<'_>,
     ) -> anyhow::Result<End> {
         let timeout = self.timeout.map(|timeout| Instant::now() + timeout);
         let mut stop = Stop::No;
         let mut last: Option<Box<PodStatus>> = None;
-        let mut questions = Questions::new(self.pod, self.startup);
         let mut timeline = PodTimeline::default();
         let notices = self.oom_notices.as_ref().and_then(|notices| notices.try_clone().ok());
         let notices = notices.and_then(|notices| Notices::new(notices).ok());
@@ -144,46 +159,60 @@ impl Watch<'_> {
             let request = tokio::select! {
                 biased;
                 report = reports.next() => match report {
-                    Some(Report::Event(event)) => {
+                    Some((Report::Event(event), _)) => {
                         self.display.event(&event);
                         questions.reported(&event);
                         match (event, &stop) {
                             // A reader that the same Ctrl-C ended is no second wish to stop.
                             (Event::OutputClosed { .. }, Stop::No) => {
-                                stop.next(StopCause::Signal(SIGPIPE), self)
+                                stop.next(StopCause::Signal(SIGPIPE), self).map(bare)
                             }
                             _ => None,
                         }
                     }
-                    Some(Report::Status(status)) => {
+                    Some((Report::Status(status), _)) => {
                         last = Some(status);
                         None
                     }
-                    Some(Report::Noted(note)) => {
+                    Some((Report::Noted(note), _)) => {
                         questions.noted(note);
                         None
                     }
-                    Some(Report::Resized { .. }) => {
+                    Some((Report::Resized { .. }, _)) => {
                         if let Err(error) = self.resizer.borrow_mut().settle() {
                             self.display.warning(format!("the pod's cgroup keeps its limits: {error}"));
                         }
                         None
                     }
-                    Some(Report::Timeline(told)) => {
+                    Some((Report::Timeline(told), _)) => {
                         timeline = told;
                         None
                     }
-                    Some(Report::Answer { id, part }) => {
+                    Some((Report::Answer { id, part }, _)) => {
                         questions.answered(id, part);
                         None
                     }
-                    Some(Report::Finished { status, exit_code }) => {
+                    Some((Report::Prepare { id, name }, carried)) => {
+                        questions.prepare(id, name, carried);
+                        None
+                    }
+                    Some((Report::ExecEnded { id, code, message }, _)) => {
+                        questions.exec_ended(id, code, message);
+                        None
+                    }
+                    Some((Report::EphemeralAdded { id, error }, _)) => {
+                        questions.ephemeral_added(id, error);
+                        None
+                    }
+                    Some((Report::Finished { status, exit_code }, _)) => {
                         return Ok(End::Finished { status, exit_code, timeline });
                     }
                     None => return Ok(End::Died { status: last, outlived }),
                 },
-                signal = signals.next() => stop.next(StopCause::Signal(signal), self),
-                () = at(timeout), if matches!(stop, Stop::No) => stop.next(StopCause::Timeout, self),
+                signal = signals.next() => stop.next(StopCause::Signal(signal), self).map(bare),
+                () = at(timeout), if matches!(stop, Stop::No) => {
+                    stop.next(StopCause::Timeout, self).map(bare)
+                }
                 () = at(stop.kill_at()) => {
                     self.display.warning("the pod does not end: killing it");
                     (self.kill)();
@@ -207,15 +236,17 @@ impl Watch<'_> {
                     if let Some(grace) = request.as_ref().and_then(|request| self.grace_of(request)) {
                         questions.is_deleted(grace);
                     }
-                    request.or(questions.inquire(inquiry, last.as_deref()))
+                    let answered = questions.inquire(inquiry, last.as_deref());
+                    request.map(bare).or(answered)
                 }
+                outgoing = questions.next() => Some(outgoing),
             };
-            if let Some(grace) = request.as_ref().and_then(|request| self.grace_of(request)) {
+            if let Some(grace) = request.as_ref().and_then(|(request, _)| self.grace_of(request)) {
                 questions.is_deleted(grace);
             }
-            if let Some(request) = request {
+            if let Some((request, carried)) = request {
                 // A pod that is gone is noticed by the next read.
-                let _ = requests.write_all(&control::encode(&request)).await;
+                let _ = control::send(&requests, &request, &carried).await;
             }
         }
     }
@@ -290,6 +321,11 @@ async fn notice(notices: Option<&Notices>) {
         Some(notices) if notices.next().await.is_ok() => {}
         _ => std::future::pending().await,
     }
+}
+
+/// A request that carries no descriptors.
+fn bare(request: Request) -> Outgoing {
+    (request, Vec::new())
 }
 
 async fn at(time: Option<Instant>) {

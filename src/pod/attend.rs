@@ -24,11 +24,21 @@ pub(super) struct Orders {
     /// At most one: a `postStart` hook is abandoned when `preStop` begins.
     hook: Option<AbortHandle>,
     probes: Vec<AbortHandle>,
+    /// Commands that others have begun in it.
+    commands: Vec<AbortHandle>,
+}
+
+impl Orders {
+    /// Ends this command, too, with the run.
+    pub(super) fn hold(&mut self, command: AbortHandle) {
+        self.commands.retain(|command| !command.is_finished());
+        self.commands.push(command);
+    }
 }
 
 impl Drop for Orders {
     fn drop(&mut self) {
-        for order in self.hook.iter().chain(&self.probes) {
+        for order in self.hook.iter().chain(&self.probes).chain(&self.commands) {
             order.abort();
         }
     }

@@ -27,8 +27,8 @@ use super::worker::{self, Parts};
 use crate::container::log::file::Rotation;
 use crate::container::log::{Console, LogConfig, LogEvent, Logger};
 use crate::container::message::Messages;
-use crate::container::runner::Program;
-use crate::engine::{Engine, EpochTicker};
+use crate::container::runner::{Hosts, Program};
+use crate::engine::EpochTicker;
 use crate::net::{Recording, Tell};
 use crate::sandbox::{self, Entered, Inside, NotBegun, Sandbox, SandboxError};
 use crate::spec::qos::QosClass;
@@ -55,8 +55,8 @@ pub struct Plan {
     pub spec: Arc<Pod>,
     /// The linked image of each container, by container name.
     pub programs: BTreeMap<String, Program>,
-    /// The engine that they were linked for.
-    pub engine: Engine,
+    /// What images are linked against, for those that come later, and the engine of all.
+    pub hosts: Arc<Hosts>,
     /// Where the containers' output appears besides their log files.
     pub console: Option<Console>,
     /// Where the log files are, when not in the pod's own directory, which goes with it.
@@ -114,6 +114,7 @@ fn pod_process(plan: Plan, outside: Outside, entered: Entered) -> i32 {
 struct Prepared {
     spec: Arc<Pod>,
     programs: BTreeMap<String, Program>,
+    hosts: Arc<Hosts>,
     volumes: Volumes,
     messages: Messages,
     network: Network,
@@ -131,7 +132,7 @@ struct Prepared {
 
 impl Prepared {
     fn new(plan: Plan, outside: Outside, pod_dir: &Path) -> Result<Self, BeginError> {
-        let Plan { spec, programs, engine, console, log_dir, pcap, backoff, .. } = plan;
+        let Plan { spec, programs, hosts, console, log_dir, pcap, backoff, .. } = plan;
         let Plan { storage_period, origin, tells_timeline, .. } = plan;
         let mut timeline = Timeline::new(origin);
         let begun = Instant::now();
@@ -150,10 +151,11 @@ impl Prepared {
         let mut prepared = Self {
             logger: start_logger(log_dir.clone(), console, trouble).map_err(start("logger"))?,
             recording: pcap.map(Recording::start).transpose().map_err(start("capture"))?,
-            ticker: EpochTicker::start(&engine).map_err(start("ticker"))?,
+            ticker: EpochTicker::start(hosts.engine()).map_err(start("ticker"))?,
             runtime: event_loop().map_err(start("event loop"))?,
             spec,
             programs,
+            hosts,
             volumes,
             messages,
             network,
@@ -194,7 +196,7 @@ impl Prepared {
         let code = self.runtime.block_on(async {
             tokio::select! {
                 biased;
-                code = worker::run(parts, control) => code,
+                code = worker::run(parts, self.hosts, control) => code,
                 // Never ends; dropped with the pod's last container.
                 () = following.run() => Ok(EXIT_NOT_BEGUN),
             }

@@ -15,6 +15,7 @@
 //! policies and what it knows of the other pods; [`launch`] brings it all together.
 
 pub mod actions;
+mod additions;
 pub mod answers;
 mod attend;
 pub mod backoff;

@@ -13,6 +13,8 @@
 //!
 //! Hooks and probes run as [attendants](super::attend) of the container's run and end with it.
 //!
+//! Commands run as [`Execs`] for as long as their container's run lives.
+//!
 //! What the supervisor asks ([`Request::Ask`]) is answered in small parts between these.
 //!
 //! The runner tasks live in a `JoinSet`, which ends them all when the worker is dropped. The worker ends
@@ -20,6 +22,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,12 +33,13 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::actions::{Action, StopReason};
+use super::additions;
 use super::answers::Answers;
 use super::attend::{Attendants, Attended, Orders};
 use super::backoff::BackoffPolicy;
-use super::control::{self, Note, Receiver, Request};
+use super::control::{self, Addition, Note, Receiver, Report, Request};
 use super::event::{Event, Phase, StopCause};
-use super::exec::Target;
+use super::exec::{self, Components, ExecEvent, Execs, Order, Target};
 use super::probing::Place;
 use super::reports::Reports;
 use super::resize::{self, Resize};
@@ -47,7 +51,7 @@ use super::timeline::Timeline;
 use crate::container::account::Account;
 use crate::container::log::{ContainerLog, Logger};
 use crate::container::message::{LastWords, Messages};
-use crate::container::runner::{self, Marks, Program, Setup};
+use crate::container::runner::{self, Call, Hosts, Marks, Program, Setup, Stdio};
 use crate::container::state::{Exit, ExitReason, START_ERROR_EXIT_CODE};
 use crate::container::stop::{self, Stop, StopSender, StopSignal};
 use crate::engine::{EpochHandle, MemoryAccount};
@@ -95,15 +99,18 @@ pub struct Parts {
     pub tells_timeline: bool,
 }
 
-/// Runs the pod to its end and returns the exit code of its supervisor.
+/// Runs the pod to its end and returns the exit code of its supervisor. Images that come later are linked against
+/// `hosts`.
 ///
 /// # Errors
 /// The control socket cannot be used.
-pub async fn run(parts: Parts, control: StdUnixStream) -> std::io::Result<i32> {
+pub async fn run(parts: Parts, hosts: Arc<Hosts>, control: StdUnixStream) -> std::io::Result<i32> {
+    let (components, wanted) = Components::new(hosts);
     control.set_nonblocking(true)?;
     let (read, write) = UnixStream::from_std(control)?.into_split();
     // A container's start is heard of before it can start again: one place for each is enough.
-    let (started, has_started) = mpsc::channel(parts.spec.all_containers().count().max(1));
+    let places = parts.spec.all_containers().count() + additions::MAX_EPHEMERAL;
+    let (started, has_started) = mpsc::channel(places);
     let clock = Clock::new();
     let state = State::new(&parts.spec, parts.backoff, clock.now());
     let memory = Arc::new(MemoryAccount::new(parts.spec.resources.memory_limit_bytes));
@@ -123,6 +130,7 @@ pub async fn run(parts: Parts, control: StdUnixStream) -> std::io::Result<i32> {
         memory,
         accounts: BTreeMap::new(),
         attendants: Attendants::default(),
+        execs: Execs::new(components, wanted),
         wake_at: None,
         phase: None,
         changed: false,
@@ -181,6 +189,7 @@ struct Worker {
     attendants: Attendants,
     /// The watch over the use of the disk, where it is limited.
     measuring: JoinSet<String>,
+    execs: Execs,
     started: mpsc::Sender<String>,
     has_started: mpsc::Receiver<String>,
     wake_at: Option<Duration>,
@@ -204,15 +213,16 @@ struct Running {
     ordered: Instant,
     /// Asks the guest to end.
     stop: StopSender,
-    /// Its hooks and probes.
+    /// Its hooks, probes and commands.
     orders: Orders,
+    /// Where these run; `None` when its start fails.
+    target: Option<Target>,
 }
 
 /// What one run of a container has of its own.
 struct Own {
     memory: Arc<MemoryAccount>,
     endpoint: Endpoint,
-    log: ContainerLog,
     stop: StopSignal,
     marks: Marks,
 }
@@ -224,7 +234,8 @@ enum Happening {
     Attended(Attended),
     /// The pod takes more of the disk than it may.
     Evicted(String),
-    Requested(Request),
+    Requested(Request, Vec<OwnedFd>),
+    Exec(ExecEvent),
     SupervisorGone,
     Troubled(control::Event),
     /// The supervisor has read everything.
@@ -251,7 +262,8 @@ impl Worker {
                 Happening::Ended(name, exit) => self.has_ended(name, exit),
                 Happening::Attended(attended) => self.attended(attended),
                 Happening::Evicted(message) => self.evicted(message),
-                Happening::Requested(request) => self.requested(request),
+                Happening::Requested(request, carried) => self.requested(request, carried),
+                Happening::Exec(event) => self.execs.happened(event, &mut self.reports),
                 Happening::SupervisorGone => {
                     self.alone = true;
                     self.step(Event::KillRequested { cause: StopCause::Signal(9) });
@@ -282,8 +294,9 @@ impl Worker {
             },
             attended = self.attendants.next() => Happening::Attended(attended),
             Some(Ok(message)) = self.measuring.join_next() => Happening::Evicted(message),
+            event = self.execs.next() => Happening::Exec(event),
             request = self.requests.next(), if !self.alone => match request {
-                Some(request) => Happening::Requested(request),
+                Some((request, carried)) => Happening::Requested(request, carried),
                 None => Happening::SupervisorGone,
             },
             Some(event) = self.parts.troubles.recv() => Happening::Troubled(event),
@@ -350,7 +363,7 @@ impl Worker {
         }
     }
 
-    fn requested(&mut self, request: Request) {
+    fn requested(&mut self, request: Request, carried: Vec<OwnedFd>) {
         match request {
             Request::Stop { cause, grace } => {
                 let own = self.parts.spec.termination_grace;
@@ -366,6 +379,18 @@ impl Worker {
             }
             Request::Ask { id, question } => {
                 self.answers.ask(id, question, &self.parts.stack, &self.parts.timeline);
+            }
+            Request::Exec { id, container, command, stdin, stdout, stderr } => {
+                let order = Order { id, command, wanted: [stdin, stdout, stderr], carried };
+                let running = self.running.get_mut(&container);
+                let run = running.and_then(|Running { target, orders, .. }| Some((target.as_ref()?, orders)));
+                self.execs.begin(run, order, &mut self.reports);
+            }
+            Request::CancelExec { id } => self.execs.cancel(id),
+            Request::Prepared { id, outcome } => self.execs.prepared(id, outcome, carried),
+            Request::AddEphemeral { id, addition } => {
+                let error = self.add_ephemeral(*addition, carried).err();
+                self.reports.tell(&Report::EphemeralAdded { id, error }, Vec::new());
             }
         }
     }
@@ -431,6 +456,25 @@ impl Worker {
         if errors.is_empty() { Ok(()) } else { Err(errors.join("; ")) }
     }
 
+    /// Adds an ephemeral container to the pod; the machine decides about its start.
+    fn add_ephemeral(&mut self, addition: Addition, carried: Vec<OwnedFd>) -> Result<(), String> {
+        if self.state.is_ending() {
+            return Err("the pod is ending".to_owned());
+        }
+        let container = additions::check(&addition, &self.parts.spec)?;
+        let code = carried.into_iter().next().ok_or("the machine code was lost on the way")?;
+        let path = addition.path.to_string_lossy();
+        let program = self.execs.components().link(code, &addition.digest, &path);
+        let program = program.map_err(|error| error.message)?;
+        self.parts.facts.image_ids.insert(container.name.clone(), program.digest().to_owned());
+        self.parts.programs.insert(container.name.clone(), program);
+        let pod = Arc::make_mut(&mut self.parts.spec);
+        pod.ephemeral_containers.push(container);
+        pod.generation += 1;
+        self.step(Event::EphemeralAdded);
+        Ok(())
+    }
+
     /// Lets the machine decide about an event and does what it says.
     fn step(&mut self, event: Event) {
         let now = self.clock.now();
@@ -489,7 +533,7 @@ impl Worker {
         let place = Place {
             stack: Arc::clone(&self.parts.stack),
             address: self.parts.facts.pod_ips.first().copied().unwrap_or(loopback),
-            target: Target::new(name),
+            target: running.target.clone(),
         };
         order(&mut self.attendants, &mut running.orders, spec, place);
     }
@@ -546,20 +590,33 @@ impl Worker {
         let own = Own {
             memory: Arc::clone(&account.memory),
             endpoint: endpoint.clone(),
-            log,
             stop: stopping,
             marks: self.parts.timeline.ordered(&name, restart),
         };
-        let (setup, words) = match self.setup(spec, &program, own) {
+        let (setup, words) = match self.setup(spec, &program, &log, own) {
             Ok((setup, words)) => (Ok(setup), Some(words)),
             Err(error) => (Err(error), None),
         };
+        let target = setup.as_ref().ok().map(|setup| {
+            Target::new(
+                &name,
+                exec::Parts {
+                    program: program.clone(),
+                    setup: setup.clone(),
+                    stack: Arc::clone(&self.parts.stack),
+                    epochs: self.parts.epochs.clone(),
+                    account: Arc::clone(&account),
+                    components: self.execs.components().clone(),
+                },
+            )
+        });
         let (kill, killed) = oneshot::channel::<()>();
         let run = run_container(
             program,
             account,
             self.parts.epochs.clone(),
             setup,
+            log,
             self.started.clone(),
             name.clone(),
         );
@@ -574,8 +631,10 @@ impl Worker {
             (named, words.into_iter().fold(exit, |exit, words| words.complete(exit)))
         });
         let orders = Orders::default();
-        self.running
-            .insert(name, Running { task: task.id(), endpoint, kill: Some(kill), ordered, stop, orders });
+        self.running.insert(
+            name,
+            Running { task: task.id(), endpoint, kill: Some(kill), ordered, stop, orders, target },
+        );
     }
 
     /// Tells the supervisor the status, and the phase when it is another one.
@@ -593,8 +652,14 @@ impl Worker {
     }
 
     /// What one run of a container is given.
-    fn setup(&self, spec: &Container, program: &Program, own: Own) -> Result<(Setup, LastWords), String> {
-        let Own { memory, endpoint, log, stop, marks } = own;
+    fn setup(
+        &self,
+        spec: &Container,
+        program: &Program,
+        log: &ContainerLog,
+        own: Own,
+    ) -> Result<(Setup, LastWords), String> {
+        let Own { memory, endpoint, stop, marks } = own;
         let image_entry = || vec![program.name().to_owned()];
         let command = if spec.command.is_empty() { image_entry() } else { spec.command.clone() };
         // Container runtimes set HOSTNAME, and the manifest may say otherwise.
@@ -609,10 +674,9 @@ impl Worker {
             argv: command.into_iter().chain(spec.args.iter().cloned()).collect(),
             env: std::iter::once(hostname).chain(spec.env.iter().cloned()).collect(),
             working_dir: spec.working_dir.clone(),
-            preopens,
+            preopens: preopens.into(),
             memory,
             endpoint,
-            log,
             stop,
             marks,
         };
@@ -640,6 +704,7 @@ async fn run_container(
     account: Arc<Account>,
     epochs: EpochHandle,
     setup: Result<Setup, String>,
+    log: ContainerLog,
     started: mpsc::Sender<String>,
     name: String,
 ) -> Exit {
@@ -651,7 +716,8 @@ async fn run_container(
                 // What it says comes after what is said of it.
                 tokio::task::yield_now().await;
             };
-            account.cpu.run(epochs.run(runner::run(&program, setup, started))).await
+            let run = runner::run(&program, &Call::Main, setup, Stdio::Log(log), started);
+            account.cpu.run(epochs.run(run)).await
         }
         Err(error) => Exit::start_error(error),
     }

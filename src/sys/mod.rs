@@ -4,6 +4,8 @@
 //! | module | what |
 //! |---|---|
 //! | [`clone`] | `clone3(2)` into new namespaces and a cgroup, from a single-threaded process |
+//! | [`enter`] | entering the namespaces of a running process |
+//! | [`fds`] | descriptors sent through a unix socket |
 //! | [`fork`] | a function in a child process of its own |
 //! | [`guard`] | a command that leaves nothing running when this process ends before it |
 //! | [`heap`] | one heap for all threads |
@@ -19,6 +21,8 @@
 
 pub mod clone;
 pub mod conntrack;
+pub mod enter;
+pub mod fds;
 pub mod fork;
 pub mod guard;
 pub mod heap;

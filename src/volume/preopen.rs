@@ -1,10 +1,11 @@
 //! What a container is given of the pod's volumes.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
-use cap_std::fs::Dir;
+use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
 
 use super::VolumeError;
 use super::prepare::{Prepared, Volumes};
@@ -42,6 +43,17 @@ impl Preopen {
     /// `/proc` is mounted (proc_pid_fd(5)).
     pub fn host_path(&self) -> PathBuf {
         format!("/proc/self/fd/{}", self.dir.as_raw_fd()).into()
+    }
+
+    /// Opens a file below the directory for reading; a symlink that leads out is refused. A FIFO does not make
+    /// this wait.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn open(&self, path: &Path) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        options.read(true).custom_flags(libc::O_NONBLOCK);
+        self.dir.open_with(path, &options).map(cap_std::fs::File::into_std)
     }
 
     /// The directory itself.

@@ -8,6 +8,7 @@ mod cleanup;
 mod containers;
 mod describe;
 mod endings;
+mod exec;
 mod hooks;
 mod hostile;
 mod images;

@@ -72,6 +72,23 @@ impl Pods for One {
         assert_eq!(uid, "u1");
         Ok(wanted)
     }
+
+    async fn exec(&self, uid: &str, _: ExecOptions) -> Result<Session, Failure> {
+        assert_eq!(uid, "u1");
+        Self::unavailable()
+    }
+
+    async fn add_ephemeral(&self, uid: &str, _: EphemeralContainer) -> Result<Pod, Failure> {
+        assert_eq!(uid, "u1");
+        Self::unavailable()
+    }
+}
+
+impl One {
+    /// What has no pod process answers no command.
+    fn unavailable<T>() -> Result<T, Failure> {
+        Err(Failure::Unavailable("the pod ends".to_owned()))
+    }
 }
 
 struct Server {
@@ -139,7 +156,13 @@ async fn every_path_answers_as_kubernetes_does() {
         (400, "BadRequest", "DELETE", "/api/v1/namespaces/prod/pods/web?gracePeriodSeconds=soon"),
         (400, "BadRequest", "GET", "/api/v1/events?fieldSelector=spec.nodeName%3Dx"),
         (415, "UnsupportedMediaType", "PATCH", "/api/v1/namespaces/prod/pods/web/status"),
+        (405, "MethodNotAllowed", "GET", "/api/v1/namespaces/prod/pods/web/ephemeralcontainers"),
+        (405, "MethodNotAllowed", "DELETE", "/api/v1/namespaces/prod/pods/web/exec"),
         (400, "BadRequest", "GET", "/api/v1/pods?watch=true"),
+        (400, "BadRequest", "POST", "/api/v1/namespaces/prod/pods/web/ephemeralcontainers"),
+        (400, "BadRequest", "GET", "/api/v1/namespaces/prod/pods/web/exec"),
+        (400, "BadRequest", "GET", "/api/v1/namespaces/prod/pods/web/exec?command=x&stdout=1"),
+        (404, "NotFound", "GET", "/api/v1/namespaces/prod/pods/wbe/exec?command=x&stdout=1"),
     ] {
         let (got, status) = server.ask(method, path).await;
         assert_eq!(got, code, "{method} {path}");

@@ -118,9 +118,11 @@ pub fn run(args: Args, verbose: u8) -> Result<ExitCode, Failure> {
         resizer: Resizer::new(&spec, &set_limits).into(),
         pod: &wire,
         startup: &startup,
+        spec: &spec,
         directory: &paths.pod_run(&spec.uid),
+        manifest_dir: &load::directory_of(&args.file)?,
     };
-    let end = watch.run(control, || signals.restore())?;
+    let (end, wire) = watch.run(control, || signals.restore())?;
     if let Some(path) = &args.trace {
         write_trace(path, &startup, &wire, &end, &display);
     }
@@ -169,7 +171,7 @@ fn prepare(
     Ok(Plan {
         spec: Arc::new(pod),
         programs,
-        engine,
+        hosts: images.hosts(),
         console: Some(console.context("cannot use standard output")?),
         pcap: args.pcap.as_deref().map(open_pcap).transpose()?,
         log_dir: log_dir.transpose().context("--log-dir: cannot make the pod's directory there")?,

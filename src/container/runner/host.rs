@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use wasmtime::component::ResourceTable;
+use wasmtime_wasi::cli::AsyncStdinStream;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
 
-use super::{Marks, Setup};
+use super::{Marks, Setup, Stdio, Streams};
 use crate::container::stop::StopSignal;
 use crate::engine::MemoryLimiter;
 use crate::wasi::pod::PodClock;
@@ -29,15 +30,25 @@ pub struct Host {
 
 impl Host {
     /// The host side of one run.
-    pub(super) fn new(setup: &Setup) -> Result<Self, String> {
+    pub(super) fn new(setup: &Setup, stdio: &mut Stdio) -> Result<Self, String> {
         let mut wasi = WasiCtx::builder();
         wasi.args(&setup.argv).envs(&setup.env).max_random_size(MAX_RANDOM_BYTES);
-        wasi.stdout(LogOutput::new(setup.log.stdout())).stderr(LogOutput::new(setup.log.stderr()));
         wasi.monotonic_clock(PodClock(setup.stop.clone()));
+        match stdio {
+            Stdio::Log(log) => {
+                wasi.stdout(LogOutput::new(log.stdout())).stderr(LogOutput::new(log.stderr()));
+            }
+            Stdio::Streams(Streams { stdin, stdout, stderr }) => {
+                wasi.stdout(LogOutput::new(stdout.clone())).stderr(LogOutput::new(stderr.clone()));
+                if let Some(stdin) = stdin.take() {
+                    wasi.stdin(AsyncStdinStream::new(stdin));
+                }
+            }
+        }
         if let Some(directory) = &setup.working_dir {
             wasi.initial_cwd(directory);
         }
-        for preopen in &setup.preopens {
+        for preopen in setup.preopens.iter() {
             let perms = if preopen.read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
             wasi.preopened_dir(preopen.host_path(), &preopen.guest_path, perms)
                 .map_err(|error| format!("cannot open the mount {}: {error:#}", preopen.guest_path))?;

@@ -5,12 +5,19 @@ use std::time::Duration;
 use super::{Outcome, Place, go};
 use crate::container::state::Exit;
 
+async fn run(command: &[String], place: &Place) -> Ran {
+    match &place.target {
+        Some(target) => target.run_captured(command).await,
+        None => Err("the container does not run".to_owned()),
+    }
+}
+
 /// A command's end and its output, or why it could not be run.
 type Ran = Result<(Exit, String), String>;
 
 /// Runs a probe's command; when its time is over, it is killed and has failed.
 pub(super) async fn probe(command: &[String], place: &Place, timeout: Duration) -> Outcome {
-    match tokio::time::timeout(timeout, place.target.run_captured(command)).await {
+    match tokio::time::timeout(timeout, run(command, place)).await {
         Ok(ran) => judge_probe(ran),
         Err(_) => Outcome::Failure(late(command, timeout)),
     }
@@ -21,7 +28,7 @@ pub(super) async fn probe(command: &[String], place: &Place, timeout: Duration) 
 /// # Errors
 /// Why it could not be run, or how it failed.
 pub(super) async fn hook(command: &[String], place: &Place) -> Result<(), String> {
-    judge_hook(command, place.target.run_captured(command).await)
+    judge_hook(command, run(command, place).await)
 }
 
 fn judge_probe(ran: Ran) -> Outcome {

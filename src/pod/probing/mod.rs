@@ -44,8 +44,8 @@ pub struct Place {
     pub stack: Arc<Stack>,
     /// What `host` is when the manifest does not say: the pod's primary address, or loopback when it has none.
     pub address: IpAddr,
-    /// How commands run in the container.
-    pub target: Target,
+    /// How commands run in the container; `None` where none can.
+    pub target: Option<Target>,
 }
 
 /// How one probe ended.

@@ -66,7 +66,7 @@ impl Pod {
 
     fn with(config: StackConfig) -> Self {
         let stack = Stack::new(config);
-        let place = Place { stack, address: OWN.into(), target: Target::new("web") };
+        let place = Place { stack, address: OWN.into(), target: None };
         Self { place, served: Arc::default(), servers: JoinSet::new() }
     }
 

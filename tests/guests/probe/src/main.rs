@@ -76,6 +76,7 @@ const COMMANDS: &[Command] = &[
     command("fail-times", "PATH TIMES CODE", life::fail_times),
     command("until-stop", "PORT PATH NAME [CODE]", life::until_stop),
     command("append-late", "PATH TEXT MS", life::append_late),
+    command("cat", "", output::cat),
     // CPU and memory.
     command("trap", "[unreachable|panic|oob|stack]", cpu::trap),
     command("spin", "", cpu::spin),
