@@ -19,20 +19,18 @@ use crate::pod::control::Note;
 use crate::pod::event::Event;
 use crate::pod::probing::Place;
 use crate::pod::status::DEADLINE_MESSAGE;
-use crate::spec::Container;
+use crate::spec::{Container, Pod, RestartPolicy, Role};
 
 impl Worker {
     /// Lets the machine decide about an event and does what it says.
     pub(super) fn step(&mut self, event: Event) {
         let now = self.clock.now();
-        let (missed, evicted) = (self.state.has_missed_deadline(), evicted(&event));
+        let missed = self.state.has_missed_deadline();
         let actions = self.state.step(&self.parts.spec, event, now);
-        if let Some(message) = evicted {
-            self.note(true, "Evicted", message, None);
-        }
         if self.state.has_missed_deadline() && !missed {
             self.note(false, "DeadlineExceeded", DEADLINE_MESSAGE.to_owned(), None);
         }
+        self.note_killing();
         self.wake_at = None;
         for action in actions {
             match action {
@@ -52,8 +50,6 @@ impl Worker {
                     // Asked again, it has another deadline.
                     if running.stop.ask(Stop { deadline, reason: why }) {
                         running.endpoint.stop_listening();
-                        let message = self.killing(&container, why);
-                        self.note(false, "Killing", message, Some(&container));
                     }
                 }
                 Action::Kill { container } => {
@@ -85,16 +81,20 @@ impl Worker {
         order(&mut self.attendants, &mut running.orders, spec, place);
     }
 
-    /// What the Event says of a container that is asked to end, in the kubelet's words.
-    fn killing(&self, container: &str, why: StopReason) -> String {
-        match why {
-            StopReason::PodEnds => format!("Stopping container {container}"),
-            StopReason::ProbeFailed(kind) => {
-                let kind = kind.as_str().to_lowercase();
-                format!("Container {container} failed {kind} probe, will be restarted")
+    /// Tells of each container that begins to end: before its `preStop` hook runs and its turn comes (`killContainer`
+    /// in `pkg/kubelet/kuberuntime/kuberuntime_container.go`).
+    fn note_killing(&mut self) {
+        let pod = Arc::clone(&self.parts.spec);
+        let mut told = Vec::new();
+        for (container, why) in self.state.ending(&pod) {
+            if let Some(running) = self.running.get_mut(&container.name)
+                && !std::mem::replace(&mut running.is_ending, true)
+            {
+                told.push((container.name.clone(), killing(&pod, container, why)));
             }
-            StopReason::PostStartFailed => format!("Container {container} failed its PostStart hook"),
-            StopReason::Resized => format!("Container {container} resize requires restart"),
+        }
+        for (container, message) in told {
+            self.note(false, "Killing", message, Some(&container));
         }
     }
 
@@ -104,10 +104,45 @@ impl Worker {
     }
 }
 
-/// The eviction's message, if that is what happened.
-fn evicted(event: &Event) -> Option<String> {
-    match event {
-        Event::Evicted { message } => Some(message.clone()),
-        _ => None,
+/// What the Event says of a container that begins to end, in the kubelet's words (`computePodActions` and
+/// `computeInitContainerActions` in `pkg/kubelet/kuberuntime`).
+fn killing(pod: &Pod, container: &Container, why: StopReason) -> String {
+    let name = &container.name;
+    match why {
+        StopReason::PodEnds => format!("Stopping container {name}"),
+        StopReason::ProbeFailed(kind) => {
+            let kind = kind.as_str().to_lowercase();
+            let is_restarted = container.restart_policy.unwrap_or(pod.restart_policy) != RestartPolicy::Never;
+            match container.role {
+                Role::Init | Role::Sidecar => format!("Init container {name} failed {kind} probe"),
+                _ if is_restarted => format!("Container {name} failed {kind} probe, will be restarted"),
+                _ => format!("Container {name} failed {kind} probe"),
+            }
+        }
+        StopReason::PostStartFailed => "FailedPostStartHook".to_owned(),
+        StopReason::Resized => format!("Container {name} resize requires restart"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::ProbeKind;
+    use crate::testing::spec as testing;
+
+    #[test]
+    fn a_container_that_fails_a_probe_is_said_to_be_restarted_only_when_it_will_be() {
+        let liveness = StopReason::ProbeFailed(ProbeKind::Liveness);
+        let mut pod =
+            testing::pod([testing::container("log", Role::Sidecar), testing::container("web", Role::Main)]);
+        let told = |pod: &Pod, index: usize, why| killing(pod, pod.all_containers().nth(index).unwrap(), why);
+        pod.restart_policy = RestartPolicy::OnFailure;
+        assert_eq!(told(&pod, 1, liveness), "Container web failed liveness probe, will be restarted");
+        assert_eq!(told(&pod, 0, liveness), "Init container log failed liveness probe");
+        pod.restart_policy = RestartPolicy::Never;
+        assert_eq!(told(&pod, 1, liveness), "Container web failed liveness probe");
+        pod.containers[0].restart_policy = Some(RestartPolicy::Always);
+        assert_eq!(told(&pod, 1, liveness), "Container web failed liveness probe, will be restarted");
+        assert_eq!(told(&pod, 1, StopReason::PodEnds), "Stopping container web");
     }
 }

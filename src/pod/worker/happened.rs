@@ -7,7 +7,7 @@ use super::Worker;
 use super::start::Running;
 use crate::container::state::{Exit, ExitReason};
 use crate::pod::attend::Attended;
-use crate::pod::control::{self, Note, Report, Request};
+use crate::pod::control::{self, Report, Request};
 use crate::pod::event::Event;
 use crate::pod::exec::Order;
 
@@ -59,12 +59,15 @@ impl Worker {
             self.note(true, reason, message, Some(&name.clone()));
         }
         self.step(event);
+        self.resume_resize();
     }
 
     pub(super) fn evicted(&mut self, message: String) {
-        let (at, reason) = (jiff::Timestamp::now(), "Evicted".to_owned());
-        self.reports.note(Note { at, warning: true, reason, message: message.clone(), container: None });
-        self.step(Event::Evicted { message });
+        // One that ends already is told of as what it ends for.
+        if !self.state.is_ending() {
+            self.note(true, "Evicted", message.clone(), None);
+            self.step(Event::Evicted { message });
+        }
     }
 
     pub(super) fn requested(&mut self, request: Request, carried: Vec<OwnedFd>) {

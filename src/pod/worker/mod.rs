@@ -204,7 +204,11 @@ impl Worker {
                 Happening::Attended(attended) => self.attended(attended),
                 Happening::Evicted(message) => self.evicted(message),
                 Happening::Requested(request, carried) => self.requested(request, carried),
-                Happening::Exec(event) => self.execs.happened(event, &mut self.reports),
+                Happening::Exec(event) => {
+                    self.execs.happened(event, &mut self.reports);
+                    // The memory of a command is its container's.
+                    self.resume_resize();
+                }
                 Happening::SupervisorGone => {
                     self.alone = true;
                     self.step(Event::KillRequested { cause: StopCause::Signal(9) });
@@ -234,7 +238,12 @@ impl Worker {
                 Err(error) => self.task_failed(&error),
             },
             attended = self.attendants.next() => Happening::Attended(attended),
-            Some(Ok(message)) = self.measuring.join_next() => Happening::Evicted(message),
+            Some(measured) = self.measuring.join_next() => match measured {
+                Ok(message) => Happening::Evicted(message),
+                Err(error) => Happening::Troubled(control::Event::Warning(format!(
+                    "the use of the disk is not limited any more: peapod failed while measuring it (a bug): {error}"
+                ))),
+            },
             event = self.execs.next() => Happening::Exec(event),
             request = self.requests.next(), if !self.alone => match request {
                 Some((request, carried)) => Happening::Requested(request, carried),

@@ -25,14 +25,11 @@ impl Worker {
         self.resized(generation, error);
     }
 
-    /// Brings a resize to its end, once what was in its way is gone.
+    /// Brings a resize to its end, once what was in its way may be gone.
     pub(super) fn resume_resize(&mut self) {
         let Some(resize) = self.resizing.take() else { return };
         match self.actuate(&resize) {
-            Ok(()) => {
-                self.step(Event::ConditionSet(resize::in_progress(None)));
-                self.resized(resize.generation, None);
-            }
+            Ok(()) => self.resized(resize.generation, None),
             Err(_) => self.resizing = Some(resize),
         }
     }
@@ -44,9 +41,7 @@ impl Worker {
         };
         let (at, reason) = (jiff::Timestamp::now(), reason.to_owned());
         self.reports.note(Note { at, warning, reason, message, container: None });
-        if let Some(error) = &error {
-            self.step(Event::ConditionSet(resize::in_progress(Some(error.clone()))));
-        }
+        self.step(resize::in_progress(error.clone()));
         self.reports.resized(generation, error);
         self.changed = true;
     }

@@ -33,6 +33,8 @@ pub(super) struct Running {
     pub(super) ordered: Instant,
     /// Asks the guest to end.
     pub(super) stop: StopSender,
+    /// Whether it has been told of that it begins to end.
+    pub(super) is_ending: bool,
     /// Its hooks, probes and commands.
     pub(super) orders: Orders,
     /// Where these run; `None` when its start fails.
@@ -104,7 +106,16 @@ impl Worker {
         let orders = Orders::default();
         self.running.insert(
             name,
-            Running { task: task.id(), endpoint, kill: Some(kill), ordered, stop, orders, target },
+            Running {
+                task: task.id(),
+                endpoint,
+                kill: Some(kill),
+                ordered,
+                stop,
+                is_ending: false,
+                orders,
+                target,
+            },
         );
     }
 
