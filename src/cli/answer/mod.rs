@@ -13,8 +13,12 @@
 //! until the pod process has answered it, whether or not somebody still waits: that bounds what a pod process which
 //! does not answer is asked.
 
+mod asked;
+mod commands;
+mod desk;
+mod images;
+
 use std::collections::HashMap;
-use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,129 +26,26 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use k8s_openapi::api::core::v1::{EphemeralContainer, Event, Pod, PodCondition, PodStatus};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use tokio::net::unix::pipe;
-use tokio::sync::{mpsc, oneshot};
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
 
+use self::asked::{Open, silent};
+pub use self::desk::{Desk, Inquiry};
+use self::images::{Adding, For};
 use super::additions;
 use super::journal::Journal;
-use super::prepare::{self, Component, Prepared};
+use super::prepare::Prepared;
 use super::startup::Startup;
-use crate::api::server::{Ended, ExecOptions, Failure, MAX_CONNECTIONS, Pods, Session};
-use crate::api::types::{API_VERSION, DeniedPackets, PodNetwork, Timeline};
-use crate::pod::control::{self, Addition, Part, Preparation, Question, Request, SetCondition};
+use crate::api::server::{Ended, Failure, MAX_CONNECTIONS};
+use crate::pod::control::{self, Question, Request};
 use crate::sandbox::cgroup::CgroupError;
+use crate::spec;
 use crate::spec::convert;
-use crate::spec::{self, Container};
-
-/// How long the pod process may take. It answers between two turns of its containers.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// The same where an image may have to be compiled: less than the server has for a request.
-const COMPILE_PATIENCE: Duration = Duration::from_secs(55);
 
 /// Questions to the pod process that are open at the same time: one for each client.
 const MAX_OPEN: usize = MAX_CONNECTIONS;
-
-/// What a client wants to know.
-pub enum Inquiry {
-    Pod(oneshot::Sender<Pod>),
-    Events(oneshot::Sender<Vec<Event>>),
-    Network(oneshot::Sender<Result<PodNetwork, Failure>>),
-    Timeline(oneshot::Sender<Result<Timeline, Failure>>),
-    /// Answered when it is on its way.
-    SetConditions(Vec<SetCondition>, oneshot::Sender<()>),
-    /// The pod with the resources that it shall have.
-    Resize(Box<Pod>, oneshot::Sender<Result<Pod, Failure>>),
-    /// The pod shall end, within this time if not its own. For the watch, which ends it.
-    Delete(Option<Duration>, oneshot::Sender<Pod>),
-    Exec(ExecOptions, oneshot::Sender<Result<Session, Failure>>),
-    AddEphemeral(Box<EphemeralContainer>, oneshot::Sender<Result<Pod, Failure>>),
-}
-
-/// The server's side; clones are the same.
-#[derive(Clone)]
-pub struct Desk(mpsc::Sender<Inquiry>);
-
-impl Desk {
-    /// The desk, and where its inquiries come out.
-    pub fn new() -> (Self, mpsc::Receiver<Inquiry>) {
-        let (sender, inquiries) = mpsc::channel(MAX_OPEN);
-        (Self(sender), inquiries)
-    }
-
-    async fn ask<T>(&self, inquiry: impl FnOnce(oneshot::Sender<T>) -> Inquiry) -> Result<T, Failure> {
-        self.ask_within(PATIENCE, inquiry).await
-    }
-
-    async fn ask_within<T>(
-        &self,
-        patience: Duration,
-        inquiry: impl FnOnce(oneshot::Sender<T>) -> Inquiry,
-    ) -> Result<T, Failure> {
-        let ended = || Failure::Unavailable("the pod ends".to_owned());
-        let (sender, answer) = oneshot::channel();
-        let asked = async {
-            self.0.send(inquiry(sender)).await.map_err(|_| ended())?;
-            answer.await.map_err(|_| ended())
-        };
-        timeout(patience, asked).await.unwrap_or(Err(Failure::Timeout))
-    }
-}
-
-impl Pods for Desk {
-    async fn list(&self) -> Result<Vec<Pod>, Failure> {
-        Ok(vec![self.ask(Inquiry::Pod).await?])
-    }
-
-    async fn network(&self, _uid: &str) -> Result<PodNetwork, Failure> {
-        self.ask(Inquiry::Network).await?
-    }
-
-    async fn timeline(&self, _uid: &str) -> Result<Timeline, Failure> {
-        self.ask(Inquiry::Timeline).await?
-    }
-
-    async fn events(&self) -> Result<Vec<Event>, Failure> {
-        self.ask(Inquiry::Events).await
-    }
-
-    async fn delete(&self, _uid: &str, grace: Option<u32>) -> Result<Pod, Failure> {
-        let grace = grace.map(|seconds| Duration::from_secs(seconds.into()));
-        self.ask(|answer| Inquiry::Delete(grace, answer)).await
-    }
-
-    async fn set_conditions(&self, _uid: &str, conditions: Vec<PodCondition>) -> Result<(), Failure> {
-        let conditions = conditions.into_iter().map(|condition| SetCondition {
-            name: condition.type_,
-            holds: match &*condition.status {
-                "True" => Some(true),
-                "False" => Some(false),
-                _ => None,
-            },
-            reason: condition.reason,
-            message: condition.message,
-        });
-        let conditions = conditions.collect();
-        self.ask(|answer| Inquiry::SetConditions(conditions, answer)).await
-    }
-
-    async fn resize(&self, _uid: &str, wanted: Pod) -> Result<Pod, Failure> {
-        self.ask(|answer| Inquiry::Resize(Box::new(wanted), answer)).await?
-    }
-
-    async fn exec(&self, _uid: &str, options: ExecOptions) -> Result<Session, Failure> {
-        self.ask(|answer| Inquiry::Exec(options, answer)).await?
-    }
-
-    async fn add_ephemeral(&self, _uid: &str, container: EphemeralContainer) -> Result<Pod, Failure> {
-        let inquiry = |answer| Inquiry::AddEphemeral(Box::new(container), answer);
-        self.ask_within(COMPILE_PATIENCE, inquiry).await?
-    }
-}
 
 /// What goes to the pod process, and the descriptors with it.
 pub type Outgoing = (Request, Vec<OwnedFd>);
@@ -187,26 +88,6 @@ pub struct Questions<'a> {
     preparations: JoinSet<(For, Prepared)>,
     /// Containers that the pod process has been told to add.
     additions: HashMap<u64, Adding>,
-}
-
-struct Adding {
-    container: EphemeralContainer,
-    checked: Container,
-    answer: oneshot::Sender<Result<Pod, Failure>>,
-}
-
-/// What a preparation is for.
-enum For {
-    /// The pod process, which asked with this id.
-    PodProcess(u64),
-    /// A container that is to be added.
-    Addition(Box<EphemeralContainer>, Box<Container>, oneshot::Sender<Result<Pod, Failure>>),
-}
-
-/// What the pod process was asked for, as far as it has answered.
-enum Open {
-    Network { answer: oneshot::Sender<Result<PodNetwork, Failure>>, network: Box<PodNetwork> },
-    Timeline { answer: oneshot::Sender<Result<Timeline, Failure>> },
 }
 
 impl<'a> Questions<'a> {
@@ -334,18 +215,7 @@ impl<'a> Questions<'a> {
                 }
             },
             Inquiry::AddEphemeral(container, answer) => {
-                match additions::check(&container, &self.spec, &self.pod, &self.directory) {
-                    Ok(checked) if self.preparations.len() + self.additions.len() < MAX_OPEN => {
-                        let component = Component::Path(checked.image.path().to_owned());
-                        let purpose = For::Addition(container, Box::new(checked), answer);
-                        self.preparations.spawn(async move { (purpose, prepare::prepared(component).await) });
-                    }
-                    Ok(_) => {
-                        let why = "too many containers are being added to the pod already";
-                        let _ = answer.send(Err(Failure::Unavailable(why.to_owned())));
-                    }
-                    Err(failure) => drop(answer.send(Err(failure))),
-                }
+                self.add_ephemeral(container, answer);
                 None
             }
         }
@@ -354,12 +224,6 @@ impl<'a> Questions<'a> {
     fn next_id(&mut self) -> u64 {
         self.next_id += 1;
         self.next_id
-    }
-
-    fn ask(&mut self, question: Question, open: Open) -> Request {
-        let id = self.next_id();
-        self.open.insert(id, open);
-        Request::Ask { id, question }
     }
 
     /// Gives the running pod the resources of `wanted`: what the pod process is asked for.
@@ -371,47 +235,6 @@ impl<'a> Questions<'a> {
         self.spec = converted.pod;
         self.pod = converted.wire;
         Ok(request)
-    }
-
-    fn exec(
-        &mut self,
-        options: ExecOptions,
-        status: Option<&PodStatus>,
-    ) -> Result<(Session, Outgoing), Failure> {
-        let container = additions::running(options.container.as_deref(), &self.pod, status)?;
-        let ExecOptions { command, stdin, stdout, stderr, .. } = options;
-        let pipes = Pipes::new([stdin, stdout, stderr]);
-        let (carried, ours) = pipes.map_err(|error| Failure::Unavailable(format!("no pipes: {error}")))?;
-        let id = self.next_id();
-        let (sender, ended) = oneshot::channel();
-        let (alive, gone) = oneshot::channel();
-        self.execs.insert(id, sender);
-        self.clients.push(Box::pin(async move {
-            let _ = gone.await;
-            id
-        }));
-        let Pipes { stdin: to, stdout: from, stderr: errors } = ours;
-        let session = Session { stdin: to, stdout: from, stderr: errors, ended, alive };
-        Ok((session, (Request::Exec { id, container, command, stdin, stdout, stderr }, carried)))
-    }
-
-    /// A command has ended.
-    pub fn exec_ended(&mut self, id: u64, code: u8, message: Option<String>) {
-        if let Some(client) = self.execs.remove(&id) {
-            let _ = client.send(Ended { code, message });
-        }
-    }
-
-    /// The pod process wants a component to be compiled.
-    pub fn prepare(&mut self, id: u64, name: String, carried: Vec<OwnedFd>) {
-        // It asks for few at a time: `MAX_PREPARED` of `pod::exec`.
-        self.preparations.spawn(async move {
-            let prepared = match carried.into_iter().next() {
-                Some(file) => prepare::prepared(Component::File { name, file }).await,
-                None => prepare::host_failure(&name, "its file was lost on the way"),
-            };
-            (For::PodProcess(id), prepared)
-        });
     }
 
     /// What is to be told to the pod process next, because a client is gone or an image is ready. Safe to cancel.
@@ -432,81 +255,6 @@ impl<'a> Questions<'a> {
             }
         }
     }
-
-    fn prepared(&mut self, purpose: For, (outcome, code): Prepared) -> Option<Outgoing> {
-        let carried: Vec<_> = code.into_iter().collect();
-        match (purpose, outcome) {
-            (For::PodProcess(id), outcome) => Some((Request::Prepared { id, outcome }, carried)),
-            (For::Addition(_, _, answer), Preparation::Refused { message, .. }) => {
-                let _ = answer.send(Err(additions::refused(&self.pod, ".image", message)));
-                None
-            }
-            (For::Addition(container, checked, answer), Preparation::Ready { digest, path }) => {
-                let id = self.next_id();
-                let addition =
-                    Addition { container: (*container).clone(), pod: self.pod.clone(), path, digest };
-                self.additions.insert(id, Adding { container: *container, checked: *checked, answer });
-                Some((Request::AddEphemeral { id, addition: Box::new(addition) }, carried))
-            }
-        }
-    }
-
-    /// A container was added, or refused.
-    pub fn ephemeral_added(&mut self, id: u64, error: Option<String>) {
-        let Some(Adding { container, checked, answer }) = self.additions.remove(&id) else { return };
-        let _ = answer.send(match error {
-            Some(error) => Err(additions::refused(&self.pod, "", error)),
-            None => {
-                additions::add(&mut self.pod, container);
-                self.spec.ephemeral_containers.push(checked);
-                Ok(self.pod.clone())
-            }
-        });
-    }
-
-    fn empty(&self) -> PodNetwork {
-        let ObjectMeta { name, namespace, uid, .. } = self.pod.metadata.clone();
-        PodNetwork {
-            api_version: API_VERSION.to_owned(),
-            kind: "PodNetwork".to_owned(),
-            metadata: ObjectMeta { name, namespace, uid, ..ObjectMeta::default() },
-            sockets: Vec::new(),
-            omitted: 0,
-            containers: Vec::new(),
-            denied_packets: DeniedPackets::default(),
-        }
-    }
-
-    /// A part of an answer came.
-    pub fn answered(&mut self, id: u64, part: Part) {
-        match part {
-            Part::Sockets(sockets) => {
-                // Not kept when nobody waits any more.
-                if let Some(Open::Network { answer, network }) = self.open.get_mut(&id)
-                    && !answer.is_closed()
-                {
-                    network.sockets.extend(sockets);
-                }
-            }
-            Part::Containers { containers, omitted, denied_packets } => {
-                if let Some(Open::Network { answer, mut network }) = self.open.remove(&id) {
-                    network.containers = containers;
-                    network.omitted = omitted;
-                    network.denied_packets = denied_packets;
-                    let _ = answer.send(Ok(*network));
-                }
-            }
-            Part::Timeline(inside) => {
-                if let Some(Open::Timeline { answer }) = self.open.remove(&id) {
-                    let _ = answer.send(Ok(self.startup.timeline(&self.pod, inside)));
-                }
-            }
-        }
-    }
-}
-
-fn silent() -> Failure {
-    Failure::Unavailable("the pod process has not answered what it was asked before".to_owned())
 }
 
 /// `spec.nodeName`: the host.
@@ -514,39 +262,11 @@ fn host_name() -> String {
     nix::unistd::gethostname().map_or_else(|_| "localhost".into(), |name| name.to_string_lossy().into_owned())
 }
 
-/// The supervisor's ends of a command's pipes.
-struct Pipes {
-    stdin: Option<pipe::Sender>,
-    stdout: Option<pipe::Receiver>,
-    stderr: Option<pipe::Receiver>,
-}
-
-impl Pipes {
-    /// Those that are wanted of standard input, output and error: the pod's ends, and ours.
-    fn new(wanted: [bool; 3]) -> io::Result<(Vec<OwnedFd>, Self)> {
-        let pipe = |wanted: bool| match wanted {
-            true => nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map(Some),
-            false => Ok(None),
-        };
-        let [stdin, stdout, stderr] = wanted.map(pipe);
-        let mut theirs = Vec::new();
-        let stdin = stdin?.map(|(read, write)| (theirs.push(read), write).1);
-        let mut output =
-            |pipe: Option<(OwnedFd, OwnedFd)>| pipe.map(|(read, write)| (theirs.push(write), read).1);
-        let (stdout, stderr) = (output(stdout?), output(stderr?));
-        let receiver = |pipe: Option<OwnedFd>| pipe.map(pipe::Receiver::from_owned_fd).transpose();
-        let ours = Self {
-            stdin: stdin.map(pipe::Sender::from_owned_fd).transpose()?,
-            stdout: receiver(stdout)?,
-            stderr: receiver(stderr)?,
-        };
-        Ok((theirs, ours))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::types::DeniedPackets;
+    use crate::pod::control::Part;
     use crate::testing::spec as testing;
 
     fn about<'a>(pod: &'a Pod, spec: &'a spec::Pod, startup: &'a Startup) -> About<'a> {
