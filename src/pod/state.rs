@@ -235,6 +235,12 @@ impl State {
         matches!(self.stage, Stage::Ending(Ending { cause: Cause::DeadlineExceeded, .. }))
     }
 
+    /// Why this container is being brought to its end; `None` when it is not, or does not live.
+    pub fn stop_reason(&self, pod: &Pod, name: &str) -> Option<StopReason> {
+        let record = self.record_of(pod, name).filter(|record| record.state.is_live())?;
+        self.stop_of(record).map(|stop| stop.why)
+    }
+
     /// When a container that has ended is started again (monotonic); `None` when it is not.
     pub fn restart_at(&self, pod: &Pod, name: &str) -> Option<Duration> {
         let (spec, record) = self.each(pod).find(|(spec, _)| spec.name == name)?;

@@ -213,6 +213,8 @@ struct Running {
     ordered: Instant,
     /// Asks the guest to end.
     stop: StopSender,
+    /// Whether the Event of its stop has been told.
+    stop_told: bool,
     /// Its hooks, probes and commands.
     orders: Orders,
     /// Where these run; `None` when its start fails.
@@ -486,6 +488,7 @@ impl Worker {
         if self.state.has_missed_deadline() && !missed {
             self.note(false, "DeadlineExceeded", DEADLINE_MESSAGE.to_owned(), None);
         }
+        self.tell_stops();
         self.wake_at = None;
         for action in actions {
             match action {
@@ -505,8 +508,6 @@ impl Worker {
                     // Asked again, it has another deadline.
                     if running.stop.ask(Stop { deadline, reason: why }) {
                         running.endpoint.stop_listening();
-                        let message = self.killing(&container, why);
-                        self.note(false, "Killing", message, Some(&container));
                     }
                 }
                 Action::Kill { container } => {
@@ -534,6 +535,7 @@ impl Worker {
             stack: Arc::clone(&self.parts.stack),
             address: self.parts.facts.pod_ips.first().copied().unwrap_or(loopback),
             target: running.target.clone(),
+            patience: Duration::ZERO,
         };
         order(&mut self.attendants, &mut running.orders, spec, place);
     }
@@ -550,6 +552,22 @@ impl Worker {
         let (at, reason) = (jiff::Timestamp::now(), "Evicted".to_owned());
         self.reports.note(Note { at, warning: true, reason, message: message.clone(), container: None });
         self.step(Event::Evicted { message });
+    }
+
+    /// Tells of each container whose stop has begun, before its `preStop` hook and before its turn comes, as
+    /// `killContainer` does (`pkg/kubelet/kuberuntime/kuberuntime_container.go`).
+    fn tell_stops(&mut self) {
+        let mut begun = Vec::new();
+        for (name, running) in self.running.iter_mut().filter(|(_, running)| !running.stop_told) {
+            if let Some(why) = self.state.stop_reason(&self.parts.spec, name) {
+                running.stop_told = true;
+                begun.push((name.clone(), why));
+            }
+        }
+        for (container, why) in begun {
+            let message = self.killing(&container, why);
+            self.note(false, "Killing", message, Some(&container));
+        }
     }
 
     /// What the Event says of a container that is asked to end, in the kubelet's words.
@@ -633,7 +651,16 @@ impl Worker {
         let orders = Orders::default();
         self.running.insert(
             name,
-            Running { task: task.id(), endpoint, kill: Some(kill), ordered, stop, orders, target },
+            Running {
+                task: task.id(),
+                endpoint,
+                kill: Some(kill),
+                ordered,
+                stop,
+                stop_told: false,
+                orders,
+                target,
+            },
         );
     }
 
