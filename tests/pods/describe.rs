@@ -302,8 +302,6 @@ fn a_pod_whose_supervisor_was_killed_is_unknown() {
     assert!(text.contains("Status:       Unknown\nMessage:      nobody answers"), "{text}\n{table}");
     assert!(text.contains("Labels:       app=orphaned"), "{text}");
     let place = pod_directory("orphaned");
-    ask(&["delete", "orphaned"])
-        .expect_code(0)
-        .expect_stdout("pod \"orphaned\" deleted from seen namespace");
+    ask(&["delete", "orphaned"]).expect_code(0).expect_stdout("pod \"orphaned\" deleted from seen namespace");
     assert!(!place.exists());
 }
