@@ -276,6 +276,10 @@ spec:
 fn a_patch_of_what_is_peapods_own_is_refused_with_its_field() {
     let pod = Running::start(&server("patched", 0), &[]);
     pod.wait_for("phase    Running");
+    // Setting a condition to what it is changes nothing and is no error.
+    said(&["get", "-n", "seen"], |table| {
+        table.lines().any(|line| line.starts_with("patched") && line.contains("1/1"))
+    });
     let patch = |patch: &str| ask(&["patch", "patched", "--subresource", "status", "-p", patch]);
     patch("status: {conditions: [{type: example.com/warm, status: 'True'}]}")
         .expect_code(0)
