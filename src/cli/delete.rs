@@ -112,10 +112,21 @@ fn grace(args: &Args) -> anyhow::Result<Option<u32>> {
     })
 }
 
-/// Removes what is left of a pod whose `peapod run` was killed.
+/// Removes what is left of a pod whose `peapod run` was killed, unless somebody else is about to.
 fn remove(paths: &Paths, pod: &Record) -> anyhow::Result<()> {
-    let Some(swept) = sandbox::sweep_pod(paths, &pod.uid)? else {
-        return Err(target::about(pod, &ClientError::NotServed));
+    let end = Instant::now() + REMOVAL;
+    let swept = loop {
+        if let Some(swept) = sandbox::sweep_pod(paths, &pod.uid)? {
+            break swept;
+        }
+        if !record::exists(paths, &pod.uid) {
+            return Ok(());
+        }
+        // It has only just begun, or its end hangs.
+        if target::is_served(paths, pod) || Instant::now() >= end {
+            return Err(target::about(pod, &ClientError::NotServed));
+        }
+        std::thread::sleep(INTERVAL);
     };
     match swept.errors.first() {
         None => Ok(()),
