@@ -170,6 +170,8 @@ pub struct Addition {
     pub container: EphemeralContainer,
     /// The pod that it is added to.
     pub pod: Pod,
+    /// `metadata.generation` of the pod with it.
+    pub generation: i64,
     /// The image's file.
     pub path: PathBuf,
     /// SHA-256 of the image's file, hexadecimal.
