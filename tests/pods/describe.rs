@@ -250,6 +250,33 @@ spec:
 }
 
 #[test]
+fn a_container_is_said_to_be_stopped_before_its_pre_stop_has_run() {
+    let text = "
+apiVersion: v1
+kind: Pod
+metadata: {name: hooked, namespace: seen}
+spec:
+  terminationGracePeriodSeconds: 3600
+  initContainers:
+  - {name: side, image: {probe}, restartPolicy: Always, args: [sleep, '3600000']}
+  containers:
+  - name: main
+    image: {probe}
+    args: [sleep, '3600000']
+    lifecycle: {preStop: {sleep: {seconds: 3600}}}
+";
+    let mut pod = Running::start(text, &[]);
+    pod.wait_for("phase    Running");
+    ask(&["delete", "hooked", "--wait=false"]).expect_code(0);
+    said(&["describe", "hooked"], |text| {
+        // The sidecar's turn has not come either.
+        text.contains("Stopping container main") && text.contains("Stopping container side")
+    });
+    ask(&["delete", "hooked", "--grace-period=0", "--force"]).expect_code(0);
+    assert_eq!(pod.wait(), 143, "{}", pod.output());
+}
+
+#[test]
 fn a_patch_of_what_is_peapods_own_is_refused_with_its_field() {
     let pod = Running::start(&server("patched", 0), &[]);
     pod.wait_for("phase    Running");
