@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use tokio::task::{AbortHandle, Id, JoinSet};
 
 use super::event::Event;
-use super::probing::{self, Outcome, Place};
+use super::probing::{self, FIRST_PATIENCE, Outcome, Place};
 use crate::spec::{Container, HookKind, ProbeKind};
 
 /// All that is under way in the pod: at most one hook and one probe of each kind for each container.
@@ -40,6 +40,8 @@ pub(super) struct Orders {
     /// At most one: a `postStart` hook is abandoned when `preStop` begins.
     hook: Option<AbortHandle>,
     probes: Vec<AbortHandle>,
+    /// The kinds that it has been probed for.
+    probed: Vec<ProbeKind>,
     /// Commands that others have begun in it.
     commands: Vec<AbortHandle>,
 }
@@ -79,6 +81,10 @@ impl Attendants {
         place: Place,
     ) {
         let Some(hook) = container.hooks.of(kind).cloned() else { return };
+        let mut place = place;
+        if kind == HookKind::PostStart {
+            place.patience = FIRST_PATIENCE;
+        }
         let name = container.name.clone();
         if let Some(abandoned) = orders.hook.take() {
             abandoned.abort();
@@ -100,6 +106,11 @@ impl Attendants {
         place: Place,
     ) {
         let Some(probe) = container.probes.of(kind).cloned() else { return };
+        let mut place = place;
+        if !orders.probed.contains(&kind) {
+            orders.probed.push(kind);
+            place.patience = FIRST_PATIENCE;
+        }
         let name = container.name.clone();
         orders.probes.retain(|order| !order.is_finished());
         let errand = Errand { container: name.clone(), run, what: What::Probe(kind) };

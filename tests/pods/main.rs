@@ -14,6 +14,7 @@ mod hostile;
 mod images;
 mod killed;
 mod lifecycle;
+mod live;
 mod names;
 mod network;
 mod observe;

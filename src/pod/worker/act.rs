@@ -10,6 +10,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Worker;
 use crate::container::stop::Stop;
@@ -77,6 +78,7 @@ impl Worker {
             stack: Arc::clone(&self.parts.stack),
             address: self.parts.facts.pod_ips.first().copied().unwrap_or(loopback),
             target: running.target.clone(),
+            patience: Duration::ZERO,
         };
         order(&mut self.attendants, &mut running.orders, spec, place);
     }
