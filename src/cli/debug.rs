@@ -62,6 +62,9 @@ pub struct Args {
     /// Accepted because fingers know it: the container has no standard input.
     #[arg(short = 'i', long)]
     stdin: bool,
+    /// Accepted as -i is: a WebAssembly guest has no terminal.
+    #[arg(short, long)]
+    tty: bool,
     /// What follows -- are arguments in any case; accepted like the above.
     #[arg(long, hide = true)]
     arguments_only: bool,
@@ -106,7 +109,7 @@ pub fn run(args: Args, verbose: u8) -> Result<ExitCode, Failure> {
             if let ClientError::Refused { code: INVALID, .. } = &error { EXIT_BAD_MANIFEST } else { 125 };
         Failure::new(code, target::about(&record, &error))
     })?;
-    if args.stdin && !args.quiet {
+    if (args.stdin || args.tty) && !args.quiet {
         let hint = format!(
             "its output is where `peapod run` shows it; peapod exec -i {} -c {name}",
             record.identity.name
