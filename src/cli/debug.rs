@@ -13,8 +13,8 @@ use k8s_openapi::api::core::v1::{EnvVar, EphemeralContainer, Pod};
 
 use super::display::Display;
 use super::images::Images;
-use super::{EXIT_BAD_MANIFEST, Failure, target};
-use crate::api::client::{self, ClientError};
+use super::{Failure, target};
+use crate::api::client;
 use crate::engine::Engine;
 use crate::image::Reference;
 use crate::paths::Paths;
@@ -24,9 +24,6 @@ const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
 /// How many of them.
 const SUFFIX_LENGTH: usize = 5;
-
-/// HTTP's "Unprocessable Content".
-const INVALID: u16 = 422;
 
 /// Add an ephemeral container to a running pod, to look at it from inside.
 ///
@@ -104,11 +101,7 @@ pub fn run(args: Args, verbose: u8) -> Result<ExitCode, Failure> {
     };
     let path = format!("{}/ephemeralcontainers", target::path(&record));
     let added = client::post::<Pod>(&paths.pod_run(&record.uid), &path, &container);
-    added.map_err(|error| {
-        let code =
-            if let ClientError::Refused { code: INVALID, .. } = &error { EXIT_BAD_MANIFEST } else { 125 };
-        Failure::new(code, target::about(&record, &error))
-    })?;
+    added.map_err(|error| target::refused(&record, &error))?;
     if (args.stdin || args.tty) && !args.quiet {
         let hint = format!(
             "its output is where `peapod run` shows it; peapod exec -i {} -c {name}",
