@@ -174,12 +174,16 @@ fn hook_ended(name: String, run: u32, hook: HookKind, error: Option<String>) -> 
 
 fn probe_ended(name: String, run: u32, kind: ProbeKind, outcome: Outcome) -> Attended {
     let (succeeded, told) = match outcome {
-        Outcome::Success => (true, None),
+        Outcome::Success => (Some(true), None),
         Outcome::Warning(why) => {
-            (true, Some(("ProbeWarning", format!("{} probe warning: {why}", kind.as_str()))))
+            (Some(true), Some(("ProbeWarning", format!("{} probe warning: {why}", kind.as_str()))))
         }
         Outcome::Failure(why) => {
-            (false, Some(("Unhealthy", format!("{} probe failed: {why}", kind.as_str()))))
+            (Some(false), Some(("Unhealthy", format!("{} probe failed: {why}", kind.as_str()))))
+        }
+        Outcome::Unknown(why) => {
+            let what = "probe errored and resulted in unknown state";
+            (None, Some(("Unhealthy", format!("{} {what}: {why}", kind.as_str()))))
         }
     };
     Attended { event: Event::ProbeEnded { name, run, kind, succeeded }, told }
@@ -197,8 +201,12 @@ mod tests {
         attendants.spawn(errand(1), std::future::pending()).abort();
         attendants.spawn(errand(2), async { panic!("for the test") });
         let Attended { event, told } = attendants.next().await;
-        let failed =
-            Event::ProbeEnded { name: "web".to_owned(), run: 2, kind: ProbeKind::Liveness, succeeded: false };
+        let failed = Event::ProbeEnded {
+            name: "web".to_owned(),
+            run: 2,
+            kind: ProbeKind::Liveness,
+            succeeded: Some(false),
+        };
         assert_eq!(event, failed);
         assert_eq!(told.unwrap().0, "Unhealthy");
         let more = tokio::time::timeout(std::time::Duration::from_millis(1), attendants.next()).await;

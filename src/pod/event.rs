@@ -50,8 +50,9 @@ pub enum Event {
         run: u32,
         /// Which probe.
         kind: ProbeKind,
-        /// Whether it succeeded, once. What that means is for the thresholds to say.
-        succeeded: bool,
+        /// Whether it succeeded, once. What that means is for the thresholds to say. `None`: it could not be done,
+        /// which says nothing of the container (`pkg/kubelet/prober/worker.go` throws such a result away).
+        succeeded: Option<bool>,
     },
     /// The pod's specification has one more ephemeral container: its last.
     EphemeralAdded,

@@ -37,10 +37,9 @@ impl Probing {
     }
 
     /// It was done. An answer that nobody waits for changes nothing.
-    pub(super) fn answered(&mut self, probe: &Probe, succeeded: bool) {
-        if !std::mem::take(&mut self.under_way) {
-            return;
-        }
+    pub(super) fn answered(&mut self, probe: &Probe, succeeded: Option<bool>) {
+        let waited_for = std::mem::take(&mut self.under_way);
+        let Some(succeeded) = succeeded.filter(|_| waited_for) else { return };
         let in_a_row = match self.last {
             Some((last, count)) if last == succeeded => count.saturating_add(1),
             _ => 1,
@@ -106,7 +105,7 @@ mod tests {
             .filter(|answer| matches!(*answer, "+" | "-"))
             .map(|answer| {
                 probing.ordered(Duration::ZERO);
-                probing.answered(&probe, answer == "+");
+                probing.answered(&probe, Some(answer == "+"));
                 probing.verdict
             })
             .collect();
@@ -120,7 +119,7 @@ mod tests {
     #[test]
     fn an_answer_that_nobody_waits_for_does_not_count() {
         let mut probing = Probing::default();
-        probing.answered(&probe(1, 1), true);
+        probing.answered(&probe(1, 1), Some(true));
         assert_eq!(probing.verdict, None);
     }
 }

@@ -187,7 +187,7 @@ impl ContainerRecord {
         &mut self,
         spec: &Container,
         kind: ProbeKind,
-        succeeded: bool,
+        succeeded: Option<bool>,
         ends: bool,
         now: Time,
     ) -> Option<StopReason> {

@@ -121,7 +121,7 @@ fn probe(container: &str, run: u32, kind: ProbeKind) -> Action {
 }
 
 fn probed(name: &str, run: u32, kind: ProbeKind, succeeded: bool) -> Event {
-    Event::ProbeEnded { name: name.into(), run, kind, succeeded }
+    Event::ProbeEnded { name: name.into(), run, kind, succeeded: Some(succeeded) }
 }
 
 /// Every 10 s, with thresholds of 1 and 3.

@@ -35,7 +35,7 @@ fn judge_probe(ran: Ran) -> Outcome {
     match ran {
         Ok((exit, _)) if exit.code == 0 => Outcome::Success,
         Ok((_, output)) => Outcome::Failure(output),
-        Err(why) => Outcome::Failure(why),
+        Err(why) => Outcome::Unknown(why),
     }
 }
 
@@ -64,7 +64,7 @@ mod tests {
         let command = ["test".to_owned(), "-e".to_owned(), "/x".to_owned()];
         assert_eq!(judge_probe(ran(0)), Outcome::Success);
         assert_eq!(judge_probe(ran(1)), Outcome::Failure("not there\n".to_owned()));
-        assert_eq!(judge_probe(Err("why".to_owned())), Outcome::Failure("why".to_owned()));
+        assert_eq!(judge_probe(Err("why".to_owned())), Outcome::Unknown("why".to_owned()));
         assert_eq!(judge_hook(&command, ran(0)), Ok(()));
         let failed = "command 'test -e /x' exited with 137: not there\n".to_owned();
         assert_eq!(judge_hook(&command, ran(137)), Err(failed));

@@ -67,6 +67,8 @@ pub enum Outcome {
     Warning(String),
     /// It failed, or took too long.
     Failure(String),
+    /// It could not be done: a command that is not there. It counts as nothing.
+    Unknown(String),
 }
 
 /// Runs `probe` once, for at most its timeout (`pkg/kubelet/prober/prober.go`). Dropping the future ends it, with
