@@ -285,7 +285,7 @@ fn a_patch_of_what_is_peapods_own_is_refused_with_its_field() {
         .expect_code(0)
         .expect_stdout("pod/patched patched");
     let refused = patch(r#"{"status":{"conditions":[{"type":"Ready","status":"False"}]}}"#);
-    refused.expect_code(125).expect_stderr("Ready is peapod's own");
+    refused.expect_code(2).expect_stderr("Ready is peapod's own");
     let media_type = "Content-Type: application/merge-patch+json\r\n";
     let body = json!({"status": {"phase": "Failed"}}).to_string();
     let path = "PATCH /api/v1/namespaces/seen/pods/patched/status";
