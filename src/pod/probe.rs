@@ -97,6 +97,18 @@ mod tests {
     }
 
     #[test]
+    fn a_probe_that_could_not_be_done_counts_as_nothing() {
+        let (probe, mut probing) = (probe(1, 2), Probing::default());
+        for answer in [Some(false), None, Some(false)] {
+            assert_eq!(probing.verdict, None);
+            probing.ordered(Duration::ZERO);
+            probing.answered(&probe, answer);
+            assert!(!probing.is_under_way());
+        }
+        assert_eq!(probing.verdict, Some(false));
+    }
+
+    #[test]
     fn a_threshold_counts_answers_in_a_row() {
         let probe = probe(2, 3);
         let mut probing = Probing::default();
