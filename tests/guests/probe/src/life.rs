@@ -46,7 +46,8 @@ pub fn nth_run(args: &[String]) -> Outcome {
 
 fn append(path: &str, text: &str) -> Result<(), Failure> {
     let mut file = OpenOptions::new().append(true).create(true).open(path).about(path)?;
-    writeln!(file, "{text}").about(path)
+    // In one write: others append, too.
+    file.write_all(format!("{text}\n").as_bytes()).about(path)
 }
 
 /// `fail-times PATH TIMES CODE`: ends with the code the first so many times, which it counts in the file, then with 0.
@@ -64,8 +65,9 @@ pub fn fail_times(args: &[String]) -> Outcome {
 pub fn until_stop(args: &[String]) -> Outcome {
     let port = number::<u16>(args, 0, "PORT")?;
     let (path, name) = (arg(args, 1, "PATH")?, arg(args, 2, "NAME")?);
-    let listener = TcpListener::bind(("0.0.0.0", port)).about(port)?;
+    // Before a probe can find that it listens.
     append(path, &format!("{name} starts"))?;
+    let listener = TcpListener::bind(("0.0.0.0", port)).about(port)?;
     println!("listening on {}", listener.local_addr().about(port)?);
     while let Ok((mut stream, _)) = listener.accept() {
         let _ = stream.write_all(b"HTTP/1.0 200 OK\r\n\r\n");
