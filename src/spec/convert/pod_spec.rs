@@ -187,7 +187,7 @@ pub(super) fn convert(
     let named =
         items(wire_init_containers).iter().chain(wire_containers).map(|container| container.name.as_str());
     let all: Vec<&str> = named.collect();
-    let networks = annotations::convert(&metadata.annotations, &all, report);
+    let annotated = annotations::convert(&metadata.annotations, &all, report);
     warn_of_shared_ports(&containers, &path.field("containers"), report);
     Pod {
         name: metadata.name,
@@ -213,7 +213,8 @@ pub(super) fn convert(
         network,
         dns,
         // The policies stand beside the Pod, and are converted after it.
-        network_rules: NetworkRules { policies: Vec::new(), containers: networks },
+        network_rules: NetworkRules { policies: Vec::new(), containers: annotated.networks },
+        ipc: annotated.ipc,
         host_aliases,
         init_containers,
         containers,
