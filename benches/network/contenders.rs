@@ -127,6 +127,7 @@ impl Pod {
             preopens: vec![],
             memory_limit: None,
             endpoint: self.stack.attach(name),
+            ipc: peapod::ipc::Ipc::new(Default::default(), "/dev/shm".into()).attach(),
             log: self.logger.container(name, 0),
         };
         async move {

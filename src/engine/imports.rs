@@ -8,8 +8,9 @@ use std::fmt;
 use semver::Version;
 use wasmtime::component::{Component, Linker, ResourceType, types::ComponentItem};
 
-/// The WASI packages that peapod offers, each with the newest version on every track.
+/// The packages that peapod offers, each with the newest version on every track.
 pub const OFFERED: &[(&str, &[Version])] = &[
+    ("peapod:ipc", &[Version::new(0, 1, 0)]),
     ("wasi:cli", &[Version::new(0, 2, 12), Version::new(0, 3, 0)]),
     ("wasi:clocks", &[Version::new(0, 2, 12), Version::new(0, 3, 0)]),
     ("wasi:filesystem", &[Version::new(0, 2, 12), Version::new(0, 3, 0)]),

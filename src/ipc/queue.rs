@@ -56,6 +56,13 @@ pub(super) struct Table {
     bytes: AtomicU64,
 }
 
+#[cfg(test)]
+impl Table {
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}
+
 /// What a queue takes of the pod's bytes.
 #[derive(Debug)]
 struct Charge {
@@ -222,7 +229,7 @@ impl Queue {
             Access::Write => Interest::WRITABLE,
             Access::Both => Interest::READABLE | Interest::WRITABLE,
         };
-        let queue = AsyncFd::with_interest(queue, interest)?;
+        let queue = queue.watch(interest)?;
         Ok(Self(Arc::new(Opened { queue, message_size, access, _charge: charge, place })))
     }
 

@@ -26,6 +26,7 @@ use crate::container::log::file::Rotation;
 use crate::container::log::{Console, LogConfig, LogEvent, Logger};
 use crate::container::runner::Program;
 use crate::engine::{Engine, EpochTicker};
+use crate::ipc::Ipc;
 use crate::net::{Recording, Tell};
 use crate::sandbox::{self, Entered, Inside, NotBegun, Sandbox, SandboxError};
 use crate::spec::qos::QosClass;
@@ -34,6 +35,9 @@ use crate::volume::{VolumeError, Volumes};
 
 /// Exit code of a pod process that could not begin; its supervisor has the reason.
 const EXIT_NOT_BEGUN: i32 = 125;
+
+/// Where the pod's shared memory is, a tmpfs of its own (`sandbox::process`).
+const SHARED_MEMORY: &str = "/dev/shm";
 
 /// Threads for the containers' file operations: well below what the pod's cgroup allows (`cgroup::PIDS`).
 const BLOCKING_THREADS: usize = 64;
@@ -139,12 +143,14 @@ impl Prepared {
         let Inside { control, addresses, host_addresses, .. } = inside;
         let capture = self.recording.as_ref().map(Recording::capture);
         let (stack, following) = self.network.open(&self.spec, &addresses, capture);
+        let ipc = self.spec.ipc;
         let parts = Parts {
             facts: facts(&self.spec, &self.programs, addresses, host_addresses),
             spec: self.spec,
             programs: self.programs,
             volumes: self.volumes,
             stack,
+            ipc: Ipc::new(ipc, SHARED_MEMORY.into()),
             logger: self.logger,
             epochs: self.ticker.handle(),
             backoff: self.backoff,

@@ -44,6 +44,7 @@ use crate::container::log::{ContainerLog, Logger};
 use crate::container::runner::{self, Program, Setup};
 use crate::container::state::{Exit, ExitReason, START_ERROR_EXIT_CODE};
 use crate::engine::EpochHandle;
+use crate::ipc::{self, Ipc};
 use crate::net::{Endpoint, Recording, Stack, Summary};
 use crate::spec::{Container, Pod};
 use crate::volume::Volumes;
@@ -61,6 +62,8 @@ pub struct Parts {
     pub volumes: Volumes,
     /// The pod's network.
     pub stack: Arc<Stack>,
+    /// What its containers share besides.
+    pub ipc: Arc<Ipc>,
     /// Where output goes.
     pub logger: Logger,
     /// The clock that makes guests yield.
@@ -158,6 +161,7 @@ struct Worker {
 struct Running {
     task: tokio::task::Id,
     endpoint: Endpoint,
+    ipc: ipc::Handle,
     /// Dropping or sending it drops the runner's future.
     kill: Option<oneshot::Sender<()>>,
     ordered: Instant,
@@ -324,6 +328,7 @@ impl Worker {
                 Action::Stop { container, why, .. } => {
                     if let Some(running) = self.running.get(&container) {
                         running.endpoint.stop_listening();
+                        running.ipc.stop();
                     }
                     let message = self.killing(&container, why);
                     self.note(false, "Killing", message, &container);
@@ -388,11 +393,12 @@ impl Worker {
         };
         let log = self.parts.logger.container(&name, restart);
         let endpoint = self.parts.stack.attach(&name);
+        let ipc = self.parts.ipc.attach();
         let (kill, killed) = oneshot::channel::<()>();
         let run = run_container(
             program.clone(),
             self.parts.epochs.clone(),
-            self.setup(spec, program, endpoint.clone(), log),
+            self.setup(spec, program, endpoint.clone(), ipc.clone(), log),
             self.started.clone(),
             name.clone(),
         );
@@ -407,7 +413,7 @@ impl Worker {
             (named, exit)
         });
         let orders = Orders::default();
-        self.running.insert(name, Running { task: task.id(), endpoint, kill: Some(kill), ordered, orders });
+        self.running.insert(name, Running { task: task.id(), endpoint, ipc, kill: Some(kill), ordered, orders });
     }
 
     /// Tells the supervisor the status, and the phase when it is another one.
@@ -430,6 +436,7 @@ impl Worker {
         spec: &Container,
         program: &Program,
         endpoint: Endpoint,
+        ipc: ipc::Handle,
         log: ContainerLog,
     ) -> Result<Setup, String> {
         let image_entry = || vec![program.name().to_owned()];
@@ -443,6 +450,7 @@ impl Worker {
             preopens: self.parts.volumes.preopens(spec).map_err(|error| error.to_string())?,
             memory_limit: spec.resources.memory_limit_bytes,
             endpoint,
+            ipc,
             log,
         })
     }

@@ -5,6 +5,9 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
 /// An open message queue.
 #[derive(Debug)]
 pub struct MessageQueue(OwnedFd);
@@ -115,6 +118,17 @@ impl MessageQueue {
             message_size: attributes.mq_msgsize as u32,
             messages: attributes.mq_curmsgs as u32,
         })
+    }
+}
+
+impl MessageQueue {
+    /// Lets the event loop of this task tell when it is readable or writable.
+    ///
+    /// # Errors
+    /// epoll_ctl(2)'s.
+    pub fn watch(self, interest: Interest) -> io::Result<AsyncFd<Self>> {
+        // SAFETY: the descriptor is this value's own, the same for as long as it lives, and closed with it.
+        Ok(unsafe { AsyncFd::register_with_interest(self, interest) }?)
     }
 }
 

@@ -6,6 +6,7 @@
 //!  guest ─ wasi:sockets 0.2 ─► p2 ┐
 //!        ─ wasi:sockets 0.3 ─► p3 ┴─► net::{TcpSocket, UdpSocket, Endpoint}
 //!        ─ wasi:cli/stdout ──► wasmtime-wasi ─► stdio ─► the container's log
+//!        ─ peapod:ipc ───────► ipc ─► crate::ipc
 //!        ─ the rest ─────────► wasmtime-wasi
 //! ```
 //!
@@ -15,6 +16,7 @@
 
 mod convert;
 mod error;
+pub mod ipc;
 pub mod p2;
 pub mod p3;
 pub mod stdio;
@@ -68,15 +70,16 @@ impl HasData for Sockets {
     type Data<'a> = SocketsCtxView<'a>;
 }
 
-/// Adds all of WASI 0.2 (its async variant) and 0.3 to the linker, with peapod's sockets.
+/// Adds all of WASI 0.2 (its async variant) and 0.3 to the linker, with peapod's sockets, and `peapod:ipc`.
 ///
 /// # Errors
 /// When the linker has one of the interfaces already, or the engine is not configured for
 /// component-model-async.
 pub fn add_to_linker<T>(linker: &mut Linker<T>) -> wasmtime::Result<()>
 where
-    T: WasiView + SocketsView + 'static,
+    T: WasiView + SocketsView + ipc::IpcView + 'static,
 {
     p2::add_to_linker(linker)?;
-    p3::add_to_linker(linker)
+    p3::add_to_linker(linker)?;
+    ipc::add_to_linker(linker)
 }

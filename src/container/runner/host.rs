@@ -5,6 +5,8 @@ use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
 
 use super::Setup;
 use crate::engine::MemoryLimiter;
+use crate::ipc;
+use crate::wasi::ipc::{IpcCtxView, IpcView};
 use crate::wasi::stdio::LogOutput;
 use crate::wasi::{SocketsCtx, SocketsCtxView, SocketsView};
 
@@ -16,6 +18,7 @@ const MAX_RANDOM_BYTES: u64 = 1 << 20;
 pub struct Host {
     wasi: WasiCtx,
     sockets: SocketsCtx,
+    ipc: ipc::Handle,
     table: ResourceTable,
     pub(super) memory: MemoryLimiter,
 }
@@ -36,7 +39,8 @@ impl Host {
         }
         let sockets = SocketsCtx::new(setup.endpoint.clone());
         let memory = MemoryLimiter::new(setup.memory_limit);
-        Ok(Self { wasi: wasi.build(), sockets, table: ResourceTable::new(), memory })
+        let ipc = setup.ipc.clone();
+        Ok(Self { wasi: wasi.build(), sockets, ipc, table: ResourceTable::new(), memory })
     }
 }
 
@@ -49,5 +53,11 @@ impl WasiView for Host {
 impl SocketsView for Host {
     fn sockets(&mut self) -> SocketsCtxView<'_> {
         SocketsCtxView { ctx: &mut self.sockets, table: &mut self.table }
+    }
+}
+
+impl IpcView for Host {
+    fn ipc(&mut self) -> IpcCtxView<'_> {
+        IpcCtxView { handle: &self.ipc, table: &mut self.table }
     }
 }

@@ -18,6 +18,7 @@ use program::Entry;
 
 use super::log::ContainerLog;
 use super::state::Exit;
+use crate::ipc;
 use crate::net::Endpoint;
 use crate::volume::Preopen;
 
@@ -39,6 +40,8 @@ pub struct Setup {
     pub memory_limit: Option<u64>,
     /// The container's part of the pod's network.
     pub endpoint: Endpoint,
+    /// The run's way to the pod's IPC.
+    pub ipc: ipc::Handle,
     /// Where its output goes.
     pub log: ContainerLog,
 }

@@ -223,6 +223,14 @@ impl Sender {
         wait::at_once(self.0.place.handle(), self.attempt(&message))
     }
 
+    /// Whether a message could be sent.
+    ///
+    /// # Errors
+    /// [`Errno::Again`], [`Errno::Canceled`], [`Errno::Pipe`].
+    pub fn check_room(&self) -> Result<()> {
+        wait::at_once(self.0.place.handle(), self.0.shared.lock().check_writable())
+    }
+
     /// Sends a message, waits for room.
     ///
     /// # Errors

@@ -26,6 +26,7 @@ use crate::net::{NamesConfig, PlaneConfig, Stack, StackConfig};
 struct State {
     wasi: WasiCtx,
     sockets: SocketsCtx,
+    ipc: crate::ipc::Handle,
     table: ResourceTable,
 }
 
@@ -38,6 +39,12 @@ impl WasiView for State {
 impl SocketsView for State {
     fn sockets(&mut self) -> SocketsCtxView<'_> {
         SocketsCtxView { ctx: &mut self.sockets, table: &mut self.table }
+    }
+}
+
+impl ipc::IpcView for State {
+    fn ipc(&mut self) -> ipc::IpcCtxView<'_> {
+        ipc::IpcCtxView { handle: &self.ipc, table: &mut self.table }
     }
 }
 
@@ -117,7 +124,8 @@ fn start(pod: &Arc<Stack>, args: &[&str]) -> (Output, Endpoint, JoinHandle<bool>
     wasi.arg("guest").args(args).stdout(LogOutput::new(output.clone()));
     wasi.stderr(LogOutput::new(output.clone()));
     let sockets = SocketsCtx::new(endpoint.clone());
-    let state = State { wasi: wasi.build(), sockets, table: ResourceTable::new() };
+    let ipc = crate::ipc::Ipc::new(Default::default(), "/nonexistent".into()).attach();
+    let state = State { wasi: wasi.build(), sockets, ipc, table: ResourceTable::new() };
     let mut store = Store::new(&guests.engine, state);
     let polls = output.polls.clone();
     let task = tokio::spawn(async move {
