@@ -8,6 +8,7 @@ mod cleanup;
 mod containers;
 mod hostile;
 mod images;
+mod ipc;
 mod killed;
 mod lifecycle;
 mod names;

@@ -23,6 +23,10 @@ pub struct Guests {
     pub sockets_p2: PathBuf,
     /// Checks of `wasi:sockets` 0.3, `tests/guests/sockets-p3`.
     pub sockets_p3: PathBuf,
+    /// `peapod:ipc`, for WASI 0.2, `tests/guests/ipc`.
+    pub ipc: PathBuf,
+    /// `peapod:ipc`, for WASI 0.3, `tests/guests/ipc-p3`.
+    pub ipc_p3: PathBuf,
     /// The core module for WASI preview 1, `tests/guests/core-p1`.
     pub core_p1: PathBuf,
 }
@@ -32,12 +36,17 @@ pub fn guests() -> &'static Guests {
     static GUESTS: OnceLock<Guests> = OnceLock::new();
     GUESTS.get_or_init(|| {
         let p2 = build("wasm32-wasip2", &["probe", "p3", "sockets-p2", "sockets-p3"]);
+        // By itself: its features of the helper crate are not those of the others.
+        build("wasm32-wasip2", &["ipc"]);
+        build("wasm32-wasip2", &["ipc-p3"]);
         let p1 = build("wasm32-wasip1", &["core-p1"]);
         Guests {
             probe: p2.join("probe.wasm"),
             p3: p2.join("p3.wasm"),
             sockets_p2: p2.join("sockets-p2.wasm"),
             sockets_p3: p2.join("sockets_p3.wasm"),
+            ipc: p2.join("ipc.wasm"),
+            ipc_p3: p2.join("ipc_p3.wasm"),
             core_p1: p1.join("core-p1.wasm"),
         }
     })
@@ -119,6 +128,8 @@ pub fn fill_in(text: &str) -> String {
         .replace("{p3}", &built.p3.to_string_lossy())
         .replace("{sockets-p2}", &built.sockets_p2.to_string_lossy())
         .replace("{sockets-p3}", &built.sockets_p3.to_string_lossy())
+        .replace("{ipc}", &built.ipc.to_string_lossy())
+        .replace("{ipc-p3}", &built.ipc_p3.to_string_lossy())
         .replace("{core}", &built.core_p1.to_string_lossy());
     for name in ["unknown-import", "http-handler-0.3", "http-handler", "library", "reactor-module"] {
         let placeholder = format!("{{{name}}}");
