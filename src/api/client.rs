@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper::header::HOST;
-use hyper::{Request, StatusCode};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use serde::de::DeserializeOwned;
@@ -55,27 +55,41 @@ pub enum ClientError {
 /// # Errors
 /// See [`ClientError`].
 pub fn get<T: DeserializeOwned>(directory: &Path, path: &str) -> Result<T, ClientError> {
+    let body = ask(directory, Method::GET, path)?;
+    serde_json::from_slice(&body).map_err(|error| ClientError::Nonsense(error.to_string()))
+}
+
+/// `DELETE path` of the pod whose directory it is. Waits; not for use in a runtime.
+///
+/// # Errors
+/// See [`ClientError`].
+pub fn delete(directory: &Path, path: &str) -> Result<(), ClientError> {
+    ask(directory, Method::DELETE, path).map(drop)
+}
+
+fn ask(directory: &Path, method: Method, path: &str) -> Result<Bytes, ClientError> {
     let stream = socket::connect(directory).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NotServed,
         _ => ClientError::Socket(error),
     })?;
     stream.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let body = runtime.block_on(async {
+    runtime.block_on(async {
         let stream = UnixStream::from_std(stream)?;
-        tokio::time::timeout(PATIENCE, fetch(stream, path)).await.unwrap_or(Err(ClientError::Timeout))
-    })?;
-    serde_json::from_slice(&body).map_err(|error| ClientError::Nonsense(error.to_string()))
+        tokio::time::timeout(PATIENCE, fetch(stream, method, path)).await.unwrap_or(Err(ClientError::Timeout))
+    })
 }
 
-async fn fetch(stream: UnixStream, path: &str) -> Result<Bytes, ClientError> {
+async fn fetch(stream: UnixStream, method: Method, path: &str) -> Result<Bytes, ClientError> {
     let broken = |error: hyper::Error| match error.is_closed() || error.is_incomplete_message() {
         true => ClientError::NotServed,
         false => ClientError::Nonsense(error.to_string()),
     };
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-    let request = Request::get(path)
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
         .header(HOST, "localhost")
         .body(Empty::<Bytes>::new())
         .map_err(|error| ClientError::Nonsense(error.to_string()))?;

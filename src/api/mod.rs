@@ -10,6 +10,8 @@
 //! | `GET /api/v1/pods` | a PodList |
 //! | `GET /api/v1/namespaces/{namespace}/pods/{name}` | the Pod with its status of now |
 //! | `GET /api/v1/namespaces/{namespace}/pods/{name}/network` | a [`types::PodNetwork`]: sockets and counters |
+//! | `GET /api/v1/namespaces/{namespace}/pods/{name}/ipc` | a [`types::PodIpc`]: what its containers share |
+//! | `DELETE …/pods/{name}/ipc/{kind}/{object}` | a metav1.Status; the object's name is removed |
 //! | anything else | a metav1.Status with `code`, `reason` and `message` |
 //!
 //! The paths name the pod although the socket of `peapod run` has only one, so that whoever serves many can offer

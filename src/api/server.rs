@@ -24,7 +24,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::types::PodNetwork;
+use super::types::{IpcKind, PodIpc, PodNetwork};
 
 /// Requests that are answered at the same time; others wait in the socket's backlog. All clients are one user's.
 pub const MAX_CONNECTIONS: usize = 16;
@@ -45,6 +45,17 @@ pub trait Pods: Clone + Send + Sync + 'static {
 
     /// The network of the one pod that [`Pods::list`] has under this uid.
     fn network(&self, uid: &str) -> impl Future<Output = Result<PodNetwork, Failure>> + Send;
+
+    /// What its containers share.
+    fn ipc(&self, uid: &str) -> impl Future<Output = Result<PodIpc, Failure>> + Send;
+
+    /// Removes the name of something that they share.
+    fn remove_ipc(
+        &self,
+        uid: &str,
+        kind: IpcKind,
+        name: String,
+    ) -> impl Future<Output = Result<(), Failure>> + Send;
 }
 
 /// Why a request cannot be answered.
@@ -54,8 +65,8 @@ pub enum Failure {
     #[error("{0}")]
     NotFound(String),
     /// Not what this path is for.
-    #[error("{0} is not possible here; use GET")]
-    Method(String),
+    #[error("{0} is not possible here; use {1}")]
+    Method(String, &'static str),
     /// The request makes no sense.
     #[error("{0}")]
     BadRequest(String),
@@ -72,7 +83,7 @@ impl Failure {
     fn code(&self) -> (StatusCode, &'static str) {
         match self {
             Self::NotFound(_) => (StatusCode::NOT_FOUND, "NotFound"),
-            Self::Method(_) => (StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed"),
+            Self::Method(..) => (StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed"),
             Self::BadRequest(_) => (StatusCode::BAD_REQUEST, "BadRequest"),
             Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),
             Self::Timeout => (StatusCode::GATEWAY_TIMEOUT, "Timeout"),
@@ -90,8 +101,8 @@ impl Failure {
         };
         let mut response = json(&status);
         *response.status_mut() = code;
-        if let Self::Method(_) = self {
-            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
+        if let Self::Method(_, allowed) = self {
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
         }
         response
     }
@@ -139,13 +150,15 @@ async fn connection<P: Pods>(stream: UnixStream, pods: P) {
 async fn answer<P: Pods>(request: Request<Incoming>, pods: &P) -> Response<Full<Bytes>> {
     let method = request.method();
     let uri = request.uri();
-    let routed = match (method == Method::GET, uri.query()) {
-        (true, None) => route(uri.path(), pods).await,
-        (true, Some(query)) => Err(Failure::BadRequest(format!("unknown parameters {query:?}"))),
+    let routed = match Route::parse(uri.path()) {
         // Whether there is such a path at all comes first.
-        (false, _) => match Route::parse(uri.path()) {
-            Some(_) => Err(Failure::Method(method.to_string())),
-            None => Err(unknown_path(uri.path())),
+        None => Err(unknown_path(uri.path())),
+        Some(route) if method != route.method() => {
+            Err(Failure::Method(method.to_string(), route.method_name()))
+        }
+        Some(route) => match uri.query() {
+            Some(query) => Err(Failure::BadRequest(format!("unknown parameters {query:?}"))),
+            None => follow(route, pods).await,
         },
     };
     routed.unwrap_or_else(|failure| failure.response())
@@ -157,6 +170,8 @@ enum Route<'a> {
     List,
     Pod { namespace: &'a str, name: &'a str },
     Network { namespace: &'a str, name: &'a str },
+    Ipc { namespace: &'a str, name: &'a str },
+    IpcObject { namespace: &'a str, name: &'a str, kind: &'a str, object: &'a str },
 }
 
 impl<'a> Route<'a> {
@@ -166,17 +181,42 @@ impl<'a> Route<'a> {
             ["pods"] => Self::List,
             ["namespaces", namespace, "pods", name] => Self::Pod { namespace, name },
             ["namespaces", namespace, "pods", name, "network"] => Self::Network { namespace, name },
+            ["namespaces", namespace, "pods", name, "ipc"] => Self::Ipc { namespace, name },
+            ["namespaces", namespace, "pods", name, "ipc", kind, object] => {
+                Self::IpcObject { namespace, name, kind, object }
+            }
             _ => return None,
         })
     }
+
+    fn method(&self) -> Method {
+        if let Self::IpcObject { .. } = self { Method::DELETE } else { Method::GET }
+    }
+
+    fn method_name(&self) -> &'static str {
+        if let Self::IpcObject { .. } = self { "DELETE" } else { "GET" }
+    }
+}
+
+/// A part of a path as text; `None` when it is none (RFC 3986, section 2.1).
+pub(crate) fn decode(part: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(part.len());
+    let mut rest = part;
+    while let Some((before, after)) = rest.split_once('%') {
+        bytes.extend(before.bytes());
+        bytes.push(u8::from_str_radix(after.get(..2)?, 16).ok()?);
+        rest = &after[2..];
+    }
+    bytes.extend(rest.bytes());
+    String::from_utf8(bytes).ok()
 }
 
 fn unknown_path(path: &str) -> Failure {
     Failure::NotFound(format!("the server has no path {path:?}"))
 }
 
-async fn route<P: Pods>(path: &str, pods: &P) -> Result<Response<Full<Bytes>>, Failure> {
-    match Route::parse(path).ok_or_else(|| unknown_path(path))? {
+async fn follow<P: Pods>(route: Route<'_>, pods: &P) -> Result<Response<Full<Bytes>>, Failure> {
+    match route {
         Route::List => {
             let items = pods.list().await?;
             Ok(json(&k8s_openapi::List { items, metadata: Default::default() }))
@@ -185,6 +225,19 @@ async fn route<P: Pods>(path: &str, pods: &P) -> Result<Response<Full<Bytes>>, F
         Route::Network { namespace, name } => {
             let pod = find(pods, namespace, name).await?;
             Ok(json(&pods.network(pod.metadata.uid.as_deref().unwrap_or_default()).await?))
+        }
+        Route::Ipc { namespace, name } => {
+            let pod = find(pods, namespace, name).await?;
+            Ok(json(&pods.ipc(pod.metadata.uid.as_deref().unwrap_or_default()).await?))
+        }
+        Route::IpcObject { namespace, name, kind, object } => {
+            let known = IpcKind::ALL.into_iter().find(|known| known.as_str() == kind);
+            let kind = known.ok_or_else(|| Failure::NotFound(format!("the pod shares no {kind:?}")))?;
+            let object = decode(object);
+            let object = object.ok_or_else(|| Failure::BadRequest("the name is no UTF-8".to_owned()))?;
+            let pod = find(pods, namespace, name).await?;
+            pods.remove_ipc(pod.metadata.uid.as_deref().unwrap_or_default(), kind, object).await?;
+            Ok(json(&Status { status: Some("Success".to_owned()), ..Status::default() }))
         }
     }
 }

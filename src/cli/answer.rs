@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use crate::api::server::{Failure, MAX_CONNECTIONS, Pods};
-use crate::api::types::{API_VERSION, DeniedPackets, PodNetwork};
+use crate::api::types::{API_VERSION, DeniedPackets, IpcKind, PodIpc, PodNetwork};
 use crate::pod::control::{Part, Question, Request};
 
 /// How long the pod process may take. It answers between two turns of its containers.
@@ -32,6 +32,8 @@ const MAX_OPEN: usize = MAX_CONNECTIONS;
 pub enum Inquiry {
     Pod(oneshot::Sender<Pod>),
     Network(oneshot::Sender<Result<PodNetwork, Failure>>),
+    Ipc(oneshot::Sender<Result<PodIpc, Failure>>),
+    RemoveIpc(IpcKind, String, oneshot::Sender<Result<(), Failure>>),
 }
 
 /// The server's side; clones are the same.
@@ -64,6 +66,14 @@ impl Pods for Desk {
     async fn network(&self, _uid: &str) -> Result<PodNetwork, Failure> {
         self.ask(Inquiry::Network).await?
     }
+
+    async fn ipc(&self, _uid: &str) -> Result<PodIpc, Failure> {
+        self.ask(Inquiry::Ipc).await?
+    }
+
+    async fn remove_ipc(&self, _uid: &str, kind: IpcKind, name: String) -> Result<(), Failure> {
+        self.ask(|answer| Inquiry::RemoveIpc(kind, name, answer)).await?
+    }
 }
 
 /// The watch's side.
@@ -73,9 +83,11 @@ pub struct Questions<'a> {
     open: HashMap<u64, Open>,
 }
 
-struct Open {
-    answer: oneshot::Sender<Result<PodNetwork, Failure>>,
-    network: PodNetwork,
+/// A question that is open, with the answer so far.
+enum Open {
+    Network { answer: oneshot::Sender<Result<PodNetwork, Failure>>, network: Box<PodNetwork> },
+    Ipc(oneshot::Sender<Result<PodIpc, Failure>>),
+    RemoveIpc(oneshot::Sender<Result<(), Failure>>),
 }
 
 impl<'a> Questions<'a> {
@@ -87,31 +99,51 @@ impl<'a> Questions<'a> {
     /// Answers what can be answered here; the rest is asked of the pod process with the request returned.
     pub fn inquire(&mut self, inquiry: Inquiry, status: Option<&PodStatus>) -> Option<Request> {
         // A client that is gone wants no answer.
-        match inquiry {
+        let full = self.open.len() >= MAX_OPEN;
+        let busy =
+            || Failure::Unavailable("the pod process has not answered what it was asked before".to_owned());
+        let (open, question) = match inquiry {
             Inquiry::Pod(answer) => {
                 let _ = answer.send(Pod { status: status.cloned(), ..self.pod.clone() });
-                None
+                return None;
             }
-            Inquiry::Network(answer) if self.open.len() >= MAX_OPEN => {
-                let why = "the pod process has not answered what it was asked before";
-                let _ = answer.send(Err(Failure::Unavailable(why.to_owned())));
-                None
+            Inquiry::Network(answer) if full => {
+                let _ = answer.send(Err(busy()));
+                return None;
+            }
+            Inquiry::Ipc(answer) if full => {
+                let _ = answer.send(Err(busy()));
+                return None;
+            }
+            Inquiry::RemoveIpc(_, _, answer) if full => {
+                let _ = answer.send(Err(busy()));
+                return None;
             }
             Inquiry::Network(answer) => {
-                let id = self.next_id;
-                self.next_id += 1;
-                self.open.insert(id, Open { answer, network: self.empty() });
-                Some(Request::Ask { id, question: Question::Network })
+                (Open::Network { answer, network: Box::new(self.empty()) }, Question::Network)
             }
-        }
+            Inquiry::Ipc(answer) => (Open::Ipc(answer), Question::Ipc),
+            Inquiry::RemoveIpc(kind, name, answer) => {
+                (Open::RemoveIpc(answer), Question::RemoveIpc { kind, name })
+            }
+        };
+        let id = self.next_id;
+        self.next_id += 1;
+        self.open.insert(id, open);
+        Some(Request::Ask { id, question })
+    }
+
+    /// The pod's name, namespace and uid.
+    fn metadata(&self) -> ObjectMeta {
+        let ObjectMeta { name, namespace, uid, .. } = self.pod.metadata.clone();
+        ObjectMeta { name, namespace, uid, ..ObjectMeta::default() }
     }
 
     fn empty(&self) -> PodNetwork {
-        let ObjectMeta { name, namespace, uid, .. } = self.pod.metadata.clone();
         PodNetwork {
             api_version: API_VERSION.to_owned(),
             kind: "PodNetwork".to_owned(),
-            metadata: ObjectMeta { name, namespace, uid, ..ObjectMeta::default() },
+            metadata: self.metadata(),
             sockets: Vec::new(),
             omitted: 0,
             containers: Vec::new(),
@@ -124,16 +156,33 @@ impl<'a> Questions<'a> {
         match part {
             Part::Sockets(sockets) => {
                 // Not kept when nobody waits any more.
-                if let Some(open) = self.open.get_mut(&id).filter(|open| !open.answer.is_closed()) {
-                    open.network.sockets.extend(sockets);
+                if let Some(Open::Network { answer, network }) = self.open.get_mut(&id)
+                    && !answer.is_closed()
+                {
+                    network.sockets.extend(sockets);
                 }
             }
             Part::Containers { containers, omitted, denied_packets } => {
-                if let Some(Open { answer, mut network }) = self.open.remove(&id) {
+                if let Some(Open::Network { answer, mut network }) = self.open.remove(&id) {
                     network.containers = containers;
                     network.omitted = omitted;
                     network.denied_packets = denied_packets;
-                    let _ = answer.send(Ok(network));
+                    let _ = answer.send(Ok(*network));
+                }
+            }
+            Part::Ipc(objects) => {
+                if let Some(Open::Ipc(answer)) = self.open.remove(&id) {
+                    let _ = answer.send(Ok(PodIpc {
+                        api_version: API_VERSION.to_owned(),
+                        kind: "PodIpc".to_owned(),
+                        metadata: self.metadata(),
+                        objects,
+                    }));
+                }
+            }
+            Part::IpcRemoved(why) => {
+                if let Some(Open::RemoveIpc(answer)) = self.open.remove(&id) {
+                    let _ = answer.send(why.map_or(Ok(()), |why| Err(Failure::NotFound(why))));
                 }
             }
         }

@@ -16,6 +16,7 @@ mod check;
 mod completions;
 mod display;
 mod images;
+mod ipc;
 mod load;
 mod output;
 mod progress;
@@ -54,6 +55,7 @@ Examples:
   cat pod.yaml | peapod run -                             a manifest from standard input
   peapod check pod.yaml                                   report every mistake, run nothing
   peapod ss web -a                                        the sockets of a running pod's containers
+  peapod ipc ls web                                       its queues, shared memory, semaphores, channels
 
 Directories:                                     without root:
   /run/peapod        live pods, their addresses  $XDG_RUNTIME_DIR/peapod
@@ -73,6 +75,7 @@ enum Command {
     Run(run::Args),
     Check(check::Args),
     Ss(ss::Args),
+    Ipc(ipc::Args),
     Version(version::Args),
     Completions(completions::Args),
 }
@@ -85,6 +88,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args, cli.verbose),
         Command::Check(args) => check::run(&args),
         Command::Ss(args) => ss::run(&args),
+        Command::Ipc(args) => ipc::run(&args),
         Command::Version(args) => version::run(&args),
         Command::Completions(args) => completions::run(&args),
     };

@@ -83,8 +83,7 @@ enum Format {
 /// Asks the pod and prints.
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let paths = Paths::from_env();
-    let serves = |record: &Record| control::connect(&paths.pod_run(&record.uid)).is_ok();
-    let pod = choose(record::all(&record::directories(&paths)), args.pod.as_deref(), serves)?;
+    let pod = chosen(&paths, args.pod.as_deref())?;
     let identity = &pod.identity;
     let path = format!("/api/v1/namespaces/{}/pods/{}/network", identity.namespace, identity.name);
     let network = client::get(&paths.pod_run(&pod.uid), &path);
@@ -94,19 +93,30 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         None if args.summary => summary(&network),
         None => sockets(args, &network),
     };
-    let mut out = std::io::stdout();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        // `| head` has seen enough.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
-        written => written.context("cannot write to standard output")?,
-    }
+    print(&text)?;
     if network.omitted > 0 && args.output.is_none() && std::io::stderr().is_terminal() {
         let _ = writeln!(std::io::stderr(), "peapod: {} more sockets are not shown", network.omitted);
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn about(pod: &Record, error: &ClientError) -> anyhow::Error {
+/// Prints, whether or not somebody reads all of it.
+pub(super) fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        // `| head` has seen enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot write to standard output"),
+    }
+}
+
+/// The pod that is meant, of those that are recorded.
+pub(super) fn chosen(paths: &Paths, wanted: Option<&str>) -> anyhow::Result<Record> {
+    let serves = |record: &Record| control::connect(&paths.pod_run(&record.uid)).is_ok();
+    choose(record::all(&record::directories(paths)), wanted, serves)
+}
+
+pub(super) fn about(pod: &Record, error: &ClientError) -> anyhow::Error {
     anyhow::anyhow!("pod {}: {error}", full_name(pod))
 }
 

@@ -162,11 +162,12 @@ impl Handle {
         }
         let charge = Charge::new(&self.ipc, messages * size)?;
         let queue = MessageQueue::open(c_name, access, Some((max_messages, message_size)));
-        let queue = queue.map_err(|error| match Kernel::from_raw(error.raw_os_error().unwrap_or_default()) {
-            // The kernel's limits: on attributes, and on all of a user's queues (mq_open(3)).
-            Kernel::EINVAL | Kernel::EMFILE => Errno::NoSpace,
-            errno => errno.into(),
-        })?;
+        let queue =
+            queue.map_err(|error| match Kernel::from_raw(error.raw_os_error().unwrap_or_default()) {
+                // The kernel's limits: on attributes, and on all of a user's queues (mq_open(3)).
+                Kernel::EINVAL | Kernel::EMFILE => Errno::NoSpace,
+                errno => errno.into(),
+            })?;
         by_name.insert(name.clone(), Arc::clone(&charge));
         Ok((queue, charge))
     }

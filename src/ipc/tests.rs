@@ -236,7 +236,8 @@ async fn a_segment_is_a_file_that_all_see() {
     let (a, b) = (pod.ipc.attach(), pod.ipc.attach());
     let one = a.open_segment(&name("/m"), Access::Both, Open::Exclusive, Some(4096)).await.unwrap();
     let two = b.open_segment(&name("/m"), Access::Read, Open::Existing, None).await.unwrap();
-    let native = std::fs::OpenOptions::new().read(true).write(true).open(pod.directory.path().join("m")).unwrap();
+    let native =
+        std::fs::OpenOptions::new().read(true).write(true).open(pod.directory.path().join("m")).unwrap();
     one.write(100, b"bytes").unwrap();
     assert_eq!(two.read(100, 5).unwrap(), b"bytes");
     assert_eq!(two.write(0, b"x"), Err(Errno::Access));
@@ -267,7 +268,10 @@ async fn a_segment_is_a_file_that_all_see() {
 
     a.unlink_segment(&name("/m")).unwrap();
     assert_eq!(one.load_u64(8), Ok(1));
-    assert_eq!(b.open_segment(&name("/m"), Access::Both, Open::Existing, None).await.unwrap_err(), Errno::NoEntry);
+    assert_eq!(
+        b.open_segment(&name("/m"), Access::Both, Open::Existing, None).await.unwrap_err(),
+        Errno::NoEntry
+    );
     std::os::unix::fs::symlink("/etc/passwd", pod.directory.path().join("link")).unwrap();
     let link = b.open_segment(&name("/link"), Access::Both, Open::Create, None).await;
     assert_eq!(link.unwrap_err(), Errno::Access);
@@ -315,11 +319,8 @@ async fn limits_hold() {
     let (a, b) = (pod.ipc.attach(), pod.ipc.attach());
     let semaphore = a.open_semaphore(&name("/s"), Open::Create, 0, true).unwrap();
     assert_eq!(a.open_semaphore(&name("/t"), Open::Create, 0, true).unwrap_err(), Errno::NoSpace);
-    let channel = |messages| ChannelAttributes {
-        delivery: Delivery::ToOne,
-        max_messages: messages,
-        message_size: 100,
-    };
+    let channel =
+        |messages| ChannelAttributes { delivery: Delivery::ToOne, max_messages: messages, message_size: 100 };
     assert_eq!(a.open_sender(&name("/c"), Some(channel(11))).unwrap_err(), Errno::NoSpace);
     let sender = a.open_sender(&name("/c"), Some(channel(10))).unwrap();
     assert_eq!(a.open_sender(&name("/d"), Some(channel(1))).unwrap_err(), Errno::NoSpace);

@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 
 use super::control::{Part, Question, Report};
 use crate::api::types::DeniedPackets;
+use crate::ipc::Ipc;
 use crate::net::{Stack, Walk};
 
 /// Sockets that are looked at for a part: at most some 20 KiB of text.
@@ -28,7 +29,14 @@ pub(super) struct Answers {
     waiting: VecDeque<Answer>,
 }
 
-struct Answer {
+/// An answer, or what is left to say of it.
+enum Answer {
+    Network(Network),
+    /// In one part.
+    Whole(u64, Part),
+}
+
+struct Network {
     id: u64,
     walk: Walk,
     /// Sockets told.
@@ -38,13 +46,21 @@ struct Answer {
 
 impl Answers {
     /// Takes a question. One that finds no place is not answered.
-    pub(super) fn ask(&mut self, id: u64, question: Question, stack: &Stack) {
+    pub(super) fn ask(&mut self, id: u64, question: Question, stack: &Stack, ipc: &Ipc) {
         if self.waiting.len() < MAX_WAITING {
             self.waiting.push_back(match question {
                 Question::Network => {
                     let (ingress, egress) = stack.denied_packets();
                     let denied_packets = DeniedPackets { ingress, egress };
-                    Answer { id, walk: stack.observe(), told: 0, denied_packets }
+                    Answer::Network(Network { id, walk: stack.observe(), told: 0, denied_packets })
+                }
+                Question::Ipc => {
+                    Answer::Whole(id, Part::Ipc(ipc.list().into_iter().map(Into::into).collect()))
+                }
+                Question::RemoveIpc { kind, name } => {
+                    let removed = ipc.remove(kind.into(), &name);
+                    let why = removed.err().map(|error| format!("cannot remove {name}: {error}"));
+                    Answer::Whole(id, Part::IpcRemoved(why))
                 }
             });
         }
@@ -52,7 +68,13 @@ impl Answers {
 
     /// The next part of the first answer.
     pub(super) fn next(&mut self) -> Option<Report> {
-        let answer = self.waiting.front_mut()?;
+        let answer = match self.waiting.front_mut()? {
+            Answer::Network(answer) => answer,
+            Answer::Whole(..) => {
+                let Some(Answer::Whole(id, part)) = self.waiting.pop_front() else { return None };
+                return Some(Report::Answer { id, part });
+            }
+        };
         let id = answer.id;
         if answer.told < MAX_SOCKETS
             && let Some(page) = answer.walk.next_page(PAGE.min(MAX_SOCKETS - answer.told))
@@ -85,9 +107,10 @@ mod tests {
                 socket
             })
             .collect();
+        let ipc = Ipc::new(Default::default(), "/nonexistent".into());
         let mut answers = Answers::default();
         for id in 0..MAX_WAITING as u64 + 1 {
-            answers.ask(id, Question::Network, &stack);
+            answers.ask(id, Question::Network, &stack, &ipc);
         }
         let mut next = || answers.next();
         for id in 0..MAX_WAITING as u64 {

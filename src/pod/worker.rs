@@ -303,7 +303,9 @@ impl Worker {
                 self.step(Event::StopRequested { cause: cause.into(), grace });
             }
             Request::Kill { cause } => self.step(Event::KillRequested { cause: cause.into() }),
-            Request::Ask { id, question } => self.answers.ask(id, question, &self.parts.stack),
+            Request::Ask { id, question } => {
+                self.answers.ask(id, question, &self.parts.stack, &self.parts.ipc)
+            }
         }
     }
 
@@ -413,7 +415,8 @@ impl Worker {
             (named, exit)
         });
         let orders = Orders::default();
-        self.running.insert(name, Running { task: task.id(), endpoint, ipc, kill: Some(kill), ordered, orders });
+        self.running
+            .insert(name, Running { task: task.id(), endpoint, ipc, kill: Some(kill), ordered, orders });
     }
 
     /// Tells the supervisor the status, and the phase when it is another one.

@@ -167,7 +167,10 @@ mod tests {
         queue.send(b"low", 1).unwrap();
         queue.send(b"high", 9).unwrap();
         assert_eq!(queue.send(b"more", 1).unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        assert_eq!(queue.attributes().unwrap(), Attributes { max_messages: 2, message_size: 16, messages: 2 });
+        assert_eq!(
+            queue.attributes().unwrap(),
+            Attributes { max_messages: 2, message_size: 16, messages: 2 }
+        );
         let mut buffer = Vec::with_capacity(16);
         assert_eq!((queue.receive(&mut buffer).unwrap(), &buffer[..]), (9, &b"high"[..]));
         assert_eq!((queue.receive(&mut buffer).unwrap(), &buffer[..]), (1, &b"low"[..]));

@@ -92,7 +92,11 @@ impl Mapping {
 
     /// Does something with the number at `offset`. `None` where there is none: behind the end, or not at a multiple of
     /// its size.
-    pub fn with<A: Atomic, R>(&self, offset: usize, access: impl FnOnce(&A) -> R) -> Option<Result<R, Faulted>> {
+    pub fn with<A: Atomic, R>(
+        &self,
+        offset: usize,
+        access: impl FnOnce(&A) -> R,
+    ) -> Option<Result<R, Faulted>> {
         let end = offset.checked_add(A::SIZE)?;
         if end > self.length || !offset.is_multiple_of(A::SIZE) {
             return None;

@@ -121,10 +121,7 @@ fn native_processes_of_the_pod_take_part_and_nobody_else() {
         &[],
     );
     let other = Running::start(
-        &pod(
-            "other",
-            &[("queue", &["queue-exists", "/native"]), ("stay", &["memory-hold", "/other"])],
-        ),
+        &pod("other", &[("queue", &["queue-exists", "/native"]), ("stay", &["memory-hold", "/other"])]),
         &[],
     );
     mine.wait_for("receiving");
@@ -181,7 +178,8 @@ spec:
 fn stop_ends_every_wait() {
     let kinds = ["memory", "queue", "semaphore", "channel", "poll"];
     let waits: Vec<[&str; 2]> = kinds.iter().map(|kind| ["wait", *kind]).collect();
-    let containers: Vec<(&str, &[&str])> = kinds.iter().zip(&waits).map(|(kind, wait)| (*kind, &wait[..])).collect();
+    let containers: Vec<(&str, &[&str])> =
+        kinds.iter().zip(&waits).map(|(kind, wait)| (*kind, &wait[..])).collect();
     let flood: (&str, &[&str]) = ("flood", &["queue-flood", "/flood"]);
     let mut pod = Running::start(&pod("stop", &[&containers[..], &[flood]].concat()), &[]);
     for _ in kinds {
@@ -242,7 +240,12 @@ fn ls_and_rm_show_and_remove() {
     pod.wait_for("held");
     let ask = |words: &[&str]| Finished::from(peapod().arg("ipc").args(words).output().unwrap());
     let shown = ask(&["ls", "ls"]).expect_code(0);
-    for line in ["queue      /jobs   0 of 5", "memory     /table  4096", "semaphore  /lock   0", "channel    /news   0 of 64"] {
+    for line in [
+        "queue      /jobs   0 of 5",
+        "memory     /table  4096",
+        "semaphore  /lock   0",
+        "channel    /news   0 of 64",
+    ] {
         assert!(shown.stdout.contains(line), "no {line:?} in\n{}", shown.stdout);
     }
     ask(&["rm", "ls", "queue", "/jobs"]).expect_code(0);

@@ -32,6 +32,19 @@ impl Pods for One {
             }),
         }
     }
+
+    async fn ipc(&self, _: &str) -> Result<PodIpc, Failure> {
+        Ok(PodIpc {
+            api_version: API_VERSION.to_owned(),
+            kind: "PodIpc".to_owned(),
+            metadata: Default::default(),
+            objects: Vec::new(),
+        })
+    }
+
+    async fn remove_ipc(&self, _: &str, kind: IpcKind, name: String) -> Result<(), Failure> {
+        if (kind, &*name) == (IpcKind::Queue, "/jobs") { Ok(()) } else { Err(Failure::NotFound(name)) }
+    }
 }
 
 struct Server {
@@ -77,7 +90,15 @@ async fn every_path_answers_as_kubernetes_does() {
     assert_eq!((code, &pod["kind"]), (200, &"Pod".into()));
     let (code, network) = server.ask("GET", "/api/v1/namespaces/prod/pods/web/network").await;
     assert_eq!((code, &network["kind"]), (200, &"PodNetwork".into()));
+    let (code, ipc) = server.ask("GET", "/api/v1/namespaces/prod/pods/web/ipc").await;
+    assert_eq!((code, &ipc["kind"]), (200, &"PodIpc".into()));
+    let (code, status) = server.ask("DELETE", "/api/v1/namespaces/prod/pods/web/ipc/queue/%2Fjobs").await;
+    assert_eq!((code, &status["status"]), (200, &"Success".into()));
     for (code, reason, method, path) in [
+        (404, "NotFound", "DELETE", "/api/v1/namespaces/prod/pods/web/ipc/queue/%2Fmail"),
+        (404, "NotFound", "DELETE", "/api/v1/namespaces/prod/pods/web/ipc/queues/%2Fjobs"),
+        (400, "BadRequest", "DELETE", "/api/v1/namespaces/prod/pods/web/ipc/queue/%zz"),
+        (405, "MethodNotAllowed", "GET", "/api/v1/namespaces/prod/pods/web/ipc/queue/%2Fjobs"),
         (404, "NotFound", "GET", "/"),
         (404, "NotFound", "GET", "/api/v1/pods/web"),
         (404, "NotFound", "GET", "/api/v1/namespaces/default/pods/web"),

@@ -205,7 +205,8 @@ mod tests {
     impl Model {
         /// Messages that somebody has yet to get.
         fn waiting(&self) -> usize {
-            let mut all: Vec<u32> = self.receivers.iter().flat_map(|(_, list)| list.iter().copied()).collect();
+            let mut all: Vec<u32> =
+                self.receivers.iter().flat_map(|(_, list)| list.iter().copied()).collect();
             all.extend(&self.common);
             all.sort_unstable();
             all.dedup();

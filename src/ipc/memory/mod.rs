@@ -168,7 +168,11 @@ impl Handle {
         let path = table.path(name);
         let mut options = OpenOptions::new();
         // Not what a symbolic link leads to, and without waiting for the other end of a pipe.
-        options.read(true).write(true).mode(0o600).custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits());
+        options
+            .read(true)
+            .write(true)
+            .mode(0o600)
+            .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits());
         for _ in 0..ATTEMPTS {
             if open != Open::Exclusive {
                 match options.open(&path) {
@@ -179,7 +183,11 @@ impl Handle {
             }
             let there = fs::read_dir(&table.directory).map_err(|_| Errno::NotSupported)?.count() as u64;
             if there >= self.ipc.limits.segments {
-                return Err(if open == Open::Exclusive && path.exists() { Errno::Exist } else { Errno::NoSpace });
+                return Err(if open == Open::Exclusive && path.exists() {
+                    Errno::Exist
+                } else {
+                    Errno::NoSpace
+                });
             }
             match options.clone().create_new(true).open(&path) {
                 Ok(file) => return Ok((file, true)),

@@ -140,21 +140,26 @@ impl Semaphore {
         check(permits)?;
         let shared = &self.0.shared;
         let mut turn = Turn { shared, ticket: None };
-        wait::until(self.0.place.handle(), timeout, || shared.changed.notified(), || {
-            let mut state = lock(&shared.state);
-            let got = match turn.ticket {
-                Some(ticket) => state.take(ticket),
-                None => state.acquire(permits),
-            };
-            if got {
-                turn.ticket = None;
-                return Ok(());
-            }
-            if turn.ticket.is_none() {
-                turn.ticket = Some(state.enqueue(permits));
-            }
-            Err(Errno::Again)
-        })
+        wait::until(
+            self.0.place.handle(),
+            timeout,
+            || shared.changed.notified(),
+            || {
+                let mut state = lock(&shared.state);
+                let got = match turn.ticket {
+                    Some(ticket) => state.take(ticket),
+                    None => state.acquire(permits),
+                };
+                if got {
+                    turn.ticket = None;
+                    return Ok(());
+                }
+                if turn.ticket.is_none() {
+                    turn.ticket = Some(state.enqueue(permits));
+                }
+                Err(Errno::Again)
+            },
+        )
         .await?;
         self.acquired(permits);
         Ok(())

@@ -20,10 +20,7 @@ impl semaphore_async::Host for IpcCtxView<'_> {}
 impl channel_async::Host for IpcCtxView<'_> {}
 
 /// The object behind a resource.
-fn get<T: 'static, O: Clone + Send + 'static>(
-    store: &Accessor<T, IpcHost>,
-    this: &Resource<O>,
-) -> Result<O> {
+fn get<T: 'static, O: Clone + Send + 'static>(store: &Accessor<T, IpcHost>, this: &Resource<O>) -> Result<O> {
     Ok(store.with(|mut view| view.get().table.get(this).cloned())?)
 }
 

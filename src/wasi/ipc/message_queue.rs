@@ -23,10 +23,8 @@ impl HostQueue for IpcCtxView<'_> {
         flags: OpenFlags,
         attributes: Option<Attributes>,
     ) -> Result<Resource<Queue>> {
-        let attributes = attributes.map(|Attributes { max_messages, message_size }| QueueAttributes {
-            max_messages,
-            message_size,
-        });
+        let attributes = attributes
+            .map(|Attributes { max_messages, message_size }| QueueAttributes { max_messages, message_size });
         let queue = self.handle.open_queue(&Name::new(&name)?, access.into(), how(flags)?, attributes)?;
         Ok(self.table.push(queue)?)
     }
