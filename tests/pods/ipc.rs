@@ -255,3 +255,26 @@ fn ls_and_rm_show_and_remove() {
     let objects: serde_json::Value = serde_json::from_str(&shown.stdout).unwrap();
     assert_eq!(objects["objects"].as_array().unwrap().len(), 2, "{objects}");
 }
+
+#[test]
+fn python_talks_to_rust() {
+    let text = "
+apiVersion: v1
+kind: Pod
+metadata: {name: python}
+spec:
+  restartPolicy: Never
+  containers:
+  - {name: python, image: {ipc-python}, args: [talk]}
+  - {name: errors, image: {ipc-python}, args: [errors]}
+  - {name: queue, image: {ipc}, args: [queue-receive, /py-q, '1']}
+  - {name: memory, image: {ipc}, args: [memory-read, /py-m, '6']}
+  - {name: channel, image: {ipc}, args: [channel-send, /py-c, '100']}
+";
+    run(text, &["--build"])
+        .expect_code(0)
+        .expect_stdout("python received 100")
+        .expect_stdout("python: ENOENT")
+        .expect_stdout("got from python 5")
+        .expect_stdout("read python");
+}
