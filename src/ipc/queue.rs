@@ -183,7 +183,7 @@ impl Handle {
 
 pub(super) fn unlink(table: &Table, name: &Name) -> Result<()> {
     let mut by_name = lock(&table.by_name);
-    let unlinked = mqueue::unlink(&*name.to_c()?);
+    let unlinked = mqueue::unlink(&name.to_c()?);
     by_name.remove(name);
     Ok(unlinked?)
 }

@@ -355,3 +355,44 @@ async fn limits_hold() {
     drop(sender);
     a.open_sender(&name("/c"), None).unwrap();
 }
+
+/// What killing a container is: its future is dropped at whatever it waits for, and everything that it has open.
+#[tokio::test]
+async fn a_run_that_is_killed_leaves_the_others_working() {
+    let pod = Pod::new(&[]);
+    let queue_name = QueueName::new();
+    let (victim, other) = (pod.ipc.attach(), pod.ipc.attach());
+    let attributes = Some(QueueAttributes { max_messages: 1, message_size: 16 });
+    let queue = other.open_queue(&queue_name.0, Access::Both, Open::Create, attributes).unwrap();
+    let semaphore = other.open_semaphore(&name("/s"), Open::Create, 1, true).unwrap();
+    let segment = other.open_segment(&name("/m"), Access::Both, Open::Create, Some(4096)).await.unwrap();
+    let receiver = other.open_receiver(&name("/c"), None).unwrap();
+    let in_the_middle = {
+        let queue_name = queue_name.0.clone();
+        tokio::spawn(async move {
+            let semaphore = victim.open_semaphore(&name("/s"), Open::Existing, 0, true).unwrap();
+            semaphore.acquire(1, None).await.unwrap();
+            let segment = victim.open_segment(&name("/m"), Access::Both, Open::Existing, None).await.unwrap();
+            segment.fetch_add_u32(0, 1).unwrap();
+            let _waits = segment.begin_wait(4, 0).unwrap();
+            let sender = victim.open_sender(&name("/c"), None).unwrap();
+            sender.send("whole".into(), None).await.unwrap();
+            let queue = victim.open_queue(&queue_name, Access::Both, Open::Existing, None).unwrap();
+            queue.send(b"whole", 0, None).await.unwrap();
+            let _ = queue.send(b"never", 0, None).await;
+        })
+    };
+    queue.readable().await;
+    tokio::task::yield_now().await;
+    in_the_middle.abort();
+    assert!(in_the_middle.await.unwrap_err().is_cancelled());
+    semaphore.acquire(1, LONG).await.unwrap();
+    assert_eq!(segment.fetch_add_u32(0, 1), Ok(1));
+    assert_eq!(segment.notify(4, 9), Ok(0), "it waits no more");
+    assert_eq!(receiver.receive(LONG).await, Ok(Some("whole".into())));
+    assert_eq!(receiver.receive(LONG).await, Ok(None), "its stream has ended");
+    assert_eq!(queue.receive(LONG).await, Ok((b"whole".to_vec(), 0)));
+    assert_eq!(queue.try_receive(), Err(Errno::Again), "half a send is none");
+    queue.send(b"on", 0, LONG).await.unwrap();
+    assert_eq!(pod.ipc.waits.load(Ordering::Relaxed), 0);
+}

@@ -1,7 +1,10 @@
 //! `peapod:ipc` between containers, with native processes of the pod, and its limits.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::Signal;
@@ -157,7 +160,7 @@ fn native_processes_of_the_pod_take_part_and_nobody_else() {
 
 #[test]
 fn a_container_that_ends_gives_back_what_it_held() {
-    for end in ["trap", "return"] {
+    for end in ["trap", "return", "oom"] {
         let holder = format!(
             "
 apiVersion: v1
@@ -166,7 +169,8 @@ metadata: {{name: holder}}
 spec:
   restartPolicy: Never
   containers:
-  - {{name: hold, image: {{ipc}}, args: [semaphore-hold, /s, {end}]}}
+  - {{name: hold, image: {{ipc}}, args: [semaphore-hold, /s, {end}], \
+     resources: {{limits: {{memory: 16Mi}}}}}}
   - {{name: take, image: {{ipc}}, args: [semaphore-take, /s, '1']}}
 "
         );
@@ -277,4 +281,31 @@ spec:
         .expect_stdout("python: ENOENT")
         .expect_stdout("got from python 5")
         .expect_stdout("read python");
+}
+
+/// `guest-examples/ipc`: three languages around a volume, a semaphore and a queue.
+#[test]
+fn the_example_serves_refreshes_and_ships() {
+    if !needs_root() {
+        return;
+    }
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("guest-examples/ipc");
+    let text = std::fs::read_to_string(example.join("pod.yaml")).unwrap();
+    let text = text.replace("image: ./", &format!("image: {}/", example.display()));
+    // The first time it fetches tools and builds.
+    let patience = Duration::from_secs(600);
+    let mut pod = Running::start(&text, &["--build"]);
+    let address = pod.address_within(patience);
+    pod.wait_for("info: written 2");
+    let mut page = String::new();
+    let mut stream = TcpStream::connect((address, 8080)).unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: pod\r\n\r\n").unwrap();
+    stream.read_to_string(&mut page).unwrap();
+    assert!(page.starts_with("HTTP/1.1 200") && page.contains("times, served 0 times"), "{page}");
+    pod.wait_for("info: served 1");
+    pod.signal(Signal::SIGTERM);
+    assert_eq!(pod.wait(), 143);
+    for name in ["serve", "refresh", "ship"] {
+        assert!(pod.output().contains(&format!("{name} Completed")), "{}", pod.output());
+    }
 }

@@ -128,8 +128,11 @@ impl Semaphore {
     /// [`Errno::Again`], [`Errno::Canceled`], [`Errno::Invalid`].
     pub fn try_acquire(&self, permits: u32) -> Result<()> {
         check(permits)?;
-        let got = lock(&self.0.shared.state).acquire(permits);
-        wait::at_once(self.0.place.handle(), if got { Ok(self.acquired(permits)) } else { Err(Errno::Again) })
+        if !lock(&self.0.shared.state).acquire(permits) {
+            return wait::at_once(self.0.place.handle(), Err(Errno::Again));
+        }
+        self.acquired(permits);
+        Ok(())
     }
 
     /// Acquires permits in turn. Dropping the future leaves the queue.

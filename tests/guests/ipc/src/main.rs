@@ -119,6 +119,13 @@ fn run(words: &[&str]) -> Outcome {
             println!("held");
             match end {
                 "trap" => std::process::abort(),
+                // Until its memory limit is exceeded, and it is killed.
+                "oom" => {
+                    let mut all = Vec::new();
+                    loop {
+                        all.push(vec![7u8; 1 << 20]);
+                    }
+                }
                 "return" => {
                     _held.forget();
                     Ok(())
