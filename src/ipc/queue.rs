@@ -5,10 +5,11 @@
 //!    └─ EAGAIN ─► the event loop tells when the descriptor is readable, or writable ─► try again
 //! ```
 //!
-//! Opening, sending and receiving are the kernel's; the limits on what containers make are kept here, as the kernel has
-//! none for root. A queue counts until it has no name and no container has it open. Queues of native processes do not
-//! count. Without root the kernel's own limits hold besides: 10 messages of 8192 bytes, 800 KiB for all
-//! (`fs.mqueue.*`, `RLIMIT_MSGQUEUE`).
+//! Opening, sending and receiving are the kernel's; the limits on what containers make are kept here. A queue counts
+//! until it has no name and no container has it open. Queues of native processes do not count. The kernel's own limits
+//! are raised to the pod's where they are in the way: those of the IPC namespace (`fs.mqueue.*`, else 10 messages of
+//! 8192 bytes), which takes root, and that on all queues of a user (`RLIMIT_MSGQUEUE`, else 800 KiB), which takes
+//! CAP_SYS_RESOURCE.
 
 use std::collections::BTreeMap;
 use std::ffi::CStr;
@@ -25,7 +26,9 @@ use tokio::io::unix::AsyncFd;
 use super::handle::{Handle, Place};
 use super::wait;
 use super::{Errno, Ipc, Name, Open, Result};
+use crate::spec::IpcLimits;
 use crate::sys::mqueue::{self, MessageQueue};
+use crate::sys::namespace;
 
 pub use crate::sys::mqueue::{Access, Attributes as QueueStatus};
 
@@ -102,6 +105,20 @@ pub(super) fn raise_limit() {
     }
 }
 
+/// Sets the limits of this IPC namespace, which is the pod's own, to the pod's where they are lower; whether they are
+/// the pod's then.
+fn raise_namespace_limits(limits: &IpcLimits) -> bool {
+    let parameters = [
+        ("msg_max", limits.queue_messages),
+        ("msgsize_max", limits.queue_message_size),
+        ("queues_max", limits.queues),
+    ];
+    parameters.into_iter().all(|(name, limit)| {
+        let now = namespace::message_queue_parameter(name);
+        now.is_ok_and(|now| now >= limit || namespace::set_message_queue_parameter(name, limit).is_ok())
+    })
+}
+
 impl Handle {
     /// Opens a message queue.
     ///
@@ -161,7 +178,12 @@ impl Handle {
             return Err(Errno::NoSpace);
         }
         let charge = Charge::new(&self.ipc, messages * size)?;
-        let queue = MessageQueue::open(c_name, access, Some((max_messages, message_size)));
+        let open = || MessageQueue::open(c_name, access, Some((max_messages, message_size)));
+        let queue = open().or_else(|error| {
+            // Beyond the kernel's limits, unless they can be raised.
+            let refused = is(&error, Kernel::EINVAL) || is(&error, Kernel::ENOSPC);
+            if refused && raise_namespace_limits(limits) { open() } else { Err(error) }
+        });
         let queue =
             queue.map_err(|error| match Kernel::from_raw(error.raw_os_error().unwrap_or_default()) {
                 // The kernel's limits: on attributes, and on all of a user's queues (mq_open(3)).

@@ -231,7 +231,7 @@ fn ls_and_rm_show_and_remove() {
         &pod(
             "ls",
             &[
-                ("queue", &["queue-create", "/jobs", "5", "100"]),
+                ("queue", &["queue-create", "/jobs", "100", "1000"]),
                 ("memory", &["memory-hold", "/table"]),
                 ("semaphore", &["semaphore-hold", "/lock", "never"]),
                 ("channel", &["channel-receive", "/news"]),
@@ -245,7 +245,7 @@ fn ls_and_rm_show_and_remove() {
     let ask = |words: &[&str]| Finished::from(peapod().arg("ipc").args(words).output().unwrap());
     let shown = ask(&["ls", "ls"]).expect_code(0);
     for line in [
-        "queue      /jobs   0 of 5",
+        "queue      /jobs   0 of 100",
         "memory     /table  4096",
         "semaphore  /lock   0",
         "channel    /news   0 of 64",
