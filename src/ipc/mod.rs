@@ -18,10 +18,10 @@
 //!
 //! ## Waiting
 //!
-//! Every operation that may wait is a `try_` that does not, and [`wait`]: try, wait until the object has changed, try
+//! Every operation that may wait is a `try_` that does not, and `wait`: try, wait until the object has changed, try
 //! again. What waits is a future: dropping it ends the wait without a trace. When the container is asked to end
 //! ([`Handle::stop`]) every wait ends with [`Errno::Canceled`]. Who is next is decided in the objects' pure states
-//! ([`semaphore`], [`memory`]), not by who is woken first.
+//! (`semaphore::state`, `memory::addresses`), not by who is woken first.
 
 mod channel;
 mod error;
