@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  Queue ─ try ─► the kernel ◄─ native processes
-//!    └─ EAGAIN ─► the event loop tells when the descriptor is readable, or writable ─► try again
+//!    └─ EAGAIN ─► another container has sent, or received; or the event loop tells when the descriptor is
+//!                 readable, or writable ─► try again
 //! ```
 //!
 //! Opening, sending and receiving are the kernel's; the limits on what containers make are kept here. A queue counts
@@ -22,6 +23,7 @@ use nix::errno::Errno as Kernel;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::sync::Notify;
 
 use super::handle::{Handle, Place};
 use super::wait;
@@ -71,6 +73,8 @@ impl Table {
 struct Charge {
     bytes: u64,
     ipc: Arc<Ipc>,
+    /// A container has sent or received: quicker than to ask the kernel who did.
+    changed: Notify,
 }
 
 impl Charge {
@@ -80,7 +84,7 @@ impl Charge {
             .bytes
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, room)
             .map_err(|_| Errno::NoSpace)?;
-        Ok(Arc::new(Self { bytes, ipc: Arc::clone(ipc) }))
+        Ok(Arc::new(Self { bytes, ipc: Arc::clone(ipc), changed: Notify::new() }))
     }
 }
 
@@ -240,7 +244,7 @@ struct Opened {
     message_size: usize,
     access: Access,
     /// None for a queue that a native process has made.
-    _charge: Option<Arc<Charge>>,
+    charge: Option<Arc<Charge>>,
     place: Place,
 }
 
@@ -253,7 +257,7 @@ impl Queue {
             Access::Both => Interest::READABLE | Interest::WRITABLE,
         };
         let queue = queue.watch(interest)?;
-        Ok(Self(Arc::new(Opened { queue, message_size, access, _charge: charge, place })))
+        Ok(Self(Arc::new(Opened { queue, message_size, access, charge, place })))
     }
 
     /// What it can hold, and holds.
@@ -282,7 +286,9 @@ impl Queue {
     }
 
     fn send_now(&self, message: &[u8], priority: u32) -> Result<()> {
-        Ok(self.0.queue.get_ref().send(message, priority)?)
+        self.0.queue.get_ref().send(message, priority)?;
+        self.tell();
+        Ok(())
     }
 
     /// Receives the next message and its priority.
@@ -309,7 +315,9 @@ impl Queue {
 
     fn receive_now(&self, buffer: &mut Vec<u8>) -> Result<u32> {
         buffer.reserve_exact(self.0.message_size);
-        Ok(self.0.queue.get_ref().receive(buffer)?)
+        let priority = self.0.queue.get_ref().receive(buffer)?;
+        self.tell();
+        Ok(priority)
     }
 
     /// Ends when there is a message, or the container is asked to end; at once on a handle that cannot receive.
@@ -332,12 +340,31 @@ impl Queue {
         self.0.place.handle()
     }
 
-    /// Ends when the event loop has heard of a change since the last time.
-    async fn changed(&self, interest: Interest) {
-        // It fails when the event loop ends, and everything that waits with it.
-        match self.0.queue.ready(interest).await {
-            Ok(mut guard) => guard.clear_ready(),
-            Err(_) => std::future::pending().await,
+    fn tell(&self) {
+        if let Some(charge) = &self.0.charge {
+            charge.changed.notify_waiters();
+        }
+    }
+
+    /// Ends when a container changes the queue from now on, or the event loop has heard of a change since the last time.
+    fn changed(&self, interest: Interest) -> impl Future<Output = ()> + Send {
+        let by_container = self.0.charge.as_ref().map(|charge| charge.changed.notified());
+        async move {
+            let by_container = async {
+                match by_container {
+                    Some(changed) => changed.await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = by_container => {}
+                ready = self.0.queue.ready(interest) => match ready {
+                    Ok(mut guard) => guard.clear_ready(),
+                    // When the event loop ends, and everything that waits with it.
+                    Err(_) => std::future::pending().await,
+                },
+            }
         }
     }
 }

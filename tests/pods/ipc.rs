@@ -4,14 +4,14 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::Signal;
 
 use peapod::sys::mqueue::{Access, MessageQueue};
 
-use super::support::{Finished, Running, needs_root, peapod, run};
+use super::support::{Finished, PATIENCE, Running, needs_root, peapod, run};
 
 /// A pod of containers that each run one command of the guest.
 fn pod(name: &str, containers: &[(&str, &[&str])]) -> String {
@@ -243,7 +243,14 @@ fn ls_and_rm_show_and_remove() {
     pod.wait_for("mapped");
     pod.wait_for("held");
     let ask = |words: &[&str]| Finished::from(peapod().arg("ipc").args(words).output().unwrap());
-    let shown = ask(&["ls", "ls"]).expect_code(0);
+    // The containers may be quicker than the supervisor, which serves the socket.
+    let end = Instant::now() + PATIENCE;
+    let mut shown = ask(&["ls", "ls"]);
+    while shown.code != 0 && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(20));
+        shown = ask(&["ls", "ls"]);
+    }
+    let shown = shown.expect_code(0);
     for line in [
         "queue      /jobs   0 of 10",
         "memory     /table  4096",

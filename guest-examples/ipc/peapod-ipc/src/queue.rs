@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::bindings::peapod::ipc::message_queue::{self, Access, Attributes, OpenFlags};
 pub use crate::bindings::peapod::ipc::message_queue::Message;
+use crate::bindings::peapod::ipc::types::Errno;
 use crate::{Result, nanoseconds};
 
 /// An open message queue, to send and to receive.
@@ -28,7 +29,11 @@ impl Queue {
 
     /// Sends a message, waits for room.
     pub fn send(&self, data: &[u8], priority: u32) -> Result<()> {
-        Ok(self.0.send(data, priority, None)?)
+        // Not to wait is the quicker call.
+        match self.0.try_send(data, priority) {
+            Err(Errno::Eagain) => Ok(self.0.send(data, priority, None)?),
+            sent => Ok(sent?),
+        }
     }
 
     /// Sends a message, waits for room, but not longer.
