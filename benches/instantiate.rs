@@ -7,9 +7,10 @@
 //! alike; the ratio of the medians is what counts.
 
 use std::error::Error;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use peapod::engine::{Engine, MemoryLimiter};
+use peapod::engine::{Engine, MemoryAccount, MemoryLimiter};
 use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
 
@@ -49,9 +50,10 @@ impl Contender {
     }
 
     async fn round(&mut self) -> Result<()> {
+        let account = Arc::new(MemoryAccount::new(Some(64 << 20)));
         let start = Instant::now();
         for _ in 0..BATCH {
-            let mut store = Store::new(self.pre.engine(), MemoryLimiter::new(Some(64 << 20)));
+            let mut store = Store::new(self.pre.engine(), MemoryLimiter::new(Arc::clone(&account)));
             if self.limited {
                 store.limiter(|limiter| limiter);
                 store.set_epoch_deadline(1);

@@ -32,8 +32,10 @@ use peapod::image;
 use peapod::paths::Paths;
 use peapod::pod::backoff::BackoffPolicy;
 use peapod::pod::launch::{Plan, launch};
+use peapod::pod::storage;
 use peapod::sandbox;
 use peapod::sandbox::cgroup::Limits;
+use peapod::sandbox::oom;
 use peapod::sandbox::record::Identity;
 use peapod::spec::Pod;
 use peapod::spec::convert;
@@ -118,8 +120,7 @@ impl Options {
 struct Zygote {
     host: sandbox::Host,
     paths: Paths,
-    engine: Engine,
-    hosts: Hosts,
+    hosts: Arc<Hosts>,
     store: image::Store,
     spec: Arc<Pod>,
     hot: Program,
@@ -134,12 +135,12 @@ impl Zygote {
         let run = "/dev/shm/peapod-bench".into();
         let paths = Paths { run, state: root.join("state"), cache: root.join("cache") };
         let engine = Engine::new()?;
-        let hosts = Hosts::new(&engine)?;
+        let hosts = Arc::new(Hosts::new(&engine)?);
         let store = image::Store::open(&paths.cache, &engine)?;
         let options = convert::Options { manifest_dir: root, ..Default::default() };
         let spec = Arc::new(convert::load(MANIFEST.as_bytes(), &options)?.pod);
         let hot = hosts.link(&store.load(&spec.containers[0].image)?)?;
-        Ok(Self { host: sandbox::Host::look(), paths, engine, hosts, store, spec, hot })
+        Ok(Self { host: sandbox::Host::look(), paths, hosts, store, spec, hot })
     }
 
     /// A start whose image comes from the cache on disk.
@@ -161,11 +162,14 @@ impl Zygote {
         let plan = Plan {
             spec: Arc::clone(&self.spec),
             programs: BTreeMap::from([(self.spec.containers[0].name.clone(), program)]),
-            engine: self.engine.clone(),
+            hosts: Arc::clone(&self.hosts),
             console: Some(Console::new(File::from(OwnedFd::from(pod_output)), File::open("/dev/null")?)),
             log_dir: None,
             pcap: None,
             backoff: BackoffPolicy::default(),
+            storage_period: storage::PERIOD,
+            origin: Instant::now(),
+            tells_timeline: false,
         };
         let config = sandbox::Config {
             host: &self.host,
@@ -177,6 +181,7 @@ impl Zygote {
             host_ports: &[],
             cni: None,
             limits: Limits::for_pod(&self.spec),
+            oom_score_adj: oom::score_adj(&self.spec),
             shm_bytes: 64 << 20,
             fail_at: None,
         };

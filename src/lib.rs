@@ -24,11 +24,11 @@
 //! | [`sys`] | the system calls that this takes |
 //! | [`pod`] | the pod's life: a pure state machine, the task that acts on it, the control protocol; what its network is made of |
 //! | [`api`] | how a running pod is asked: HTTP and JSON on a unix socket, as Kubernetes has it |
-//! | [`container`] | one container: its run, its state, its log |
+//! | [`container`] | one container: its run, its state, its log, its end and last words |
 //! | [`volume`] | volumes to directory handles |
 //! | [`net`] | the pod's network: two planes, one port space, names, one policy; knows nothing of wasmtime |
 //! | [`ipc`] | the pod's message queues, shared memory, semaphores and channels; knows nothing of wasmtime |
-//! | [`wasi`] | WASI 0.2 and 0.3 hosts over `net` and the log; everything else of WASI is upstream's |
+//! | [`wasi`] | WASI 0.2 and 0.3 hosts over `net` and the log, `peapod:pod` and `peapod:ipc`; everything else of WASI is upstream's |
 //! | [`paths`] | where things are on the host |
 //!
 //! ## Processes
@@ -46,9 +46,9 @@
 //! 2. serde appears in [`manifest`], [`image`], [`cli`], [`api`], [`pod::control`], [`sandbox::record`] and
 //!    [`sandbox::cni`] only. Wire types never reach the pod's state machine.
 //! 3. Only [`engine`], [`image`], [`wasi`] and [`container::runner`] name wasmtime.
-//! 4. [`spec`], [`pod::state`], [`pod::actions`], [`pod::status`], [`pod::backoff`], [`net::ports`], the table of
-//!    UDP sockets, and of [`net::names`] hosts, resolv.conf, search lists and queries are pure: `now` is an argument;
-//!    no tokio, no clock, no I/O.
+//! 4. [`spec`], of [`pod`] all that decides (state, actions, conditions, outcome, status, back-off, probe, stop),
+//!    [`net::ports`], the table of UDP sockets, and of [`net::names`] hosts, resolv.conf, search lists and queries
+//!    are pure: `now` is an argument; no tokio, no clock, no I/O.
 //! 5. Every task has an owner that joins or cancels it; every queue, buffer and table is bounded,
 //!    and the bound's constant says its unit and why.
 //! 6. The pod process enters its namespaces and cgroup while single-threaded.

@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use peapod::sandbox::cgroup::{PIDS, RUNTIME_MEMORY_BYTES};
+use peapod::sandbox::cgroup::{PIDS, RUNTIME_CPU_MILLIS, RUNTIME_MEMORY_BYTES};
 use serde_json::Value;
 
 /// For all sections: emulated, on a busy machine.
@@ -78,6 +78,11 @@ impl Section {
             serde_json::from_str(self.one("pod")).unwrap_or_else(|e| panic!("{e} in\n{}", self.0));
         pod["status"].clone()
     }
+}
+
+/// `cpu.max` of a pod whose containers may have so many thousandths of a core.
+fn quota(millis: u64) -> String {
+    format!("{} 100000", (millis + RUNTIME_CPU_MILLIS) * 100)
 }
 
 /// How container `name` ended.
@@ -158,7 +163,7 @@ spec:
 EOF
 await_line limits '[server] listening'
 cd $cgroups/podu-limits
-for file in memory.max memory.swap.max cpu.max pids.max cgroup.procs; do fact $file "$(cat $file)"; done
+for file in memory.max memory.swap.max cpu.max cpu.weight pids.max cgroup.procs; do fact $file "$(cat $file)"; done
 process=$(cat cgroup.procs)
 fact 'pod process' "$(cat /proc/$supervisor/task/$supervisor/children)"
 for kind in net uts ipc mnt pid; do
@@ -181,7 +186,8 @@ fn a_pods_cgroup_has_its_limits_and_its_network_works() {
     let Some(section) = Section::of("limits") else { return };
     assert_eq!(section.one("memory.max"), (64 * MIB + RUNTIME_MEMORY_BYTES).to_string());
     assert_eq!(section.one("memory.swap.max"), "0");
-    assert_eq!(section.one("cpu.max"), "75000 100000");
+    assert_eq!(section.one("cpu.max"), quota(750));
+    assert_eq!(section.one("cpu.weight"), "30");
     assert_eq!(section.one("pids.max"), PIDS.to_string());
     assert_eq!(section.one("cgroup.procs"), section.one("pod process").trim_end());
     assert_eq!(section.one("hostname"), "limits");
@@ -208,7 +214,9 @@ await_line throttled '[spin] spinning'
 cd $cgroups/podu-throttled
 fact cpu.max "$(cat cpu.max)"
 fact memory.max "$(cat memory.max)"
-await 'grep -q "nr_throttled [1-9]" cpu.stat'
+before=$(awk '$1 == "usage_usec" { print $2 }' cpu.stat)
+sleep 2
+fact used $(($(awk '$1 == "usage_usec" { print $2 }' cpu.stat) - before))
 cd /
 kill -INT $supervisor
 ended
@@ -218,7 +226,10 @@ nothing_left
 #[test]
 fn a_spinning_pod_is_throttled() {
     let Some(section) = Section::of("throttled") else { return };
-    assert_eq!(section.one("cpu.max"), "20000 100000");
+    assert_eq!(section.one("cpu.max"), quota(200));
+    // Of 2 s, or more on a busy machine.
+    let used: u64 = section.one("used").parse().unwrap();
+    assert!((1..1_000_000).contains(&used), "{used} us");
     assert_eq!(section.one("memory.max"), "max");
     assert_eq!(section.one("exit code"), "130");
 }
@@ -314,7 +325,7 @@ spec:
 EOF
 await_line native '[server] listening'
 code=0
-sh -c "echo 0 > $cgroups/podu-native/cgroup.procs; exec tail /dev/zero" || code=$?
+sh -c "echo 1000 > /proc/self/oom_score_adj; echo 0 > $cgroups/podu-native/cgroup.procs; exec tail /dev/zero" || code=$?
 fact 'native exit code' $code
 fact 'kernel kills' "$(awk '$1 == "oom_kill" { print $2 }' $cgroups/podu-native/memory.events)"
 ask native 'still here'

@@ -10,8 +10,9 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use peapod::container::log::file::Rotation;
 use peapod::container::log::{Console, LogConfig, Logger};
-use peapod::container::runner::{self, Hosts, Program, Setup};
-use peapod::engine::{Engine, EpochTicker};
+use peapod::container::runner::{self, Call, Hosts, Program, Setup, Stdio};
+use peapod::container::stop::StopSignal;
+use peapod::engine::{Engine, EpochTicker, MemoryAccount};
 use peapod::image::{self, Reference};
 use peapod::ipc::Ipc;
 use peapod::net::{Stack, StackConfig};
@@ -83,14 +84,17 @@ impl Pod {
             argv: std::iter::once(name).chain(args.iter().copied()).map(str::to_owned).collect(),
             env: vec![],
             working_dir: None,
-            preopens: vec![],
-            memory_limit: None,
+            preopens: [].into(),
+            memory: Arc::new(MemoryAccount::new(None)),
             endpoint: self.stack.attach(name),
             ipc: self.ipc.attach(),
-            log: self.logger.container(name, 0),
+            stop: StopSignal::never(),
+            marks: runner::Marks::default(),
         };
+        let stdio = Stdio::Log(self.logger.container(name, 0));
         async move {
-            let run = runner::run(&programs.programs[guest as usize], setup, async || {});
+            let program = &programs.programs[guest as usize];
+            let run = runner::run(program, &Call::Main, setup, stdio, async || {});
             let exit = programs.ticker.handle().run(run).await;
             if exit.code == 0 { Ok(()) } else { bail!("{name} ended with {exit:?}") }
         }

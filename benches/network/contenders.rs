@@ -10,7 +10,9 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use peapod::container::log::file::Rotation;
 use peapod::container::log::{Console, LogConfig, Logger};
-use peapod::container::runner::{self, Setup};
+use peapod::container::runner::{self, Call, Setup, Stdio};
+use peapod::container::stop::StopSignal;
+use peapod::engine::MemoryAccount;
 use peapod::net::{PlaneConfig, Stack, StackConfig};
 use peapod::pod::launch::EVENT_INTERVAL;
 use tokio::runtime::{Builder, Runtime};
@@ -124,14 +126,16 @@ impl Pod {
             argv: std::iter::once(name.to_owned()).chain(args).collect(),
             env: vec![],
             working_dir: None,
-            preopens: vec![],
-            memory_limit: None,
+            preopens: [].into(),
+            memory: Arc::new(MemoryAccount::new(None)),
             endpoint: self.stack.attach(name),
             ipc: peapod::ipc::Ipc::new(Default::default(), "/dev/shm".into()).attach(),
-            log: self.logger.container(name, 0),
+            stop: StopSignal::never(),
+            marks: runner::Marks::default(),
         };
+        let stdio = Stdio::Log(self.logger.container(name, 0));
         async move {
-            let run = runner::run(programs.peapod(version), setup, async || {});
+            let run = runner::run(programs.peapod(version), &Call::Main, setup, stdio, async || {});
             let exit = programs.ticker.handle().run(run).await;
             if exit.code == 0 { Ok(()) } else { bail!("{name} ended with {exit:?}") }
         }

@@ -2,22 +2,39 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
-use hyper::header::HOST;
-use hyper::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::header::{
+    CONNECTION, CONTENT_TYPE, HOST, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use hyper::http::request::Builder;
+use hyper::upgrade::Upgraded;
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
+use tokio::time::timeout;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
+use tokio_tungstenite::tungstenite::protocol::Role;
 
+use super::patch::PatchType;
+use super::server::{PROTOCOLS, config};
 use super::socket;
 
 /// How long an answer may take, with all of it.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The same for what may take an image to be compiled: more than the server takes for a request.
+const POST_PATIENCE: Duration = Duration::from_secs(65);
 
 /// The longest answer, bytes: as many sockets as an answer can hold, with all their words, are 32 MiB.
 const ANSWER_BYTES: usize = 64 << 20;
@@ -55,53 +72,136 @@ pub enum ClientError {
 /// # Errors
 /// See [`ClientError`].
 pub fn get<T: DeserializeOwned>(directory: &Path, path: &str) -> Result<T, ClientError> {
-    let body = ask(directory, Method::GET, path)?;
-    serde_json::from_slice(&body).map_err(|error| ClientError::Nonsense(error.to_string()))
+    ask(directory, Request::get(path), Bytes::new(), PATIENCE)
 }
 
-/// `DELETE path` of the pod whose directory it is. Waits; not for use in a runtime.
+/// `DELETE path`, with these parameters in it.
 ///
 /// # Errors
 /// See [`ClientError`].
-pub fn delete(directory: &Path, path: &str) -> Result<(), ClientError> {
-    ask(directory, Method::DELETE, path).map(drop)
+pub fn delete<T: DeserializeOwned>(directory: &Path, path: &str) -> Result<T, ClientError> {
+    ask(directory, Request::delete(path), Bytes::new(), PATIENCE)
 }
 
-fn ask(directory: &Path, method: Method, path: &str) -> Result<Bytes, ClientError> {
+/// `PATCH path`.
+///
+/// # Errors
+/// See [`ClientError`].
+pub fn patch<T: DeserializeOwned>(
+    directory: &Path,
+    path: &str,
+    kind: PatchType,
+    patch: String,
+) -> Result<T, ClientError> {
+    let request = Request::patch(path).header(CONTENT_TYPE, kind.media_type());
+    ask(directory, request, patch.into(), PATIENCE)
+}
+
+/// `POST path` of the pod whose directory it is, with a body in JSON. Waits; not for use in a runtime.
+///
+/// # Errors
+/// See [`ClientError`].
+pub fn post<T: DeserializeOwned>(
+    directory: &Path,
+    path: &str,
+    body: &impl Serialize,
+) -> Result<T, ClientError> {
+    let body = serde_json::to_vec(body).map_err(|error| ClientError::Nonsense(error.to_string()))?;
+    let request = Request::post(path).header(CONTENT_TYPE, "application/json");
+    ask(directory, request, body.into(), POST_PATIENCE)
+}
+
+fn ask<T: DeserializeOwned>(
+    directory: &Path,
+    request: Builder,
+    body: Bytes,
+    patience: Duration,
+) -> Result<T, ClientError> {
+    let stream = connect(directory)?;
+    let request = request.header(HOST, "localhost").body(Full::from(body));
+    let request = request.map_err(|error| ClientError::Nonsense(error.to_string()))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let body = runtime.block_on(async {
+        let stream = UnixStream::from_std(stream)?;
+        timeout(patience, fetch(stream, request)).await.unwrap_or(Err(ClientError::Timeout))
+    })?;
+    serde_json::from_slice(&body).map_err(|error| ClientError::Nonsense(error.to_string()))
+}
+
+fn connect(directory: &Path) -> Result<StdUnixStream, ClientError> {
     let stream = socket::connect(directory).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NotServed,
         _ => ClientError::Socket(error),
     })?;
     stream.set_nonblocking(true)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let stream = UnixStream::from_std(stream)?;
-        tokio::time::timeout(PATIENCE, fetch(stream, method, path)).await.unwrap_or(Err(ClientError::Timeout))
-    })
+    Ok(stream)
 }
 
-async fn fetch(stream: UnixStream, method: Method, path: &str) -> Result<Bytes, ClientError> {
-    let broken = |error: hyper::Error| match error.is_closed() || error.is_incomplete_message() {
-        true => ClientError::NotServed,
-        false => ClientError::Nonsense(error.to_string()),
-    };
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
+/// A WebSocket to the server.
+pub type Socket = WebSocketStream<TokioIo<Upgraded>>;
+
+/// Opens the WebSocket at `path` of the pod whose directory it is.
+///
+/// # Errors
+/// See [`ClientError`].
+pub async fn open(directory: &Path, path: &str) -> Result<Socket, ClientError> {
+    let stream = UnixStream::from_std(connect(directory)?)?;
+    timeout(PATIENCE, upgrade(stream, path)).await.unwrap_or(Err(ClientError::Timeout))
+}
+
+async fn upgrade(stream: UnixStream, path: &str) -> Result<Socket, ClientError> {
+    let nonsense = |error: hyper::http::Error| ClientError::Nonsense(error.to_string());
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    let request = Request::get(path)
         .header(HOST, "localhost")
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| ClientError::Nonsense(error.to_string()))?;
+        .header(CONNECTION, "Upgrade")
+        .header(UPGRADE, "websocket")
+        .header(SEC_WEBSOCKET_VERSION, "13")
+        .header(SEC_WEBSOCKET_KEY, generate_key())
+        .header(SEC_WEBSOCKET_PROTOCOL, PROTOCOLS[0])
+        .body(Full::<Bytes>::default())
+        .map_err(nonsense)?;
     let exchange = async {
         let response = sender.send_request(request).await.map_err(broken)?;
         let status = response.status();
-        let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await;
-        let body = body.map_err(|error| match error.downcast_ref::<LengthLimitError>() {
-            Some(_) => ClientError::TooLong,
-            None => ClientError::Nonsense(error.to_string()),
-        })?;
-        Ok::<_, ClientError>((status, body.to_bytes()))
+        if status != StatusCode::SWITCHING_PROTOCOLS {
+            return Err(refusal(status, &read(response).await?));
+        }
+        hyper::upgrade::on(response).await.map_err(broken)
+    };
+    let connection = async {
+        let _ = connection.with_upgrades().await;
+        std::future::pending::<Infallible>().await
+    };
+    let upgraded = tokio::select! {
+        upgraded = exchange => upgraded?,
+        never = connection => match never {},
+    };
+    Ok(WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, Some(config())).await)
+}
+
+fn broken(error: hyper::Error) -> ClientError {
+    match error.is_closed() || error.is_incomplete_message() {
+        true => ClientError::NotServed,
+        false => ClientError::Nonsense(error.to_string()),
+    }
+}
+
+async fn read(response: Response<Incoming>) -> Result<Bytes, ClientError> {
+    let body = Limited::new(response.into_body(), ANSWER_BYTES).collect().await;
+    let body = body.map_err(|error| match error.downcast_ref::<LengthLimitError>() {
+        Some(_) => ClientError::TooLong,
+        None => ClientError::Nonsense(error.to_string()),
+    })?;
+    Ok(body.to_bytes())
+}
+
+async fn fetch(stream: UnixStream, request: Request<Full<Bytes>>) -> Result<Bytes, ClientError> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    let exchange = async {
+        let response = sender.send_request(request).await.map_err(broken)?;
+        let status = response.status();
+        Ok::<_, ClientError>((status, read(response).await?))
     };
     // The connection is driven until the answer is here; its own end says nothing more.
     let connection = async {

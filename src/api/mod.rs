@@ -10,8 +10,13 @@
 //! | `GET /api/v1/pods` | a PodList |
 //! | `GET /api/v1/namespaces/{namespace}/pods/{name}` | the Pod with its status of now |
 //! | `GET /api/v1/namespaces/{namespace}/pods/{name}/network` | a [`types::PodNetwork`]: sockets and counters |
-//! | `GET /api/v1/namespaces/{namespace}/pods/{name}/ipc` | a [`types::PodIpc`]: what its containers share |
+//! | `GET …/pods/{name}/ipc` | a [`types::PodIpc`]: what its containers share |
 //! | `DELETE …/pods/{name}/ipc/{kind}/{object}` | a metav1.Status; the object's name is removed |
+//! | `GET …/pods/{name}/timeline` | a [`types::Timeline`]: when the steps of its start happened |
+//! | `GET /api/v1/events`, `GET /api/v1/namespaces/{namespace}/events`, `?fieldSelector=` | an EventList |
+//! | `PATCH …/pods/{name}/status` | the Pod with other conditions; none of peapod's own can be set |
+//! | `PATCH …/pods/{name}/resize` | the Pod with other resources |
+//! | `DELETE …/pods/{name}`, `?gracePeriodSeconds=` | the Pod, which ends; grace may only shrink |
 //! | anything else | a metav1.Status with `code`, `reason` and `message` |
 //!
 //! The paths name the pod although the socket of `peapod run` has only one, so that whoever serves many can offer
@@ -23,6 +28,8 @@
 //! connect is the user who runs the pod, or root. It goes with that directory. See [`socket`].
 
 pub mod client;
+pub mod events;
+pub mod patch;
 pub mod server;
 pub mod socket;
 pub mod types;

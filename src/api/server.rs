@@ -1,12 +1,21 @@
 //! Serves the API on a unix socket.
 //!
 //! ```text
-//! accept ─► at most MAX_CONNECTIONS ─► one request each, within REQUEST_TIME ─► route ─► Pods ─► JSON
+//! accept ─► at most MAX_CONNECTIONS ─► one request each, within REQUEST_TIME ─► route ─► Pods ─┬─► JSON
+//!                                       at most MAX_SESSIONS, until one side ends them ◄───────┴─► exec
 //! ```
 //!
 //! Everything ends when the future of [`serve`] is dropped.
 
+mod ephemeral;
+mod events;
+mod exec;
+mod ipc;
+mod patch;
+mod query;
+
 use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,14 +26,24 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
+use k8s_openapi::api::core::v1::{EphemeralContainer, Event, Pod, PodCondition};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Status, StatusCause, StatusDetails};
 use serde::Serialize;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::types::{IpcKind, PodIpc, PodNetwork};
+pub use exec::{
+    CLOSE, ERROR, Ended, ExecOptions, MAX_MESSAGE_BYTES, MAX_SESSIONS, PROTOCOLS, STDERR, STDIN, STDOUT,
+    Session, config, message,
+};
+
+use exec::Pending;
+
+use self::query::Parameters;
+use super::patch::Cause;
+use super::types::{IpcKind, PodIpc, PodNetwork, Timeline};
 
 /// Requests that are answered at the same time; others wait in the socket's backlog. All clients are one user's.
 pub const MAX_CONNECTIONS: usize = 16;
@@ -56,6 +75,35 @@ pub trait Pods: Clone + Send + Sync + 'static {
         kind: IpcKind,
         name: String,
     ) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// When the steps of its start happened.
+    fn timeline(&self, uid: &str) -> impl Future<Output = Result<Timeline, Failure>> + Send;
+
+    /// The events of all pods, the oldest first.
+    fn events(&self) -> impl Future<Output = Result<Vec<Event>, Failure>> + Send;
+
+    /// Ends the pod within so many seconds, or its own grace period. Answers with the pod that ends.
+    fn delete(&self, uid: &str, grace: Option<u32>) -> impl Future<Output = Result<Pod, Failure>> + Send;
+
+    /// Sets conditions of the pod that are not peapod's own.
+    fn set_conditions(
+        &self,
+        uid: &str,
+        conditions: Vec<PodCondition>,
+    ) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// Gives the pod the resources of `wanted`, which differs from it in nothing else. Answers with the pod that has
+    /// them.
+    fn resize(&self, uid: &str, wanted: Pod) -> impl Future<Output = Result<Pod, Failure>> + Send;
+    /// Begins a command in a container of the pod with this uid.
+    fn exec(&self, uid: &str, options: ExecOptions) -> impl Future<Output = Result<Session, Failure>> + Send;
+
+    /// Adds an ephemeral container to the pod with this uid, which is returned as it is then.
+    fn add_ephemeral(
+        &self,
+        uid: &str,
+        container: EphemeralContainer,
+    ) -> impl Future<Output = Result<Pod, Failure>> + Send;
 }
 
 /// Why a request cannot be answered.
@@ -65,11 +113,30 @@ pub enum Failure {
     #[error("{0}")]
     NotFound(String),
     /// Not what this path is for.
-    #[error("{0} is not possible here; use {1}")]
-    Method(String, &'static str),
+    #[error("{method} is not possible here; use {allow}")]
+    Method {
+        /// What was wanted.
+        method: String,
+        /// What is possible.
+        allow: &'static str,
+    },
     /// The request makes no sense.
     #[error("{0}")]
     BadRequest(String),
+    /// The body is of a kind that this path does not take.
+    #[error("{0}")]
+    UnsupportedMediaType(String),
+    /// The body is longer than a patch may be.
+    #[error("the request's body is longer than {} KiB", patch::BODY_BYTES >> 10)]
+    TooLarge,
+    /// The object would not be valid.
+    #[error("Pod {name:?} is invalid: {}", listed(.causes))]
+    Invalid {
+        /// `metadata.name`.
+        name: String,
+        /// What is wrong with it.
+        causes: Vec<Cause>,
+    },
     /// The pod ends, or has too much to answer already.
     #[error("{0}")]
     Unavailable(String),
@@ -83,8 +150,11 @@ impl Failure {
     fn code(&self) -> (StatusCode, &'static str) {
         match self {
             Self::NotFound(_) => (StatusCode::NOT_FOUND, "NotFound"),
-            Self::Method(..) => (StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed"),
+            Self::Method { .. } => (StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed"),
             Self::BadRequest(_) => (StatusCode::BAD_REQUEST, "BadRequest"),
+            Self::UnsupportedMediaType(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType"),
+            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge"),
+            Self::Invalid { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "Invalid"),
             Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),
             Self::Timeout => (StatusCode::GATEWAY_TIMEOUT, "Timeout"),
         }
@@ -97,29 +167,49 @@ impl Failure {
             message: Some(self.to_string()),
             reason: Some(reason.to_owned()),
             code: Some(code.as_u16().into()),
+            details: self.details(),
             ..Status::default()
         };
         let mut response = json(&status);
         *response.status_mut() = code;
-        if let Self::Method(_, allowed) = self {
-            response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+        if let Self::Method { allow, .. } = self {
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
         }
         response
+    }
+
+    /// For programs: the fields that are wrong.
+    fn details(&self) -> Option<StatusDetails> {
+        let Self::Invalid { name, causes } = self else { return None };
+        let causes = causes.iter().map(|cause| StatusCause {
+            reason: Some(cause.reason.to_owned()),
+            field: Some(cause.field.clone()),
+            message: Some(cause.message.clone()),
+        });
+        let (name, kind) = (Some(name.clone()), Some("Pod".to_owned()));
+        Some(StatusDetails { name, kind, causes: Some(causes.collect()), ..StatusDetails::default() })
+    }
+}
+
+/// `field: what is wrong`, as the API server lists them.
+fn listed(causes: &[Cause]) -> String {
+    let one = |cause: &Cause| format!("{}: {}", cause.field, cause.message);
+    match causes {
+        [cause] => one(cause),
+        _ => format!("[{}]", causes.iter().map(one).collect::<Vec<_>>().join(", ")),
     }
 }
 
 /// Serves until it is dropped.
 pub async fn serve<P: Pods>(listener: UnixListener, pods: P) {
     let mut connections = JoinSet::new();
+    let mut sessions = JoinSet::new();
+    let places = Arc::new(Semaphore::new(MAX_SESSIONS));
     loop {
-        if connections.len() >= MAX_CONNECTIONS {
-            connections.join_next().await;
-            continue;
-        }
         tokio::select! {
-            accepted = listener.accept() => match accepted {
+            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
                 Ok((stream, _)) => {
-                    connections.spawn(connection(stream, pods.clone()));
+                    connections.spawn(connection(stream, pods.clone(), Arc::clone(&places)));
                 }
                 Err(error) => {
                     // No files left, most likely: it passes.
@@ -127,126 +217,168 @@ pub async fn serve<P: Pods>(listener: UnixListener, pods: P) {
                     tokio::time::sleep(HEAD_TIME).await;
                 }
             },
-            Some(_) = connections.join_next() => {}
+            Some(ended) = connections.join_next() => {
+                // Those that have become sessions are in nobody's way.
+                if let Ok(Some(pending)) = ended {
+                    sessions.spawn(Pending::run(pending));
+                }
+            }
+            Some(_) = sessions.join_next() => {}
         }
     }
 }
 
-async fn connection<P: Pods>(stream: UnixStream, pods: P) {
+/// Answers one request; a session that it has begun goes on after it.
+async fn connection<P: Pods>(stream: UnixStream, pods: P, places: Arc<Semaphore>) -> Option<Pending> {
+    let begun = Arc::new(Mutex::new(None));
+    let slot = Arc::clone(&begun);
     let service = service_fn(move |request| {
-        let pods = pods.clone();
-        async move { Ok::<_, Infallible>(answer(request, &pods).await) }
+        let (pods, places, slot) = (pods.clone(), Arc::clone(&places), Arc::clone(&slot));
+        async move {
+            let answered = answer(request, &pods, &places).await;
+            let (response, pending) = answered.unwrap_or_else(|failure| (failure.response(), None));
+            *slot.lock().unwrap_or_else(PoisonError::into_inner) = pending;
+            Ok::<_, Infallible>(response)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
         .max_buf_size(HEAD_BYTES)
         .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
     // A client that breaks off, or speaks no HTTP, has nobody else to tell.
     let _ = timeout(REQUEST_TIME, connection).await;
+    begun.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
-async fn answer<P: Pods>(request: Request<Incoming>, pods: &P) -> Response<Full<Bytes>> {
-    let method = request.method();
-    let uri = request.uri();
-    let routed = match Route::parse(uri.path()) {
-        // Whether there is such a path at all comes first.
-        None => Err(unknown_path(uri.path())),
-        Some(route) if method != route.method() => {
-            Err(Failure::Method(method.to_string(), route.method_name()))
+/// A response, and the session that begins when it has been sent.
+type Answer = (Response<Full<Bytes>>, Option<Pending>);
+
+async fn answer<P: Pods>(
+    request: Request<Incoming>,
+    pods: &P,
+    places: &Arc<Semaphore>,
+) -> Result<Answer, Failure> {
+    let path = request.uri().path().to_owned();
+    // Whether there is such a path at all comes first.
+    let route =
+        Route::parse(&path).ok_or_else(|| Failure::NotFound(format!("the server has no path {path:?}")))?;
+    let (method, allow) = (request.method(), route.methods());
+    if !allow.split(", ").any(|allowed| method == allowed) {
+        return Err(Failure::Method { method: method.to_string(), allow });
+    }
+    let response = match (route, method == Method::GET) {
+        (Route::Exec { namespace, name }, _) => {
+            let (response, pending) = exec::begin(request, pods, namespace, name, places).await?;
+            return Ok((response, Some(pending)));
         }
-        Some(route) => match uri.query() {
-            Some(query) => Err(Failure::BadRequest(format!("unknown parameters {query:?}"))),
-            None => follow(route, pods).await,
-        },
+        (Route::Ephemeral { namespace, name }, _) => ephemeral::add(request, pods, namespace, name).await?,
+        (Route::Pod { namespace, name }, false) => patch::delete(request, pods, namespace, name).await?,
+        (Route::Patch { namespace, name, part }, false) => {
+            patch::patch(request, pods, namespace, name, part).await?
+        }
+        (Route::Events { namespace }, _) => events::list(&request, pods, namespace).await?,
+        (route, _) => {
+            Parameters::of(&request, &[])?;
+            get(route, pods).await?
+        }
     };
-    routed.unwrap_or_else(|failure| failure.response())
+    Ok((response, None))
 }
 
 /// What the paths mean.
 #[derive(Debug, PartialEq, Eq)]
 enum Route<'a> {
-    List,
+    List { namespace: Option<&'a str> },
+    Events { namespace: Option<&'a str> },
     Pod { namespace: &'a str, name: &'a str },
     Network { namespace: &'a str, name: &'a str },
     Ipc { namespace: &'a str, name: &'a str },
     IpcObject { namespace: &'a str, name: &'a str, kind: &'a str, object: &'a str },
+    Timeline { namespace: &'a str, name: &'a str },
+    Patch { namespace: &'a str, name: &'a str, part: patch::Part },
+    Exec { namespace: &'a str, name: &'a str },
+    Ephemeral { namespace: &'a str, name: &'a str },
 }
 
 impl<'a> Route<'a> {
     fn parse(path: &'a str) -> Option<Self> {
         let parts: Vec<&str> = path.strip_prefix("/api/v1/")?.split('/').collect();
         Some(match parts[..] {
-            ["pods"] => Self::List,
+            ["pods"] => Self::List { namespace: None },
+            ["events"] => Self::Events { namespace: None },
+            ["namespaces", namespace, "pods"] => Self::List { namespace: Some(namespace) },
+            ["namespaces", namespace, "events"] => Self::Events { namespace: Some(namespace) },
             ["namespaces", namespace, "pods", name] => Self::Pod { namespace, name },
             ["namespaces", namespace, "pods", name, "network"] => Self::Network { namespace, name },
             ["namespaces", namespace, "pods", name, "ipc"] => Self::Ipc { namespace, name },
             ["namespaces", namespace, "pods", name, "ipc", kind, object] => {
                 Self::IpcObject { namespace, name, kind, object }
             }
+            ["namespaces", namespace, "pods", name, "timeline"] => Self::Timeline { namespace, name },
+            ["namespaces", namespace, "pods", name, "exec"] => Self::Exec { namespace, name },
+            ["namespaces", namespace, "pods", name, "ephemeralcontainers"] => {
+                Self::Ephemeral { namespace, name }
+            }
+            ["namespaces", namespace, "pods", name, part] => {
+                Self::Patch { namespace, name, part: patch::Part::parse(part)? }
+            }
             _ => return None,
         })
     }
 
-    fn method(&self) -> Method {
-        if let Self::IpcObject { .. } = self { Method::DELETE } else { Method::GET }
-    }
-
-    fn method_name(&self) -> &'static str {
-        if let Self::IpcObject { .. } = self { "DELETE" } else { "GET" }
+    /// What can be done there: the value of `Allow`.
+    fn methods(&self) -> &'static str {
+        match self {
+            Self::Pod { .. } => "GET, DELETE",
+            Self::Patch { .. } => "GET, PATCH",
+            Self::Exec { .. } => "GET, POST",
+            Self::IpcObject { .. } => "DELETE",
+            Self::Ephemeral { .. } => "POST, PATCH",
+            _ => "GET",
+        }
     }
 }
 
-/// A part of a path as text; `None` when it is none (RFC 3986, section 2.1).
-pub(crate) fn decode(part: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(part.len());
-    let mut rest = part;
-    while let Some((before, after)) = rest.split_once('%') {
-        bytes.extend(before.bytes());
-        bytes.push(u8::from_str_radix(after.get(..2)?, 16).ok()?);
-        rest = &after[2..];
-    }
-    bytes.extend(rest.bytes());
-    String::from_utf8(bytes).ok()
-}
-
-fn unknown_path(path: &str) -> Failure {
-    Failure::NotFound(format!("the server has no path {path:?}"))
-}
-
-async fn follow<P: Pods>(route: Route<'_>, pods: &P) -> Result<Response<Full<Bytes>>, Failure> {
+async fn get<P: Pods>(route: Route<'_>, pods: &P) -> Result<Response<Full<Bytes>>, Failure> {
     match route {
-        Route::List => {
-            let items = pods.list().await?;
+        Route::List { namespace } => {
+            let mut items = pods.list().await?;
+            items.retain(|pod| namespace.is_none_or(|namespace| namespace_of(pod) == namespace));
             Ok(json(&k8s_openapi::List { items, metadata: Default::default() }))
         }
-        Route::Pod { namespace, name } => Ok(json(&find(pods, namespace, name).await?)),
+        Route::Pod { namespace, name } | Route::Patch { namespace, name, .. } => {
+            Ok(json(&find(pods, namespace, name).await?))
+        }
         Route::Network { namespace, name } => {
-            let pod = find(pods, namespace, name).await?;
-            Ok(json(&pods.network(pod.metadata.uid.as_deref().unwrap_or_default()).await?))
+            Ok(json(&pods.network(&uid(pods, namespace, name).await?).await?))
         }
-        Route::Ipc { namespace, name } => {
-            let pod = find(pods, namespace, name).await?;
-            Ok(json(&pods.ipc(pod.metadata.uid.as_deref().unwrap_or_default()).await?))
-        }
+        Route::Ipc { namespace, name } => Ok(json(&pods.ipc(&uid(pods, namespace, name).await?).await?)),
         Route::IpcObject { namespace, name, kind, object } => {
-            let known = IpcKind::ALL.into_iter().find(|known| known.as_str() == kind);
-            let kind = known.ok_or_else(|| Failure::NotFound(format!("the pod shares no {kind:?}")))?;
-            let object = decode(object);
-            let object = object.ok_or_else(|| Failure::BadRequest("the name is no UTF-8".to_owned()))?;
-            let pod = find(pods, namespace, name).await?;
-            pods.remove_ipc(pod.metadata.uid.as_deref().unwrap_or_default(), kind, object).await?;
-            Ok(json(&Status { status: Some("Success".to_owned()), ..Status::default() }))
+            ipc::remove(pods, namespace, name, kind, object).await
+        }
+        Route::Timeline { namespace, name } => {
+            Ok(json(&pods.timeline(&uid(pods, namespace, name).await?).await?))
+        }
+        // Answered before.
+        Route::Events { .. } | Route::Exec { .. } | Route::Ephemeral { .. } => {
+            Err(Failure::NotFound("no such path".to_owned()))
         }
     }
+}
+
+fn namespace_of(pod: &Pod) -> &str {
+    pod.metadata.namespace.as_deref().unwrap_or("default")
+}
+
+async fn uid<P: Pods>(pods: &P, namespace: &str, name: &str) -> Result<String, Failure> {
+    Ok(find(pods, namespace, name).await?.metadata.uid.unwrap_or_default())
 }
 
 async fn find<P: Pods>(pods: &P, namespace: &str, name: &str) -> Result<Pod, Failure> {
-    let is_it = |pod: &Pod| {
-        pod.metadata.name.as_deref() == Some(name)
-            && pod.metadata.namespace.as_deref().unwrap_or("default") == namespace
-    };
+    let is_it = |pod: &Pod| pod.metadata.name.as_deref() == Some(name) && namespace_of(pod) == namespace;
     let found = pods.list().await?.into_iter().find(is_it);
     found.ok_or_else(|| Failure::NotFound(format!("pods {name:?} not found in namespace {namespace:?}")))
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +41,66 @@ pub struct DeniedPackets {
     pub ingress: u64,
     /// Of native processes; what containers want is denied before there is a packet.
     pub egress: u64,
+}
+
+/// When the steps of a pod's start happened, on one axis.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Timeline {
+    /// [`API_VERSION`].
+    pub api_version: String,
+    /// `PodTimeline`.
+    pub kind: String,
+    /// The pod's name, namespace and uid.
+    pub metadata: ObjectMeta,
+    /// Where the axis begins, by the wall clock: the start of `peapod run`.
+    pub began: Timestamp,
+    /// The supervisor's steps, in the order in which they began.
+    pub supervisor: Vec<TimelineStep>,
+    /// The pod process's steps before its containers.
+    pub pod: Vec<TimelineStep>,
+    /// The containers that were ever started, by name.
+    pub containers: Vec<ContainerTimeline>,
+}
+
+/// One step, or one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TimelineStep {
+    /// What it is.
+    pub name: String,
+    /// When it began, microseconds on the axis.
+    pub at_micros: u64,
+    /// How long it took, microseconds; 0 for a moment.
+    #[serde(default)]
+    pub took_micros: u64,
+    /// More for a human.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+/// One container's part of a [`Timeline`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ContainerTimeline {
+    /// Its name.
+    pub name: String,
+    /// How its image came to be machine code, before the pod began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<TimelineStep>,
+    /// Its first run, and its latest when that is another.
+    pub runs: Vec<RunTimeline>,
+}
+
+/// One run of a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunTimeline {
+    /// Which restart it is: 0 for the first start.
+    pub restart: u32,
+    /// `start` (ordered), `instantiate`, `first host call`, `started`, `ready`, `ended`: what has happened of them, in
+    /// the order of time.
+    pub steps: Vec<TimelineStep>,
 }
 
 fn is_zero(n: &u64) -> bool {

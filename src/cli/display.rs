@@ -55,6 +55,13 @@ impl Display {
         }
     }
 
+    /// Something of little interest, shown only with -v.
+    pub fn aside(&self, text: impl Show) {
+        if self.verbose {
+            self.line(self.paint(DIM, format_args!("         {text}")));
+        }
+    }
+
     /// Where the pod answers, and its ports.
     pub fn address(&self, address: impl Show, ports: &[String]) {
         let ports: String = ports.iter().map(|port| format!("  {port}")).collect();

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
 
 use super::display::Display;
 use super::progress::Spinner;
@@ -18,10 +20,21 @@ pub struct Images<'a> {
     build: bool,
     /// Where tools for that are kept.
     tools: PathBuf,
-    hosts: Hosts,
+    hosts: Arc<Hosts>,
     store: image::Store,
     linked: HashMap<Reference, Result<Program, Bad>>,
+    /// When each was made ready.
+    made: HashMap<Reference, Made>,
     compiled: usize,
+}
+
+/// How an image was made ready to run.
+#[derive(Clone, Copy)]
+pub struct Made {
+    pub from: Instant,
+    pub to: Instant,
+    /// Whether it was compiled rather than found in the cache.
+    pub compiled: bool,
 }
 
 /// Why an image cannot run, and the exit code that says so.
@@ -44,9 +57,10 @@ impl<'a> Images<'a> {
             display,
             build,
             tools: paths.tools(),
-            hosts: Hosts::new(engine)?,
+            hosts: Arc::new(Hosts::new(engine)?),
             store: image::Store::open(&paths.cache, engine)?,
             linked: HashMap::new(),
+            made: HashMap::new(),
             compiled: 0,
         })
     }
@@ -83,12 +97,29 @@ impl<'a> Images<'a> {
         Ok(sources)
     }
 
+    /// How a container's image was made ready.
+    pub fn made(&self, container: &Container) -> Option<Made> {
+        self.made.get(&container.image).copied()
+    }
+
+    /// Makes one image ready, so that whoever runs it finds its machine code; its file.
+    pub fn prepare(&mut self, reference: &Reference) -> Result<PathBuf, Failure> {
+        let image = self.image(reference).map_err(|error| Failure::new(error.exit_code(), error))?;
+        self.hosts.link(&image).map_err(|error| Failure::new(EXIT_IMAGE, error))?;
+        Ok(image.path)
+    }
+
     /// How many there were, and how many had to be compiled.
     pub fn summary(&self) -> String {
         match (self.linked.len(), self.compiled) {
             (count, 0) => format!("{count} from cache"),
             (count, compiled) => format!("{count}, {compiled} compiled"),
         }
+    }
+
+    /// What they were linked against.
+    pub fn hosts(&self) -> Arc<Hosts> {
+        Arc::clone(&self.hosts)
     }
 
     fn program(&mut self, reference: &Reference) -> Result<Program, Bad> {
@@ -101,9 +132,13 @@ impl<'a> Images<'a> {
     }
 
     fn link(&mut self, reference: &Reference) -> Result<Program, Bad> {
+        let from = Instant::now();
         let image = self.image(reference).map_err(|error| Bad::new(error.exit_code(), error))?;
-        self.compiled += usize::from(image.cache == CacheUse::Compiled);
-        self.hosts.link(&image).map_err(|error| match error {
+        let compiled = image.cache == CacheUse::Compiled;
+        self.compiled += usize::from(compiled);
+        let program = self.hosts.link(&image);
+        self.made.insert(reference.clone(), Made { from, to: Instant::now(), compiled });
+        program.map_err(|error| match error {
             LinkError::Hosts(_) => Bad::new(EXIT_HOST, error),
             _ => Bad::new(EXIT_IMAGE, error),
         })

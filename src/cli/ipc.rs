@@ -8,9 +8,10 @@
 
 use std::process::ExitCode;
 
-use super::Failure;
-use super::ss::{about, chosen, print};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
+
 use super::table::{Align, Table};
+use super::{Failure, target};
 use crate::api::client;
 use crate::api::types::{IpcKind, PodIpc};
 use crate::paths::Paths;
@@ -71,21 +72,21 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         Action::Ls { pod, .. } => pod.as_deref(),
         Action::Rm { pod, .. } => Some(pod.as_str()),
     };
-    let pod = chosen(&paths, wanted)?;
-    let identity = &pod.identity;
-    let path = format!("/api/v1/namespaces/{}/pods/{}/ipc", identity.namespace, identity.name);
+    let pod = target::find(&paths, None, wanted)?;
+    let path = target::path(&pod) + "/ipc";
     let directory = paths.pod_run(&pod.uid);
     match &args.action {
         Action::Ls { output, .. } => {
-            let ipc: PodIpc = client::get(&directory, &path).map_err(|error| about(&pod, &error))?;
-            print(&match output {
+            let ipc: PodIpc = client::get(&directory, &path).map_err(|error| target::about(&pod, &error))?;
+            target::print(&match output {
                 Some(Format::Json) => serde_json::to_string_pretty(&ipc)? + "\n",
                 None => table(&ipc),
             })?;
         }
         Action::Rm { kind, name, .. } => {
             let path = format!("{path}/{}/{}", kind.as_str(), encode(name));
-            client::delete(&directory, &path).map_err(|error| about(&pod, &error))?;
+            let removed = client::delete::<Status>(&directory, &path);
+            removed.map_err(|error| target::about(&pod, &error))?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -123,8 +124,10 @@ mod tests {
 
     #[test]
     fn names_survive_the_way() {
-        for name in ["/jobs", "/a b%2Fc", "/ä?#"] {
-            assert_eq!(crate::api::server::decode(&encode(name)).as_deref(), Some(name));
+        for (name, encoded) in
+            [("/jobs", "%2Fjobs"), ("/a b%2F+", "%2Fa%20b%252F%2B"), ("/ä?", "%2F%C3%A4%3F")]
+        {
+            assert_eq!(encode(name), encoded);
         }
     }
 

@@ -45,7 +45,7 @@ fn read(file: &Path) -> std::io::Result<Vec<u8>> {
 }
 
 /// The directory that relative image paths start from: the manifest's, or the current one.
-fn directory_of(file: &Path) -> anyhow::Result<PathBuf> {
+pub fn directory_of(file: &Path) -> anyhow::Result<PathBuf> {
     let current = std::env::current_dir().context("cannot tell the current directory")?;
     if file == Path::new("-") {
         return Ok(current);

@@ -11,19 +11,36 @@
 //! | 127 | an image is not there |
 //! | 129, 130, 143 | stopped by the terminal's end (SIGHUP), by Ctrl-C (SIGINT), by SIGTERM |
 
+mod additions;
+mod age;
 mod answer;
 mod check;
 mod completions;
+mod debug;
+mod delete;
+mod describe;
 mod display;
+mod exec;
+mod get;
 mod images;
 mod ipc;
+mod journal;
 mod load;
+mod native;
 mod output;
+mod patch;
+mod prepare;
 mod progress;
 mod run;
 mod ss;
+mod startup;
 mod supervise;
 mod table;
+mod tabs;
+mod target;
+#[cfg(test)]
+mod testing;
+mod trace;
 mod version;
 
 use std::io::Write;
@@ -54,8 +71,11 @@ Examples:
   peapod run pod.yaml -o yaml > result.yaml               the final Pod with its status
   cat pod.yaml | peapod run -                             a manifest from standard input
   peapod check pod.yaml                                   report every mistake, run nothing
+  peapod get -A                                           the pods that run
+  peapod describe web                                     one of them, its events and its start
   peapod ss web -a                                        the sockets of a running pod's containers
   peapod ipc ls web                                       its queues, shared memory, semaphores, channels
+  peapod exec web -c app -- app.wasm --check              run a command in a running container
 
 Directories:                                     without root:
   /run/peapod        live pods, their addresses  $XDG_RUNTIME_DIR/peapod
@@ -74,10 +94,18 @@ struct Cli {
 enum Command {
     Run(run::Args),
     Check(check::Args),
+    Get(get::Args),
+    Describe(describe::Args),
     Ss(ss::Args),
     Ipc(ipc::Args),
+    Patch(patch::Args),
+    Delete(delete::Args),
+    Exec(exec::Args),
+    Debug(debug::Args),
     Version(version::Args),
     Completions(completions::Args),
+    #[command(hide = true)]
+    PrepareImage(prepare::Args),
 }
 
 /// Parses the arguments, runs the subcommand, and maps what it returns to an exit code.
@@ -87,10 +115,17 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => run::run(args, cli.verbose),
         Command::Check(args) => check::run(&args),
+        Command::Get(args) => get::run(&args),
+        Command::Describe(args) => describe::run(&args),
         Command::Ss(args) => ss::run(&args),
         Command::Ipc(args) => ipc::run(&args),
+        Command::Patch(args) => patch::run(&args),
+        Command::Delete(args) => delete::run(&args),
+        Command::Exec(args) => exec::run(args),
+        Command::Debug(args) => debug::run(args, cli.verbose),
         Command::Version(args) => version::run(&args),
         Command::Completions(args) => completions::run(&args),
+        Command::PrepareImage(args) => prepare::run(&args),
     };
     match result {
         Ok(code) => code,

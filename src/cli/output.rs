@@ -34,7 +34,8 @@ pub fn print(mut pod: Pod, status: Option<PodStatus>, format: Format) -> anyhow:
     std::io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")
 }
 
-fn yaml(value: &Value) -> String {
+/// YAML in block style, without a last line break.
+pub fn yaml(value: &Value) -> String {
     let mut out = String::new();
     block(&mut out, value, 0);
     out

@@ -5,10 +5,17 @@
 //!          (linked before    ├─► runner ───┼─► net::Endpoint (sockets)
 //!           the pod exists)  │   one Store └─► preopens (volumes)
 //! spec, volumes ─► Setup ────┘      │
+//! the pod's worker ─► stop ─────────┤
 //!                                   ▼
-//!                                  Exit
+//!                                  Exit ◄─ message (the container's last words)
 //! ```
+//!
+//! What it uses of memory and CPU is charged to its [`account`].
 
+pub mod account;
+pub mod cpu;
 pub mod log;
+pub mod message;
 pub mod runner;
 pub mod state;
+pub mod stop;

@@ -55,6 +55,10 @@ pub enum ContainerState {
 pub enum Stopping {
     /// Nobody told it to end.
     No,
+    /// It shall end, and its `preStop` hook runs first.
+    PreStop,
+    /// Its `preStop` hook is over. It is asked next, when its turn has come.
+    Prepared,
     /// It was asked to end.
     Asked {
         /// When, monotonic.
@@ -62,6 +66,19 @@ pub enum Stopping {
     },
     /// It is being interrupted; only its exit is missing.
     Killed,
+}
+
+impl Stopping {
+    /// How many steps towards the end were made.
+    fn step(self) -> u8 {
+        match self {
+            Self::No => 0,
+            Self::PreStop => 1,
+            Self::Prepared => 2,
+            Self::Asked { .. } => 3,
+            Self::Killed => 4,
+        }
+    }
 }
 
 /// One ended run of a container.
@@ -205,10 +222,10 @@ impl ContainerState {
         *self = Self::Terminated(Termination { exit, started_at, finished_at: now });
     }
 
-    /// It is told to end. A stop never goes back: once killed, it stays killed.
+    /// Its stop comes this far. A stop never goes back: one that has come further stays where it is.
     pub fn stop(&mut self, to: Stopping) {
         if let Self::Starting { stopping } | Self::Running { stopping, .. } = self
-            && *stopping != Stopping::Killed
+            && stopping.step() < to.step()
         {
             *stopping = to;
         }
@@ -252,8 +269,21 @@ mod tests {
         state.start();
         state.stop(Stopping::Killed);
         state.started(T);
+        for weaker in [Stopping::No, Stopping::PreStop, Stopping::Prepared] {
+            state.stop(weaker);
+        }
         state.stop(Stopping::Asked { at: Duration::ZERO });
         assert_eq!(state.stopping(), Some(Stopping::Killed));
+    }
+
+    #[test]
+    fn a_container_is_asked_once() {
+        let asked = |secs| Stopping::Asked { at: Duration::from_secs(secs) };
+        let mut state = ContainerState::Running { started_at: T, stopping: Stopping::No };
+        state.stop(asked(1));
+        state.stop(asked(2));
+        state.stop(Stopping::Prepared);
+        assert_eq!(state.stopping(), Some(asked(1)));
     }
 
     #[test]

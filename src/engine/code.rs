@@ -26,7 +26,8 @@ impl TrustedCode {
     /// Vouches for `file`: it was opened without following a symbolic link, in a directory that only
     /// this user can write; it is a regular file that this user owns and nobody else can write; and
     /// peapod put it there under its final name, complete, and never writes to it again.
-    /// [`crate::image::cache`] is the one caller and checks all of that.
+    /// [`crate::image::cache`] checks all of that; [`crate::image::Image::from_code`] has it from the supervisor,
+    /// which had it from there.
     pub(crate) fn new(file: File) -> Self {
         Self(file)
     }

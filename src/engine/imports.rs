@@ -8,9 +8,10 @@ use std::fmt;
 use semver::Version;
 use wasmtime::component::{Component, Linker, ResourceType, types::ComponentItem};
 
-/// The packages that peapod offers, each with the newest version on every track.
+/// The packages that peapod offers, WASI's and its own, each with the newest version on every track.
 pub const OFFERED: &[(&str, &[Version])] = &[
     ("peapod:ipc", &[Version::new(0, 1, 0)]),
+    ("peapod:pod", &[Version::new(0, 1, 0)]),
     ("wasi:cli", &[Version::new(0, 2, 12), Version::new(0, 3, 0)]),
     ("wasi:clocks", &[Version::new(0, 2, 12), Version::new(0, 3, 0)]),
     ("wasi:filesystem", &[Version::new(0, 2, 12), Version::new(0, 3, 0)]),
@@ -175,9 +176,11 @@ mod tests {
     use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
 
     use super::*;
+    use crate::container::stop::StopSignal;
     use crate::engine::Engine;
+    use crate::wasi::{self, PodCtxView, PodView};
 
-    struct Host(WasiCtx, ResourceTable);
+    struct Host(WasiCtx, ResourceTable, StopSignal);
 
     impl WasiView for Host {
         fn ctx(&mut self) -> WasiCtxView<'_> {
@@ -185,10 +188,17 @@ mod tests {
         }
     }
 
+    impl PodView for Host {
+        fn pod(&mut self) -> PodCtxView<'_> {
+            PodCtxView { stop: &self.2, table: &mut self.1 }
+        }
+    }
+
     fn linker(engine: &Engine) -> Linker<Host> {
         let mut linker = Linker::new(engine.wasmtime());
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).unwrap();
         wasmtime_wasi::p3::add_to_linker(&mut linker).unwrap();
+        wasi::pod::add_to_linker(&mut linker).unwrap();
         linker
     }
 
@@ -268,6 +278,7 @@ mod tests {
             "wasi:cli" => "exit",
             "wasi:clocks" => "monotonic-clock",
             "wasi:filesystem" => "preopens",
+            "peapod:pod" => "lifecycle",
             "wasi:io" => "poll",
             "wasi:random" => "random",
             "wasi:sockets" => "types",

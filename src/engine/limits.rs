@@ -1,7 +1,15 @@
 //! The memory limit of one container.
 //!
-//! Kubernetes' `resources.limits.memory` is for the container as a whole, so the limiter sums up all
-//! linear memories and tables of its store. Memory that a component *starts* with counts as well.
+//! ```text
+//! store of the run  ─ MemoryLimiter ─┐
+//! store of an exec  ─ MemoryLimiter ─┴─► MemoryAccount of the container ─► MemoryAccount of the pod
+//!                                        (resources.limits.memory)         (spec.resources.limits.memory)
+//! ```
+//!
+//! Kubernetes' `resources.limits.memory` is for the container as a whole, so all linear memories and tables of
+//! all its stores are summed up in one account, which lives longer than they do; where the pod as a whole has a
+//! limit, what its containers have is summed up in the pod's account as well. Memory that a component *starts*
+//! with counts too. A limit may change while the account is in use.
 //!
 //! Beyond the limit the container **ends**, with reason `OOMKilled` and exit code 137, as under a
 //! cgroup: the growth is an error that unwinds the guest like a trap. (WebAssembly's own answer, a
@@ -9,52 +17,136 @@
 //! [`MemoryLimiter::exceeded`], or looks for a [`MemoryExceeded`] in the error.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use super::config;
 
 /// Bytes of one table element (<https://docs.rs/wasmtime/48/wasmtime/trait.ResourceLimiter.html>).
 const TABLE_ELEMENT_BYTES: u64 = size_of::<usize>() as u64;
 
-/// A container wanted more memory than its limit. Carried by the error that ends it.
+/// A limit that no use reaches: none.
+const UNLIMITED: u64 = u64::MAX;
+
+/// A container wanted more memory than its limit, or its pod's. Carried by the error that ends it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("memory limit exceeded: {} of linear memory and tables wanted, the limit is {}", Bytes(*.wanted), Bytes(*.limit))]
+#[error(
+    "memory limit exceeded: {} of linear memory and tables wanted, the {}limit is {}",
+    Bytes(*.wanted), if *.of_pod { "pod's " } else { "" }, Bytes(*.limit)
+)]
 pub struct MemoryExceeded {
-    /// Bytes that the container would have had.
+    /// Bytes that the container, or all of the pod's, would have had.
     pub wanted: u64,
     /// Bytes that it may have.
     pub limit: u64,
+    /// Whether the limit is the pod's (`spec.resources`), which its containers share.
+    pub of_pod: bool,
 }
 
-/// Limits and counts the memory of one store. Give it to `Store::limiter`.
-#[derive(Debug, Clone)]
+/// A limit cannot be lowered to less than what is in use: guests never give memory back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("memory limit {} is below the {} in use", Bytes(*.limit), Bytes(*.used))]
+pub struct MemoryInUse {
+    /// The limit that was wanted, bytes.
+    pub limit: u64,
+    /// What is in use, bytes.
+    pub used: u64,
+}
+
+/// The memory that a container, or a pod, has and may have.
+#[derive(Debug)]
+pub struct MemoryAccount {
+    limit: AtomicU64,
+    used: AtomicU64,
+    /// The pod's, which is charged as well.
+    pod: Option<Arc<Self>>,
+}
+
+impl MemoryAccount {
+    /// An account of `limit` bytes; `None`: no limit but the pool's.
+    pub fn new(limit: Option<u64>) -> Self {
+        Self { limit: AtomicU64::new(limit.unwrap_or(UNLIMITED)), used: AtomicU64::new(0), pod: None }
+    }
+
+    /// A container's account in its pod's.
+    pub fn in_pod(pod: &Arc<Self>, limit: Option<u64>) -> Self {
+        Self { pod: Some(Arc::clone(pod)), ..Self::new(limit) }
+    }
+
+    /// Bytes that may be used.
+    pub fn limit(&self) -> Option<u64> {
+        Some(self.limit.load(SeqCst)).filter(|limit| *limit != UNLIMITED)
+    }
+
+    /// Bytes of linear memory and tables in use.
+    pub fn used(&self) -> u64 {
+        self.used.load(SeqCst)
+    }
+
+    /// Changes the limit.
+    ///
+    /// # Errors
+    /// More is in use: the limit stays as it was. (The kubelet does not shrink a cgroup below its use either:
+    /// `validateMemoryResizeAction` in `pkg/kubelet/kuberuntime/kuberuntime_manager.go`.)
+    pub fn set_limit(&self, limit: Option<u64>) -> Result<(), MemoryInUse> {
+        let (limit, used) = (limit.unwrap_or(UNLIMITED), self.used());
+        if limit < used && limit < self.limit.load(SeqCst) {
+            return Err(MemoryInUse { limit, used });
+        }
+        self.limit.store(limit, SeqCst);
+        Ok(())
+    }
+
+    /// Takes `bytes` of this account and of its pod's, or of none.
+    fn take(&self, bytes: u64) -> Result<(), MemoryExceeded> {
+        let limit = self.limit.load(SeqCst);
+        let allowed = |used: u64| used.checked_add(bytes).filter(|wanted| bytes == 0 || *wanted <= limit);
+        self.used.fetch_update(SeqCst, SeqCst, allowed).map_err(|used| MemoryExceeded {
+            wanted: used.saturating_add(bytes),
+            limit,
+            of_pod: false,
+        })?;
+        let Some(pod) = &self.pod else { return Ok(()) };
+        pod.take(bytes).map_err(|exceeded| {
+            self.used.fetch_sub(bytes, SeqCst);
+            MemoryExceeded { of_pod: true, ..exceeded }
+        })
+    }
+
+    /// Gives back what was taken.
+    fn give_back(&self, bytes: u64) {
+        self.used.fetch_sub(bytes, SeqCst);
+        if let Some(pod) = &self.pod {
+            pod.give_back(bytes);
+        }
+    }
+}
+
+/// Charges the memory of one store to an account, until it is dropped with the store. Give it to `Store::limiter`.
+#[derive(Debug)]
 pub struct MemoryLimiter {
-    limit: Option<u64>,
+    account: Arc<MemoryAccount>,
     used: u64,
-    peak: u64,
     /// What the last growth added, in case it fails after it was allowed.
     last_growth: u64,
     exceeded: Option<MemoryExceeded>,
 }
 
+impl Drop for MemoryLimiter {
+    fn drop(&mut self) {
+        self.account.give_back(self.used);
+    }
+}
+
 impl MemoryLimiter {
-    /// A limiter for `limit` bytes; `None`: no limit but the pool's.
-    pub fn new(limit: Option<u64>) -> Self {
-        Self { limit, used: 0, peak: 0, last_growth: 0, exceeded: None }
+    /// A limiter for a store of the account's container.
+    pub fn new(account: Arc<MemoryAccount>) -> Self {
+        Self { account, used: 0, last_growth: 0, exceeded: None }
     }
 
-    /// Bytes that the container may have.
-    pub fn limit(&self) -> Option<u64> {
-        self.limit
-    }
-
-    /// Bytes of linear memory and tables that the container has. Guests never give memory back.
+    /// Bytes of linear memory and tables that the store has.
     pub fn used(&self) -> u64 {
         self.used
-    }
-
-    /// The most that [`MemoryLimiter::used`] ever was.
-    pub fn peak(&self) -> u64 {
-        self.peak.max(self.used)
     }
 
     /// The growth that ended the container, if one did.
@@ -64,20 +156,17 @@ impl MemoryLimiter {
 
     /// Adds `growth` bytes, or records and returns why not.
     fn add(&mut self, growth: u64) -> Result<(), MemoryExceeded> {
-        let wanted = self.used.saturating_add(growth);
-        if let Some(limit) = self.limit.filter(|limit| wanted > *limit) {
-            let exceeded = MemoryExceeded { wanted, limit };
-            self.exceeded = Some(exceeded);
-            return Err(exceeded);
-        }
-        self.used = wanted;
+        self.account.take(growth).inspect_err(|exceeded| self.exceeded = Some(*exceeded))?;
+        self.used += growth;
         self.last_growth = growth;
         Ok(())
     }
 
     /// A growth that [`MemoryLimiter::add`] allowed did not happen after all.
     fn take_back(&mut self) {
-        self.used = self.used.saturating_sub(std::mem::take(&mut self.last_growth));
+        let growth = std::mem::take(&mut self.last_growth);
+        self.used -= growth;
+        self.account.give_back(growth);
     }
 
     /// One growth of a memory or table whose units are `unit` bytes. `Ok(false)`: it could never have
@@ -90,9 +179,8 @@ impl MemoryLimiter {
         unit: u64,
     ) -> wasmtime::Result<bool> {
         // The previous growth has succeeded, otherwise it had been taken back by now.
-        self.peak = self.peak();
+        self.last_growth = 0;
         if maximum.is_some_and(|maximum| desired > maximum) {
-            self.last_growth = 0;
             return Ok(false);
         }
         let growth = (desired.saturating_sub(current) as u64).saturating_mul(unit);
@@ -167,8 +255,12 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
+    fn limiter_of(limit: Option<u64>) -> MemoryLimiter {
+        MemoryLimiter::new(Arc::new(MemoryAccount::new(limit)))
+    }
+
     /// Runs a component that starts with 1 MiB in each of `memories` memories and grows them for ever.
-    fn run_growing(engine: &Engine, limit: Option<u64>, memories: usize) -> (MemoryLimiter, wasmtime::Error) {
+    fn run_growing(engine: &Engine, limit: u64, memories: usize) -> (MemoryLimiter, wasmtime::Error) {
         let declared: String = (0..memories).map(|n| format!("(memory $m{n} 16)")).collect();
         let grown: String =
             (0..memories).map(|n| format!("(drop (memory.grow $m{n} (i32.const 4)))")).collect();
@@ -179,7 +271,7 @@ mod tests {
                 (func (export "grow") (canon lift (core func $i "grow"))))"#
         );
         let component = Component::new(engine.wasmtime(), wat::parse_str(text).unwrap()).unwrap();
-        let mut store = wasmtime::Store::new(engine.wasmtime(), MemoryLimiter::new(limit));
+        let mut store = wasmtime::Store::new(engine.wasmtime(), limiter_of(Some(limit)));
         store.limiter(|limiter| limiter);
         store.set_epoch_deadline(u64::MAX / 2);
         let linker = Linker::new(engine.wasmtime());
@@ -195,7 +287,7 @@ mod tests {
     #[test]
     fn a_guest_that_grows_for_ever_ends_with_the_reason() {
         for engine in [Engine::new().unwrap(), Engine::on_demand("a test").unwrap()] {
-            let (limiter, error) = run_growing(&engine, Some(8 * MIB), 2);
+            let (limiter, error) = run_growing(&engine, 8 * MIB, 2);
             let exceeded = *error.downcast_ref::<MemoryExceeded>().unwrap_or_else(|| panic!("{error:?}"));
             assert_eq!(limiter.exceeded(), Some(exceeded));
             assert_eq!(exceeded.limit, 8 * MIB);
@@ -206,8 +298,11 @@ mod tests {
 
     #[test]
     fn a_limit_below_what_a_component_starts_with_is_the_same_reason() {
-        let (limiter, error) = run_growing(&Engine::new().unwrap(), Some(MIB / 2), 1);
-        assert_eq!(error.downcast_ref(), Some(&MemoryExceeded { wanted: MIB, limit: MIB / 2 }));
+        let (limiter, error) = run_growing(&Engine::new().unwrap(), MIB / 2, 1);
+        assert_eq!(
+            error.downcast_ref(),
+            Some(&MemoryExceeded { wanted: MIB, limit: MIB / 2, of_pod: false })
+        );
         assert_eq!(limiter.used(), 0);
         assert!(
             error.downcast_ref::<MemoryExceeded>().unwrap().to_string().contains("the limit is 512.0 KiB")
@@ -216,12 +311,12 @@ mod tests {
 
     #[test]
     fn growth_that_fails_after_all_is_taken_back() {
-        let mut limiter = MemoryLimiter::new(Some(10 * MIB));
+        let mut limiter = limiter_of(Some(10 * MIB));
         let mib = MIB as usize;
         assert!(limiter.memory_growing(0, 4 * mib, None).unwrap());
         assert!(limiter.memory_growing(4 * mib, 8 * mib, None).unwrap());
         limiter.memory_grow_failed(wasmtime::Error::msg("no pages")).unwrap();
-        assert_eq!((limiter.used(), limiter.peak()), (4 * MIB, 4 * MIB));
+        assert_eq!((limiter.used(), limiter.account.used()), (4 * MIB, 4 * MIB));
         assert!(
             !limiter.memory_growing(4 * mib, 9 * mib, Some(8 * mib)).unwrap(),
             "beyond the module's own maximum"
@@ -233,11 +328,52 @@ mod tests {
 
     #[test]
     fn tables_count_and_are_bounded() {
-        let mut limiter = MemoryLimiter::new(None);
+        let mut limiter = limiter_of(None);
         assert!(limiter.table_growing(0, 1000, None).unwrap());
         assert_eq!(limiter.used(), 8000);
         assert!(!limiter.table_growing(1000, config::TABLE_ELEMENTS + 1, None).unwrap());
-        let mut limiter = MemoryLimiter::new(Some(100));
+        let mut limiter = limiter_of(Some(100));
         assert!(limiter.table_growing(0, 1000, None).is_err());
+    }
+
+    #[test]
+    fn all_stores_of_a_container_share_its_account_and_all_containers_the_pods() {
+        let mib = MIB as usize;
+        let pod = Arc::new(MemoryAccount::new(Some(10 * MIB)));
+        let web = Arc::new(MemoryAccount::in_pod(&pod, Some(8 * MIB)));
+        let log = Arc::new(MemoryAccount::in_pod(&pod, None));
+        let mut run = MemoryLimiter::new(Arc::clone(&web));
+        let mut exec = MemoryLimiter::new(Arc::clone(&web));
+        let mut other = MemoryLimiter::new(Arc::clone(&log));
+        assert!(run.memory_growing(0, 5 * mib, None).unwrap());
+        exec.memory_growing(0, 4 * mib, None).unwrap_err();
+        assert_eq!(exec.exceeded(), Some(MemoryExceeded { wanted: 9 * MIB, limit: 8 * MIB, of_pod: false }));
+        assert!(exec.memory_growing(0, 3 * mib, None).unwrap());
+        other.memory_growing(0, 3 * mib, None).unwrap_err();
+        let exceeded = other.exceeded().unwrap();
+        assert_eq!(exceeded, MemoryExceeded { wanted: 11 * MIB, limit: 10 * MIB, of_pod: true });
+        assert!(exceeded.to_string().ends_with("the pod's limit is 10.0 MiB"), "{exceeded}");
+        assert_eq!((web.used(), log.used(), pod.used()), (8 * MIB, 0, 8 * MIB));
+        drop(exec);
+        assert!(other.memory_growing(0, 3 * mib, None).unwrap());
+        drop((run, other));
+        assert_eq!((web.used(), log.used(), pod.used()), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_limit_changes_while_it_is_in_use_but_not_to_less_than_that() {
+        let account = Arc::new(MemoryAccount::new(Some(4 * MIB)));
+        let mut limiter = MemoryLimiter::new(Arc::clone(&account));
+        let mib = MIB as usize;
+        assert!(limiter.memory_growing(0, 4 * mib, None).unwrap());
+        assert_eq!(account.set_limit(Some(2 * MIB)), Err(MemoryInUse { limit: 2 * MIB, used: 4 * MIB }));
+        assert_eq!(account.limit(), Some(4 * MIB));
+        account.set_limit(Some(6 * MIB)).unwrap();
+        assert!(limiter.memory_growing(4 * mib, 6 * mib, None).unwrap());
+        account.set_limit(None).unwrap();
+        assert!(limiter.memory_growing(6 * mib, 9 * mib, None).unwrap());
+        drop(limiter);
+        account.set_limit(Some(2 * MIB)).unwrap();
+        assert_eq!((account.limit(), account.used()), (Some(2 * MIB), 0));
     }
 }

@@ -25,7 +25,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 pub use classify::{CommandVersion, World, WorldError};
 pub use epoch::{EPOCH_TICK, EpochHandle, EpochTicker};
-pub use limits::{MemoryExceeded, MemoryLimiter};
+pub use limits::{MemoryAccount, MemoryExceeded, MemoryInUse, MemoryLimiter};
 
 /// Why an engine cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -110,6 +110,8 @@ impl fmt::Debug for Engine {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[test]
@@ -138,7 +140,8 @@ mod tests {
         );
         let binary = wat::parse_str(text).unwrap();
         let component = wasmtime::component::Component::new(engine.wasmtime(), binary).unwrap();
-        let mut store = wasmtime::Store::new(engine.wasmtime(), MemoryLimiter::new(None));
+        let mut store =
+            wasmtime::Store::new(engine.wasmtime(), MemoryLimiter::new(Arc::new(MemoryAccount::new(None))));
         store.limiter(|limiter| limiter);
         let linker = wasmtime::component::Linker::new(engine.wasmtime());
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

@@ -23,6 +23,7 @@ pub mod source;
 mod store;
 pub mod wrap;
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -33,7 +34,8 @@ pub use error::{ErrorKind, ImageError};
 pub use reference::Reference;
 pub use store::Store;
 
-use crate::engine::World;
+use crate::engine::code::{self, TrustedCode};
+use crate::engine::{Engine, World};
 
 /// A component ready to be instantiated. Cheap to clone.
 #[derive(Clone)]
@@ -48,6 +50,20 @@ pub struct Image {
     pub path: PathBuf,
     /// Where the machine code came from.
     pub cache: CacheUse,
+}
+
+impl Image {
+    /// Maps machine code that the supervisor has handed over: a process that may not compile, and does not see the
+    /// cache, gets it from there. `digest`: hexadecimal, of the file at `path`.
+    ///
+    /// # Errors
+    /// It is no machine code of this engine.
+    pub fn from_code(engine: &Engine, code: OwnedFd, digest: &str, path: PathBuf) -> Result<Self, String> {
+        let digest = digest.parse().map_err(|error: digest::NotADigest| error.to_string())?;
+        let component = code::map(engine, &TrustedCode::new(code.into()))?;
+        let world = World::of(engine, &component);
+        Ok(Self { component, digest, world, path, cache: CacheUse::Hit })
+    }
 }
 
 /// Where an image's machine code came from.

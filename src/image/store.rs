@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -66,8 +67,28 @@ impl Store {
     ///
     /// As [`Store::load`].
     pub fn load_with(&self, reference: &Reference, progress: Progress<'_>) -> Result<Image, ImageError> {
-        let path = reference.path();
-        let mut source = Source::open(path)?;
+        let source = Source::open(reference.path())?;
+        self.load_source(source, progress)
+    }
+
+    /// Loads an image from its open file, which messages call `name`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::load`].
+    pub fn load_file(&self, name: &Path, file: File) -> Result<Image, ImageError> {
+        let source = Source::of(name, file, SystemTime::now())?;
+        self.load_source(source, &|_| {})
+    }
+
+    /// The machine code of an image that was loaded before.
+    pub fn code(&self, digest: &Digest) -> Option<OwnedFd> {
+        self.code.open_trusted(&self.code_name(digest)).map(Into::into)
+    }
+
+    fn load_source(&self, mut source: Source, progress: Progress<'_>) -> Result<Image, ImageError> {
+        let path = source.path.clone();
+        let path = path.as_path();
         if let Some(digest) = index::lookup(&self.index, &source.stamp)
             && let Some(component) = self.cached(&digest)
         {
@@ -139,6 +160,10 @@ impl Source {
         // Non-blocking, so that a FIFO does not hang the open; without meaning for a regular file.
         let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path);
         let file = file.map_err(|error| ImageError::read(path, "open", error))?;
+        Self::of(path, file, opened)
+    }
+
+    fn of(path: &Path, file: File, opened: SystemTime) -> Result<Self, ImageError> {
         let metadata = file.metadata().map_err(|error| ImageError::read(path, "stat", error))?;
         if metadata.is_dir() {
             return Err(ImageError::NeedsBuild(path.to_owned()));

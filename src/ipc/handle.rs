@@ -20,10 +20,15 @@ pub struct Handle {
 
 #[derive(Debug, Default)]
 struct Run {
-    stopping: AtomicBool,
-    stop: Notify,
+    stop: Arc<Stop>,
     /// Objects that it has open.
     open: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct Stop {
+    asked: AtomicBool,
+    notify: Notify,
 }
 
 impl Handle {
@@ -31,21 +36,28 @@ impl Handle {
         Self { ipc, run: Arc::default() }
     }
 
+    /// The handle of a command in the same container: its open objects are its own, and it is asked to end with
+    /// the container.
+    pub fn for_command(&self) -> Self {
+        let run = Run { stop: Arc::clone(&self.run.stop), open: AtomicUsize::new(0) };
+        Self { ipc: Arc::clone(&self.ipc), run: Arc::new(run) }
+    }
+
     /// The container is asked to end: what waits fails with [`Errno::Canceled`], and what would begin to wait without
     /// a timeout.
     pub fn stop(&self) {
-        self.run.stopping.store(true, Ordering::Release);
-        self.run.stop.notify_waiters();
+        self.run.stop.asked.store(true, Ordering::Release);
+        self.run.stop.notify.notify_waiters();
     }
 
     /// Whether it was stopped.
     pub fn is_stopping(&self) -> bool {
-        self.run.stopping.load(Ordering::Acquire)
+        self.run.stop.asked.load(Ordering::Acquire)
     }
 
     /// Ends when the container is asked to end.
     pub(super) async fn stopped(&self) {
-        let stopped = self.run.stop.notified();
+        let stopped = self.run.stop.notify.notified();
         if !self.is_stopping() {
             stopped.await;
         }

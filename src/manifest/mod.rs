@@ -12,6 +12,8 @@
 mod document;
 mod error;
 mod kind;
+#[cfg(test)]
+mod lifecycle_tests;
 mod node;
 mod path;
 mod spelling;

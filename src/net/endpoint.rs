@@ -20,7 +20,7 @@ use super::listener::Unaccepted;
 use super::meter::Meter;
 use super::names::{Lookups, MAX_LOOKUPS};
 use super::observe::Socket;
-use super::policy::{Guard, Request};
+use super::policy::{Guard, Policy, Request};
 use super::stack::Stack;
 use super::udp::Queued;
 use super::{Error, Family, Result, TcpSocket, UdpSocket};
@@ -29,6 +29,10 @@ use super::{Error, Family, Result, TcpSocket, UdpSocket};
 /// sockets without end; above what any server in a pod is known to need, and less than 30 MiB of the runtime's
 /// memory. Kernel sockets may be fewer: see `net::files`.
 pub const MAX_SOCKETS: usize = 16_384;
+
+/// Who the host is to the pod's containers: what `ss` shows as the peer of a probe. No container is called so, as
+/// parentheses are in no DNS label.
+pub const HOST: &str = "(kubelet)";
 
 /// What an endpoint can do to its sockets.
 pub(super) trait Member: Send + Sync {
@@ -42,7 +46,7 @@ pub(super) trait Member: Send + Sync {
 enum Phase {
     /// Exits: `Stopping`, `Closed`.
     Open,
-    /// No listeners any more; connections go on. Exit: `Closed`.
+    /// No listeners any more, and UDP servers were told; connections go on. Exit: `Closed`.
     Stopping,
     /// No sockets any more. Final.
     Closed,
@@ -166,7 +170,7 @@ impl Drop for CloseOnDrop {
     }
 }
 
-/// One container's handle on the pod's network; clones are the same endpoint.
+/// One container's handle on the pod's network, or [the host's](Stack::attach_host); clones are the same endpoint.
 ///
 /// When the last clone is dropped, everything the container had is given back, as by
 /// [`Endpoint::close`].
@@ -177,10 +181,22 @@ pub struct Endpoint {
 
 impl Endpoint {
     pub(super) fn new(stack: Arc<Stack>, container: String) -> Self {
-        let meter = stack.roll.meter(&container);
+        let (guard, meter) = (stack.guard(&container), stack.roll.meter(&container));
+        let endpoint = Self::with(stack, container, guard, meter);
+        let shared = &endpoint.shared.0;
+        shared.stack.roll.enter(&shared.container, shared);
+        endpoint
+    }
+
+    /// The host's: not on the roll, with a meter of its own that nobody reads.
+    pub(super) fn of_host(stack: Arc<Stack>) -> Self {
+        Self::with(stack, HOST.to_owned(), Policy::default().guard(HOST), Arc::new(Meter::new(HOST)))
+    }
+
+    fn with(stack: Arc<Stack>, container: String, guard: Guard, meter: Arc<Meter>) -> Self {
         let registry = Registry { phase: Phase::Open, next_id: 0, members: HashMap::new() };
         let shared = Shared {
-            guard: stack.guard(&container),
+            guard,
             files: Files::new(stack.file_limit),
             budget: stack.budget.share(),
             stack,
@@ -192,9 +208,7 @@ impl Endpoint {
             queued: Queued::default(),
             ended: Arc::default(),
         };
-        let shared = Arc::new(shared);
-        shared.stack.roll.enter(&shared.container, &shared);
-        Self { shared: Arc::new(CloseOnDrop(shared)) }
+        Self { shared: Arc::new(CloseOnDrop(Arc::new(shared))) }
     }
 
     /// The container's name.
@@ -242,6 +256,9 @@ impl Endpoint {
     /// every accept, waiting or to come, with [`Error::InvalidArgument`] (EINVAL, as `accept(2)` on a
     /// socket that was shut down). Not [`Error::InvalidState`], which wasi-libc answers with `abort`.
     /// Connections, also those just accepted, go on.
+    ///
+    /// Its UDP servers, sockets that are bound to a port of their choice and not connected, fail one receive, once
+    /// nothing is left to receive, with [`Error::ConnectionAborted`].
     pub fn stop_listening(&self) {
         for member in self.shared.0.advance(Phase::Stopping) {
             member.stop_listening();

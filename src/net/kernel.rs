@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, ipproto, sockopt};
 use tokio::io::Interest;
@@ -218,7 +218,8 @@ impl Stream {
             // Allocated only once there is something to read: an idle connection costs nothing.
             ready!(stream.poll_read_ready(cx))?;
             buffer.reserve(max);
-            match stream.try_read_buf(&mut buffer) {
+            // What was reserved may be more than what was asked for, and a guest is given no more than that.
+            match stream.try_read_buf(&mut (&mut buffer).limit(max)) {
                 Ok(n) => {
                     self.has_filled(n >= max);
                     return Poll::Ready(Ok(buffer.freeze()));

@@ -27,7 +27,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
-//! | `endpoint` | one container's handle, by which it is ended with all its sockets |
+//! | `endpoint` | one container's handle, or the host's, by which it is ended with all its sockets |
 //! | `stack` | what a pod's containers share; which plane a connection takes |
 //! | [`policy`] | whether a container may |
 //! | `addr`, [`ports`] | what addresses are; who has which port |
@@ -86,7 +86,7 @@ mod tests;
 
 pub use addr::Family;
 pub use capture::{Capture, Recording, Summary};
-pub use endpoint::{Endpoint, MAX_SOCKETS};
+pub use endpoint::{Endpoint, HOST, MAX_SOCKETS};
 pub use error::{Error, Result};
 pub use meter::{Counters, Plane, PlaneCounters, TcpCounters, UdpCounters};
 pub use names::NamesConfig;

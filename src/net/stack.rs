@@ -109,6 +109,14 @@ impl Stack {
         Endpoint::new(self.clone(), container.to_owned())
     }
 
+    /// A handle for the host itself, which asks the containers how they are as the kubelet does from its node. No
+    /// policy judges it ("traffic to and from the node where a Pod is running is always allowed",
+    /// <https://kubernetes.io/docs/concepts/services-networking/network-policies/>), its sockets are neither
+    /// shown nor counted, and what they buffer is no container's. To those whom it asks it is [`HOST`](super::HOST).
+    pub fn attach_host(self: &Arc<Self>) -> Endpoint {
+        Endpoint::of_host(self.clone())
+    }
+
     /// Begins a look at the sockets of all containers.
     pub fn observe(&self) -> Walk {
         self.roll.walk()

@@ -513,3 +513,71 @@ async fn the_planes_end_connections_alike() {
         assert_eq!(seen[0], seen[1], "memory and kernel differ: {script}");
     }
 }
+
+/// A reader of `wasi:io` that is given more than it asked for is a bug of the host's.
+#[tokio::test]
+async fn a_read_is_never_longer_than_asked_for() {
+    for memory in [true, false] {
+        let planes = PlaneConfig { memory, ..PlaneConfig::default() };
+        let pod = Stack::new(StackConfig { planes, ..StackConfig::default() });
+        let (a, b) = (pod.attach("a"), pod.attach("b"));
+        let (_socket, mut acceptor, local) = listen(&a);
+        let client = connect(&b, local).await.expect("connect");
+        let server = accept(&mut acceptor).await.expect("accept");
+        let data = pattern(100);
+        write_all(&client.take_send_half().expect("half"), &data).await.expect("write");
+        let (half, mut read) = (server.take_receive_half().expect("half"), Vec::new());
+        for max in (1..).take_while(|max| max * (max + 1) / 2 <= data.len()) {
+            let mut left = max;
+            while left > 0 {
+                let bytes = poll_fn(|cx| half.poll_read_bytes(cx, left)).await.expect("read");
+                assert!((1..=left).contains(&bytes.len()), "{} of {left}, memory: {memory}", bytes.len());
+                left -= bytes.len();
+                read.extend_from_slice(&bytes);
+            }
+        }
+        assert_eq!(read, data[..read.len()]);
+    }
+}
+
+/// The kubelet's way in: the listener's container sees the connection, nobody owns the other end.
+#[tokio::test]
+async fn the_host_connects_on_nobodys_account() {
+    for memory in [true, false] {
+        let planes = PlaneConfig { memory, ..PlaneConfig::default() };
+        let pod = Stack::new(StackConfig { planes, ..StackConfig::default() });
+        let (a, host) = (pod.attach("a"), pod.attach_host());
+        let (_socket, mut acceptor, local) = listen(&a);
+        let client = connect(&host, local).await.expect("connect");
+        let server = accept(&mut acceptor).await.expect("accept");
+        assert_eq!(client.is_memory(), memory);
+        exchange(&client, &server).await;
+        let mut walk = pod.observe();
+        let sockets = walk.next_page(10).expect("sockets");
+        assert!(sockets.len() == 2 && sockets.iter().all(|socket| socket.container == "a"), "{sockets:?}");
+        assert_eq!(walk.counters().len(), 1);
+        drop((client, host));
+        drop((server, acceptor, a));
+    }
+}
+
+#[tokio::test]
+async fn the_host_holds_no_containers_memory() {
+    let pod = pod();
+    let a = pod.attach("a");
+    let (_socket, mut acceptor, local) = listen(&a);
+    let mut servers = Vec::new();
+    for _ in 0..3 {
+        let host = pod.attach_host();
+        let client = connect(&host, local).await.expect("connect");
+        let server = accept(&mut acceptor).await.expect("accept");
+        write_all(&server.take_send_half().expect("half"), &pattern(100_000)).await.expect("write");
+        assert!(pod.budget.held() >= 100_000);
+        // Like every handle, it takes its sockets along, though somebody holds them.
+        drop(host);
+        assert_eq!(pod.budget.held(), 0);
+        servers.push((client, server));
+    }
+    drop((servers, acceptor, _socket, a));
+    assert!(pod.is_idle());
+}

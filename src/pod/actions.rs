@@ -1,22 +1,26 @@
 //! What to do next: specification × state × now → actions. Pure.
 //!
-//! The kubelet's `computePodActions` (starts) and `killContainersWithSyncResult` with its termination
-//! ordering (stops), as one function over the whole pod. It is level-triggered: whatever was missed, the
-//! next call answers to the state as it is, and actions already recorded in the state are not repeated.
+//! ```text
+//! decide ─┬─ starts: each container in order, through the gate; restarts after their back-off
+//!         └─ runs: each live container ─► its stop ([`stop`](super::stop)), its hooks, its due probes
+//!                                         ([`probe`](super::probe))
+//! ```
+//!
+//! The kubelet's `computePodActions` (starts), `killContainersWithSyncResult` with its termination ordering
+//! (stops) and probe workers, as one function over the whole pod, linear in its containers. It is
+//! level-triggered: whatever was missed, the next call answers to the state as it is, and actions already
+//! recorded in the state are not repeated.
 
 use std::time::Duration;
 
 use super::event::Phase;
-use super::record::{has_initialized, is_restarted};
-use super::state::{Ending, Stage, State};
+use super::probe;
+use super::record::{ContainerRecord, has_initialized};
+use super::state::{Stage, State};
+pub use super::stop::MIN_STOP_WINDOW;
+use super::stop::{self, Next};
 use super::time::Time;
-use crate::container::state::{ContainerState, Stopping};
-use crate::spec::{HookKind, Pod, ProbeKind, Role};
-
-/// The least time a container has between being asked to end and being killed, however late its turn
-/// came (`minimumGracePeriodInSeconds` in `pkg/kubelet/kuberuntime/kuberuntime_container.go`). A kill
-/// request does not wait for it.
-pub const MIN_STOP_WINDOW: Duration = Duration::from_secs(2);
+use crate::spec::{Container, HookKind, Pod, ProbeKind, Role};
 
 /// Something the pod's worker has to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,17 +91,21 @@ pub enum StopReason {
 
 /// What to do about `state` at `now`.
 pub fn decide(pod: &Pod, state: &State, now: Time) -> Vec<Action> {
-    let mut plan = Plan { actions: Vec::new(), wake_at: None };
+    let mut plan = Plan { now: now.mono, actions: Vec::new(), wake_at: None };
     match state.stage {
-        Stage::Active => plan.starts(pod, state, now.mono),
-        Stage::Ending(ending) => plan.stops(pod, state, ending, now.mono),
-        Stage::Finished { .. } => {}
+        Stage::Active => plan.starts(pod, state),
+        Stage::Ending(_) if !state.containers.iter().any(|record| record.state.is_live()) => {
+            plan.actions.push(Action::Finish { phase: state.final_phase(pod) });
+        }
+        Stage::Ending(_) | Stage::Finished { .. } => {}
     }
+    plan.runs(pod, state);
     plan.actions.extend(plan.wake_at.map(Action::WakeAt));
     plan.actions
 }
 
 struct Plan {
+    now: Duration,
     actions: Vec<Action>,
     wake_at: Option<Duration>,
 }
@@ -107,83 +115,104 @@ impl Plan {
         self.wake_at = Some(self.wake_at.map_or(at, |earlier| earlier.min(at)));
     }
 
-    fn starts(&mut self, pod: &Pod, state: &State, now: Duration) {
+    /// Does it when its time has come, and wakes up then when it has not.
+    fn at(&mut self, time: Duration, action: impl FnOnce() -> Action) {
+        if time <= self.now {
+            self.actions.push(action());
+        } else {
+            self.wake(time);
+        }
+    }
+
+    /// What is started: first starts in order, as far as the [`Gate`] is open, and restarts when their
+    /// back-off is over.
+    fn starts(&mut self, pod: &Pod, state: &State) {
         if let Some(deadline) = state.active_deadline(pod) {
             self.wake(deadline);
         }
         if !state.sandbox_ready {
             return;
         }
+        let mut gate = Gate::of(pod, state);
         for (index, (spec, record)) in state.each(pod).enumerate() {
-            let container = || spec.name.clone();
-            match &record.state {
-                ContainerState::Waiting if is_turn_to_start(pod, state, index) => {
-                    self.actions.push(Action::Start { container: container(), restart: 0 });
+            let start = |restart| Action::Start { container: spec.name.clone(), restart };
+            if !record.has_begun() {
+                if gate.is_open || spec.role == Role::Ephemeral {
+                    self.actions.push(start(0));
                 }
-                ContainerState::Terminated(ended) if is_restarted(pod, spec, &ended.exit) => {
-                    let at = record.backoff.ready_at(ended.finished_at.mono);
-                    if at <= now {
-                        let restart = record.restarts.saturating_add(1);
-                        self.actions.push(Action::Start { container: container(), restart });
-                    } else {
-                        self.wake(at);
-                    }
-                }
-                _ => {}
+            } else if let Some(at) = record.restart_at(pod, spec) {
+                self.at(at, || start(record.restarts.saturating_add(1)));
             }
+            gate.pass(index, spec, record);
         }
     }
 
-    fn stops(&mut self, pod: &Pod, state: &State, ending: Ending, now: Duration) {
-        if !state.containers.iter().any(|record| record.state.is_live()) {
-            self.actions.push(Action::Finish { phase: state.final_phase(pod) });
-            return;
-        }
-        for (index, (spec, record)) in state.each(pod).enumerate() {
-            let Some(stopping) = record.state.stopping() else { continue };
-            let container = spec.name.clone();
-            match stopping {
-                Stopping::Killed => {}
-                _ if ending.kill => self.actions.push(Action::Kill { container }),
-                Stopping::Asked { at } => {
-                    let kill_at = ending.deadline.max(at.saturating_add(MIN_STOP_WINDOW));
-                    if kill_at <= now {
-                        self.actions.push(Action::Kill { container });
-                    } else {
-                        self.wake(kill_at);
+    /// What is done about the containers that live: stops, hooks, probes.
+    fn runs(&mut self, pod: &Pod, state: &State) {
+        let order = stop::Order::of(pod, state);
+        for (index, (spec, record)) in state.each(pod).enumerate().filter(|(_, (_, r))| r.state.is_live()) {
+            let stop = state.stop_of(record);
+            if let Some(stop) = stop {
+                let is_turn = stop.why != StopReason::PodEnds || order.is_turn(index, spec.role);
+                match stop::next(spec, record, stop, is_turn, self.now) {
+                    Next::Act(action, until) => {
+                        self.actions.push(action);
+                        self.wake(until);
                     }
+                    Next::Wait(until) => self.wake(until),
+                    Next::Kill => {
+                        self.actions.push(Action::Kill { container: spec.name.clone() });
+                        continue;
+                    }
+                    Next::Exit => {}
                 }
-                Stopping::No if ending.deadline <= now || is_turn_to_stop(pod, state, index) => {
-                    let deadline = ending.deadline.max(now.saturating_add(MIN_STOP_WINDOW));
-                    self.wake(deadline);
-                    self.actions.push(Action::Stop { container, deadline, why: StopReason::PodEnds });
+            } else if record.state.is_running()
+                && record.is_held_by_post_start(spec)
+                && !record.run.post_start_ordered
+            {
+                let (container, run) = (spec.name.clone(), record.restarts);
+                self.actions.push(Action::Hook { container, run, hook: HookKind::PostStart });
+            }
+            for kind in ProbeKind::ALL {
+                if let Some(probe) = spec.probes.of(kind)
+                    && let Some(at) = probe::due(kind, probe, record, stop.is_some())
+                {
+                    let (container, run) = (|| spec.name.clone(), record.restarts);
+                    self.at(at, || Action::Probe { container: container(), run, kind });
                 }
-                Stopping::No => self.wake(ending.deadline),
             }
         }
     }
 }
 
-/// Whether a container that was never started may be: every init container before it has succeeded and
-/// every sidecar before it runs. A sidecar that was passed once need not run still: it is restarted on its
-/// own and holds nobody up.
-fn is_turn_to_start(pod: &Pod, state: &State, index: usize) -> bool {
-    let mut before = state.each(pod).enumerate().take(index).filter(|(_, (spec, _))| spec.role != Role::Main);
-    before.all(|(at, (spec, record))| {
-        has_initialized(spec, record) || state.containers.iter().skip(at + 1).any(|later| later.has_begun())
-    })
+/// Whether a container that was never started may be: every init container before it has succeeded, every
+/// sidecar before it has started, and no `postStart` hook of an earlier one is under way: the kubelet
+/// starts one after another (`SyncPod` in `pkg/kubelet/kuberuntime/kuberuntime_manager.go`). A container that
+/// was passed once holds nobody up any more: it is restarted on its own.
+struct Gate {
+    is_open: bool,
+    /// The last container that was ever started.
+    last_begun: Option<usize>,
 }
 
-/// Whether a container may be asked to end: a sidecar only when no main container and no later sidecar
-/// lives, all others at once (`newTerminationOrdering` in
-/// `pkg/kubelet/kuberuntime/kuberuntime_termination_order.go`).
-fn is_turn_to_stop(pod: &Pod, state: &State, index: usize) -> bool {
-    let mut containers = state.each(pod).enumerate();
-    let is_sidecar = |role| role == Role::Sidecar;
-    let waits = containers.clone().nth(index).is_some_and(|(_, (spec, _))| is_sidecar(spec.role));
-    !waits
-        || !containers.any(|(at, (spec, record))| {
-            let before_it = spec.role == Role::Main || (is_sidecar(spec.role) && at > index);
-            before_it && record.state.is_live()
-        })
+impl Gate {
+    fn of(pod: &Pod, state: &State) -> Self {
+        let begun = |(spec, record): (&Container, &ContainerRecord)| {
+            record.has_begun() && spec.role != Role::Ephemeral
+        };
+        let last_begun = state.each(pod).enumerate().filter(|(_, each)| begun(*each)).map(|(index, _)| index);
+        Self { is_open: true, last_begun: last_begun.last() }
+    }
+
+    /// What comes after this container.
+    fn pass(&mut self, index: usize, spec: &Container, record: &ContainerRecord) {
+        let is_passed = self.last_begun.is_some_and(|last| index < last);
+        let lets_through = match spec.role {
+            Role::Init | Role::Sidecar => is_passed || has_initialized(spec, record),
+            Role::Main if record.has_begun() => is_passed || !record.is_held_by_post_start(spec),
+            Role::Main => spec.hooks.post_start.is_none(),
+            Role::Ephemeral => true,
+        };
+        self.is_open &= lets_through;
+    }
 }

@@ -10,6 +10,7 @@
 use std::collections::VecDeque;
 
 use super::control::{Part, Question, Report};
+use super::timeline::Timeline;
 use crate::api::types::DeniedPackets;
 use crate::ipc::Ipc;
 use crate::net::{Stack, Walk};
@@ -29,11 +30,13 @@ pub(super) struct Answers {
     waiting: VecDeque<Answer>,
 }
 
-/// An answer, or what is left to say of it.
 enum Answer {
     Network(Network),
-    /// In one part.
-    Whole(u64, Part),
+    /// It is known already.
+    Known {
+        id: u64,
+        part: Part,
+    },
 }
 
 struct Network {
@@ -46,7 +49,7 @@ struct Network {
 
 impl Answers {
     /// Takes a question. One that finds no place is not answered.
-    pub(super) fn ask(&mut self, id: u64, question: Question, stack: &Stack, ipc: &Ipc) {
+    pub(super) fn ask(&mut self, id: u64, question: Question, stack: &Stack, timeline: &Timeline, ipc: &Ipc) {
         if self.waiting.len() < MAX_WAITING {
             self.waiting.push_back(match question {
                 Question::Network => {
@@ -54,13 +57,15 @@ impl Answers {
                     let denied_packets = DeniedPackets { ingress, egress };
                     Answer::Network(Network { id, walk: stack.observe(), told: 0, denied_packets })
                 }
+                Question::Timeline => Answer::Known { id, part: Part::Timeline(timeline.told()) },
                 Question::Ipc => {
-                    Answer::Whole(id, Part::Ipc(ipc.list().into_iter().map(Into::into).collect()))
+                    let objects = ipc.list().into_iter().map(Into::into).collect();
+                    Answer::Known { id, part: Part::Ipc(objects) }
                 }
                 Question::RemoveIpc { kind, name } => {
                     let removed = ipc.remove(kind.into(), &name);
                     let why = removed.err().map(|error| format!("cannot remove {name}: {error}"));
-                    Answer::Whole(id, Part::IpcRemoved(why))
+                    Answer::Known { id, part: Part::IpcRemoved(why) }
                 }
             });
         }
@@ -68,12 +73,9 @@ impl Answers {
 
     /// The next part of the first answer.
     pub(super) fn next(&mut self) -> Option<Report> {
-        let answer = match self.waiting.front_mut()? {
+        let mut answer = match self.waiting.pop_front()? {
+            Answer::Known { id, part } => return Some(Report::Answer { id, part }),
             Answer::Network(answer) => answer,
-            Answer::Whole(..) => {
-                let Some(Answer::Whole(id, part)) = self.waiting.pop_front() else { return None };
-                return Some(Report::Answer { id, part });
-            }
         };
         let id = answer.id;
         if answer.told < MAX_SOCKETS
@@ -81,12 +83,12 @@ impl Answers {
         {
             answer.told += page.len();
             let sockets = page.into_iter().map(Into::into).collect();
+            self.waiting.push_front(Answer::Network(answer));
             return Some(Report::Answer { id, part: Part::Sockets(sockets) });
         }
         let omitted = answer.walk.skip_rest() as u64;
         let containers = answer.walk.counters().into_iter().map(Into::into).collect();
         let denied_packets = answer.denied_packets;
-        self.waiting.pop_front();
         Some(Report::Answer { id, part: Part::Containers { containers, omitted, denied_packets } })
     }
 }
@@ -109,8 +111,9 @@ mod tests {
             .collect();
         let ipc = Ipc::new(Default::default(), "/nonexistent".into());
         let mut answers = Answers::default();
+        let timeline = Timeline::new(std::time::Instant::now());
         for id in 0..MAX_WAITING as u64 + 1 {
-            answers.ask(id, Question::Network, &stack, &ipc);
+            answers.ask(id, Question::Network, &stack, &timeline, &ipc);
         }
         let mut next = || answers.next();
         for id in 0..MAX_WAITING as u64 {

@@ -20,11 +20,25 @@ pub(super) struct Attendants {
 
 /// What is under way for one run of a container.
 #[derive(Default)]
-pub(super) struct Orders(Vec<AbortHandle>);
+pub(super) struct Orders {
+    /// At most one: a `postStart` hook is abandoned when `preStop` begins.
+    hook: Option<AbortHandle>,
+    probes: Vec<AbortHandle>,
+    /// Commands that others have begun in it.
+    commands: Vec<AbortHandle>,
+}
+
+impl Orders {
+    /// Ends this command, too, with the run.
+    pub(super) fn hold(&mut self, command: AbortHandle) {
+        self.commands.retain(|command| !command.is_finished());
+        self.commands.push(command);
+    }
+}
 
 impl Drop for Orders {
     fn drop(&mut self) {
-        for order in &self.0 {
+        for order in self.hook.iter().chain(&self.probes).chain(&self.commands) {
             order.abort();
         }
     }
@@ -50,15 +64,19 @@ impl Attendants {
     ) {
         let Some(hook) = container.hooks.of(kind).cloned() else { return };
         let name = container.name.clone();
-        self.spawn(orders, async move {
+        if let Some(abandoned) = orders.hook.take() {
+            abandoned.abort();
+        }
+        orders.hook = Some(self.tasks.spawn(async move {
             let error = probing::hook(&hook, &place).await.err();
-            let reason = match kind {
-                HookKind::PostStart => "FailedPostStartHook",
-                HookKind::PreStop => "FailedPreStopHook",
+            // As in `pkg/kubelet/kuberuntime/kuberuntime_container.go`, and why.
+            let (reason, what) = match kind {
+                HookKind::PostStart => ("FailedPostStartHook", "PostStartHook failed"),
+                HookKind::PreStop => ("FailedPreStopHook", "PreStopHook failed"),
             };
-            let told = error.clone().map(|error| (reason, error));
+            let told = error.as_ref().map(|error| (reason, format!("{what}: {error}")));
             Attended { event: Event::HookEnded { name, run, hook: kind, error }, told }
-        });
+        }));
     }
 
     /// Runs a probe once.
@@ -72,7 +90,8 @@ impl Attendants {
     ) {
         let Some(probe) = container.probes.of(kind).cloned() else { return };
         let name = container.name.clone();
-        self.spawn(orders, async move {
+        orders.probes.retain(|order| !order.is_finished());
+        orders.probes.push(self.tasks.spawn(async move {
             let (succeeded, told) = match probing::probe(&probe, &place).await {
                 Outcome::Success => (true, None),
                 Outcome::Warning(why) => {
@@ -83,12 +102,7 @@ impl Attendants {
                 }
             };
             Attended { event: Event::ProbeEnded { name, run, kind, succeeded }, told }
-        });
-    }
-
-    fn spawn(&mut self, orders: &mut Orders, task: impl Future<Output = Attended> + Send + 'static) {
-        orders.0.retain(|order| !order.is_finished());
-        orders.0.push(self.tasks.spawn(task));
+        }));
     }
 
     /// The next that has ended; never when there is none.

@@ -26,6 +26,11 @@ impl BackoffPolicy {
         max: Duration::from_secs(300),
         reset_after: Duration::from_secs(600),
     };
+
+    /// The kubelet's with another base. A base beyond the longest delay is the longest itself; zero is no delay at all.
+    pub fn with_base(base: Duration) -> Self {
+        Self { base, max: Self::KUBELET.max.max(base), ..Self::KUBELET }
+    }
 }
 
 impl Default for BackoffPolicy {
@@ -99,6 +104,26 @@ mod tests {
             now = start + s(1);
         }
         assert_eq!(delays, [0, 10, 20, 40, 80, 160, 300, 300]);
+    }
+
+    #[test]
+    fn another_base_is_doubled_as_well_and_zero_stays_zero() {
+        let delays = |base| {
+            let mut backoff = Backoff::new(BackoffPolicy::with_base(base));
+            let mut now = s(100);
+            (0..4)
+                .map(|_| {
+                    let start = backoff.ready_at(now);
+                    let delay = start - now;
+                    backoff.restarted(now, start);
+                    now = start + s(1);
+                    delay
+                })
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(delays(Duration::ZERO), [s(0); 4]);
+        assert_eq!(delays(s(2)), [s(0), s(2), s(4), s(8)]);
+        assert_eq!(delays(s(400)), [s(0), s(400), s(400), s(400)]);
     }
 
     #[test]

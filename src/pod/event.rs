@@ -63,6 +63,11 @@ pub enum Event {
     },
     /// Somebody set a condition of the pod, such as one of its `readinessGates`.
     ConditionSet(CustomCondition),
+    /// A condition that was set is no more, such as `PodResizeInProgress` when the resize is done.
+    ConditionRemoved {
+        /// Its `type`.
+        name: String,
+    },
     /// The pod uses more of the disk than it may: it ends as Failed, reason `Evicted`.
     Evicted {
         /// What it used, and what it may.
@@ -97,6 +102,17 @@ pub struct CustomCondition {
     pub message: Option<String>,
 }
 
+impl CustomCondition {
+    /// `status`, as it is written.
+    pub fn status(&self) -> &'static str {
+        match self.holds {
+            Some(true) => "True",
+            Some(false) => "False",
+            None => "Unknown",
+        }
+    }
+}
+
 /// Who asked a pod to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopCause {
@@ -106,9 +122,11 @@ pub enum StopCause {
     Timeout,
 }
 
-/// `status.phase`. Only ever grows.
+/// `status.phase`. That of a pod that is known only ever grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
+    /// Nobody knows: the pod's process does not answer. The machine never says so of its own pod.
+    Unknown,
     /// Not every main container has been started yet.
     Pending,
     /// Every main container has been started.
@@ -123,6 +141,7 @@ impl Phase {
     /// The word on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Unknown => "Unknown",
             Self::Pending => "Pending",
             Self::Running => "Running",
             Self::Succeeded => "Succeeded",

@@ -13,6 +13,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
@@ -21,11 +22,13 @@ use super::backoff::BackoffPolicy;
 use super::control;
 use super::network::{EtcError, Network, Outside};
 use super::status::Facts;
+use super::timeline::Timeline;
 use super::worker::{self, Parts};
 use crate::container::log::file::Rotation;
 use crate::container::log::{Console, LogConfig, LogEvent, Logger};
-use crate::container::runner::Program;
-use crate::engine::{Engine, EpochTicker};
+use crate::container::message::Messages;
+use crate::container::runner::{Hosts, Program};
+use crate::engine::EpochTicker;
 use crate::ipc::Ipc;
 use crate::net::{Recording, Tell};
 use crate::sandbox::{self, Entered, Inside, NotBegun, Sandbox, SandboxError};
@@ -42,6 +45,9 @@ const SHARED_MEMORY: &str = "/dev/shm";
 /// Threads for the containers' file operations: well below what the pod's cgroup allows (`cgroup::PIDS`).
 const BLOCKING_THREADS: usize = 64;
 
+/// Where the containers' termination messages are below the pod's state directory.
+const MESSAGES: &str = "messages";
+
 /// Polls of containers between two looks at timers and I/O, where every container is ready at once. Not fewer:
 /// looking takes a microsecond, as much as many a poll. A container that computes for a whole
 /// [`EPOCH_TICK`](crate::engine::EPOCH_TICK) ends the round, as it comes back only after the next look.
@@ -53,8 +59,8 @@ pub struct Plan {
     pub spec: Arc<Pod>,
     /// The linked image of each container, by container name.
     pub programs: BTreeMap<String, Program>,
-    /// The engine that they were linked for.
-    pub engine: Engine,
+    /// What images are linked against, for those that come later, and the engine of all.
+    pub hosts: Arc<Hosts>,
     /// Where the containers' output appears besides their log files.
     pub console: Option<Console>,
     /// Where the log files are, when not in the pod's own directory, which goes with it.
@@ -63,6 +69,12 @@ pub struct Plan {
     pub pcap: Option<File>,
     /// How restarts are delayed.
     pub backoff: BackoffPolicy,
+    /// How often the use of the disk is looked at, where it is limited.
+    pub storage_period: Duration,
+    /// Where the timeline's axis begins.
+    pub origin: Instant,
+    /// Whether the supervisor wants the timeline when the pod has ended.
+    pub tells_timeline: bool,
 }
 
 /// Makes the pod's sandbox and starts it there. This process must be single-threaded.
@@ -81,6 +93,8 @@ enum BeginError {
     Volume(#[from] VolumeError),
     #[error(transparent)]
     Etc(#[from] EtcError),
+    #[error("cannot make the place for termination messages: {0}")]
+    Messages(io::Error),
     #[error("cannot start the pod process's {what}: {error}")]
     Start { what: &'static str, error: io::Error },
 }
@@ -104,7 +118,9 @@ fn pod_process(plan: Plan, outside: Outside, entered: Entered) -> i32 {
 struct Prepared {
     spec: Arc<Pod>,
     programs: BTreeMap<String, Program>,
+    hosts: Arc<Hosts>,
     volumes: Volumes,
+    messages: Messages,
     network: Network,
     logger: Logger,
     troubles: mpsc::Receiver<control::Event>,
@@ -112,55 +128,81 @@ struct Prepared {
     ticker: EpochTicker,
     runtime: Runtime,
     backoff: BackoffPolicy,
+    log_dir: PathBuf,
+    storage_period: Duration,
+    timeline: Timeline,
+    tells_timeline: bool,
 }
 
 impl Prepared {
     fn new(plan: Plan, outside: Outside, pod_dir: &Path) -> Result<Self, BeginError> {
-        let Plan { spec, programs, engine, console, log_dir, pcap, backoff } = plan;
+        let Plan { spec, programs, hosts, console, log_dir, pcap, backoff, .. } = plan;
+        let Plan { storage_period, origin, tells_timeline, .. } = plan;
+        let mut timeline = Timeline::new(origin);
+        let begun = Instant::now();
         crate::sys::heap::share_between_threads();
         let start = |what| move |error| BeginError::Start { what, error };
         let (trouble, troubles) = mpsc::channel(worker::TROUBLE_QUEUE);
         let mut volumes = Volumes::prepare(&spec, pod_dir)?;
         volumes.mount_memory()?;
+        let containers = spec.all_containers().count();
+        let messages = Messages::mount(&pod_dir.join(MESSAGES), containers).map_err(BeginError::Messages)?;
+        let begun = timeline.step("volumes", begun);
         let network = Network::prepare(&spec, outside, tell_by(trouble.clone()))?;
         volumes.offer_etc(network.open_etc()?);
+        let begun = timeline.step("network files", begun);
         let log_dir = log_dir.unwrap_or_else(|| pod_dir.join("logs"));
-        Ok(Self {
-            logger: start_logger(log_dir, console, trouble).map_err(start("logger"))?,
+        let mut prepared = Self {
+            logger: start_logger(log_dir.clone(), console, trouble).map_err(start("logger"))?,
             recording: pcap.map(Recording::start).transpose().map_err(start("capture"))?,
-            ticker: EpochTicker::start(&engine).map_err(start("ticker"))?,
+            ticker: EpochTicker::start(hosts.engine()).map_err(start("ticker"))?,
             runtime: event_loop().map_err(start("event loop"))?,
             spec,
             programs,
+            hosts,
             volumes,
+            messages,
             network,
             troubles,
             backoff,
-        })
+            log_dir,
+            storage_period,
+            timeline,
+            tells_timeline,
+        };
+        prepared.timeline.step("event loop", begun);
+        Ok(prepared)
     }
 
-    fn run(self, inside: Inside) -> i32 {
+    fn run(mut self, inside: Inside) -> i32 {
+        let begun = Instant::now();
         let Inside { control, addresses, host_addresses, .. } = inside;
         let capture = self.recording.as_ref().map(Recording::capture);
         let (stack, following) = self.network.open(&self.spec, &addresses, capture);
+        self.timeline.step("network", begun);
         let ipc = self.spec.ipc;
         let parts = Parts {
             facts: facts(&self.spec, &self.programs, addresses, host_addresses),
             spec: self.spec,
             programs: self.programs,
             volumes: self.volumes,
+            messages: self.messages,
             stack,
             ipc: Ipc::new(ipc, SHARED_MEMORY.into()),
             logger: self.logger,
             epochs: self.ticker.handle(),
             backoff: self.backoff,
+            log_dir: self.log_dir,
+            storage_period: self.storage_period,
             troubles: self.troubles,
             recording: self.recording,
+            timeline: self.timeline,
+            tells_timeline: self.tells_timeline,
         };
         let code = self.runtime.block_on(async {
             tokio::select! {
                 biased;
-                code = worker::run(parts, control) => code,
+                code = worker::run(parts, self.hosts, control) => code,
                 // Never ends; dropped with the pod's last container.
                 () = following.run() => Ok(EXIT_NOT_BEGUN),
             }

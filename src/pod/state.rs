@@ -11,32 +11,37 @@
 //! moves closer. [`State::apply`] takes events in; [`crate::pod::actions::decide`] says what to do about
 //! them; [`State::record`] notes that it is being done.
 //!
-//! Modelled on the kubelet: `pod_workers.go` for the stages, `kubelet_pods.go` (`getPhase`) for the phase.
+//! Modelled on the kubelet's `pod_workers.go`. What it all comes to is in [`super::outcome`].
 
 use std::time::Duration;
 
-use super::actions::{Action, decide};
+use super::actions::{Action, StopReason, decide};
 use super::backoff::BackoffPolicy;
+use super::conditions::Conditions;
 use super::event::{Event, Phase, StopCause};
-use super::record::{ContainerRecord, has_initialized, is_ready, is_restarted};
+use super::record::{ContainerRecord, has_initialized, is_ready};
+use super::stop::Stop;
 use super::time::Time;
 use crate::container::state::{ContainerState, Exit, ExitReason, START_ERROR_EXIT_CODE, Stopping};
-use crate::spec::{Container, Pod, Role};
+use crate::spec::{Container, HookKind, Pod, Role};
 
-/// Exit code of `peapod run` for a pod that ran out of time, as timeout(1) has it.
-pub const EXIT_TIMED_OUT: u8 = 124;
-/// Exit code of `peapod run` for a pod that failed without a container to blame.
-pub const EXIT_FAILED: u8 = 1;
+/// The grace of a pod that is evicted for what it wrote (`immediateEvictionGracePeriodSeconds` in
+/// `pkg/kubelet/eviction/eviction_manager.go`).
+pub const EVICTION_GRACE: Duration = Duration::from_secs(1);
 
 /// Everything known of one pod. Its containers are those of the [`Pod`] it was made from, in the order of
-/// [`Pod::all_containers`]; every method that takes a `pod` wants that same one.
+/// [`Pod::all_containers`]; every method that takes a `pod` wants that same one, which may have got more
+/// ephemeral containers at its end ([`Event::EphemeralAdded`]) and other resources meanwhile.
 #[derive(Debug, Clone)]
 pub struct State {
+    backoff: BackoffPolicy,
     pub(super) accepted_at: Time,
     pub(super) sandbox_ready: bool,
     pub(super) containers: Vec<ContainerRecord>,
     pub(super) stage: Stage,
     pub(super) conditions: Conditions,
+    /// Why it was evicted, if it was.
+    pub(super) eviction: Option<String>,
 }
 
 /// Where the pod's life stands. One-way.
@@ -47,7 +52,7 @@ pub(super) enum Stage {
     /// Nothing is started any more; what lives is being stopped.
     Ending(Ending),
     /// Nothing lives. For good.
-    Finished { cause: Cause, phase: Phase },
+    Finished { cause: Cause, phase: Phase, at: Time },
 }
 
 /// How a pod is being ended.
@@ -70,49 +75,23 @@ pub(super) enum Cause {
     InitFailed(usize),
     /// `activeDeadlineSeconds` is over.
     DeadlineExceeded,
+    /// It used more of the disk than it may.
+    Evicted,
     /// Somebody asked for it.
     Stopped(StopCause),
-}
-
-/// The conditions of the status that change, each with its last change.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Conditions {
-    pub ready_to_start: Condition,
-    pub initialized: Condition,
-    pub containers_ready: Condition,
-    pub ready: Condition,
-}
-
-/// One condition.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Condition {
-    pub holds: bool,
-    pub since: Time,
-}
-
-impl Condition {
-    fn set(&mut self, holds: bool, now: Time) {
-        if self.holds != holds {
-            *self = Self { holds, since: now };
-        }
-    }
 }
 
 impl State {
     /// A pod that was accepted at `now`; its containers wait for [`Event::SandboxReady`].
     pub fn new(pod: &Pod, backoff: BackoffPolicy, now: Time) -> Self {
-        let condition = Condition { holds: false, since: now };
         let mut state = Self {
+            backoff,
             accepted_at: now,
             sandbox_ready: false,
             containers: pod.all_containers().map(|_| ContainerRecord::new(backoff)).collect(),
             stage: Stage::Active,
-            conditions: Conditions {
-                ready_to_start: condition,
-                initialized: condition,
-                containers_ready: condition,
-                ready: condition,
-            },
+            conditions: Conditions::new(now),
+            eviction: None,
         };
         state.refresh_conditions(pod, now);
         state
@@ -126,12 +105,40 @@ impl State {
         }
         match event {
             Event::SandboxReady => self.sandbox_ready = true,
-            Event::ContainerStarted { name } => self.with(pod, &name, |state| state.started(now)),
-            Event::ContainerExited { name, exit } => self.with(pod, &name, |state| state.exited(exit, now)),
+            Event::ContainerStarted { name } => {
+                self.with(pod, &name, |spec, record| record.started(spec, now));
+            }
+            Event::ContainerExited { name, exit } => {
+                self.with(pod, &name, |_, record| record.state.exited(exit, now));
+            }
             Event::ContainerFailedToStart { name, reason, message } => {
                 let reason = ExitReason::FailedToStart(reason);
                 let exit = Exit { code: START_ERROR_EXIT_CODE, reason, message: Some(message) };
-                self.with(pod, &name, |state| state.exited(exit, now));
+                self.with(pod, &name, |_, record| record.state.exited(exit, now));
+            }
+            Event::HookEnded { name, run, hook, error } => {
+                self.attended(pod, &name, run, now, |spec, record, ends| {
+                    record.hook_ended(spec, hook, error.is_some(), ends, now)
+                });
+            }
+            Event::ProbeEnded { name, run, kind, succeeded } => {
+                self.attended(pod, &name, run, now, |spec, record, ends| {
+                    record.probe_ended(spec, kind, succeeded, ends, now)
+                });
+            }
+            Event::EphemeralAdded => {
+                let added = pod.all_containers().count().saturating_sub(self.containers.len());
+                let backoff = self.backoff;
+                self.containers.extend((0..added).map(|_| ContainerRecord::new(backoff)));
+            }
+            Event::RestartRequested { name } => self.restart(pod, &name, now),
+            Event::ConditionSet(condition) => self.conditions.set(condition, now),
+            Event::ConditionRemoved { name } => self.conditions.remove(&name),
+            Event::Evicted { message } => {
+                if self.stage == Stage::Active {
+                    self.eviction = Some(message);
+                }
+                self.end(Cause::Evicted, EVICTION_GRACE, now);
             }
             Event::StopRequested { cause, grace } => self.end(Cause::Stopped(cause), grace, now),
             Event::KillRequested { cause } => {
@@ -140,13 +147,6 @@ impl State {
                     ending.kill = true;
                 }
             }
-            // Seam: the machine learns these next.
-            Event::HookEnded { .. }
-            | Event::ProbeEnded { .. }
-            | Event::EphemeralAdded
-            | Event::RestartRequested { .. }
-            | Event::ConditionSet(_)
-            | Event::Evicted { .. } => {}
             Event::Tick => {}
         }
         if self.stage == Stage::Active
@@ -161,29 +161,30 @@ impl State {
     pub fn record(&mut self, pod: &Pod, action: &Action, now: Time) {
         match action {
             Action::Start { container, restart } => {
-                if let Some(record) = self.record_of(pod, container)
-                    && !record.state.is_live()
-                {
-                    let previous = record.state.start();
-                    if let Some(ended) = &previous {
-                        record.backoff.restarted(ended.finished_at.mono, now.mono);
-                        record.restarts = *restart;
-                    }
-                    record.previous = previous;
-                }
+                self.with(pod, container, |_, record| record.start(*restart, now));
+            }
+            Action::Hook { container, hook, .. } => self.with(pod, container, |_, record| match hook {
+                HookKind::PostStart => record.run.post_start_ordered = true,
+                HookKind::PreStop => record.state.stop(Stopping::PreStop),
+            }),
+            Action::Probe { container, kind, .. } => {
+                self.with(pod, container, |_, record| record.run.probe_mut(*kind).ordered(now.mono));
             }
             Action::Stop { container, .. } => {
-                self.with(pod, container, |state| state.stop(Stopping::Asked { at: now.mono }));
+                let asked = Stopping::Asked { at: now.mono };
+                self.with(pod, container, |_, record| record.state.stop(asked));
             }
-            Action::Kill { container } => self.with(pod, container, |state| state.stop(Stopping::Killed)),
+            Action::Kill { container } => {
+                self.with(pod, container, |_, record| record.state.stop(Stopping::Killed));
+            }
             Action::Finish { phase } => {
                 if let Stage::Ending(Ending { cause, .. }) = self.stage {
-                    self.stage = Stage::Finished { cause, phase: *phase };
+                    self.stage = Stage::Finished { cause, phase: *phase, at: now };
+                    self.refresh_conditions(pod, now);
                 }
             }
-            Action::Hook { .. } | Action::Probe { .. } | Action::WakeAt(_) => {}
+            Action::WakeAt(_) => {}
         }
-        self.refresh_conditions(pod, now);
     }
 
     /// [`State::apply`], [`decide`] and [`State::record`] in one: what to do about `event`.
@@ -196,18 +197,17 @@ impl State {
         actions
     }
 
-    /// `status.phase`.
-    pub fn phase(&self, pod: &Pod) -> Phase {
-        match self.stage {
-            Stage::Finished { phase, .. } => phase,
-            _ if self.mains(pod).all(ContainerRecord::has_run) => Phase::Running,
-            _ => Phase::Pending,
-        }
-    }
-
     /// Whether the pod's life is over.
     pub fn phase_is_final(&self) -> bool {
         matches!(self.stage, Stage::Finished { .. })
+    }
+
+    /// When its life was over.
+    pub(super) fn finished_at(&self) -> Option<Time> {
+        match self.stage {
+            Stage::Finished { at, .. } => Some(at),
+            _ => None,
+        }
     }
 
     /// Whether the pod is being ended or has ended: nothing is started any more.
@@ -215,81 +215,38 @@ impl State {
         self.stage != Stage::Active
     }
 
-    /// When grace is over (monotonic), while the pod is being ended.
-    #[cfg(test)]
-    pub(super) fn stop_deadline(&self) -> Option<Duration> {
-        match self.stage {
-            Stage::Ending(ending) => Some(ending.deadline),
-            _ => None,
-        }
-    }
-
     /// What the container does; `None` for a name that the pod does not have.
     pub fn container(&self, pod: &Pod, name: &str) -> Option<&ContainerState> {
-        index_of(pod, name).and_then(|index| self.containers.get(index)).map(|record| &record.state)
+        self.record_of(pod, name).map(|record| &record.state)
     }
 
     /// How often the container was started again.
     pub fn restarts(&self, pod: &Pod, name: &str) -> u32 {
-        index_of(pod, name).and_then(|index| self.containers.get(index)).map_or(0, |record| record.restarts)
+        self.record_of(pod, name).map_or(0, |record| record.restarts)
+    }
+
+    /// Whether the container is ready, as its status says.
+    pub fn is_ready(&self, pod: &Pod, name: &str) -> bool {
+        self.each(pod).any(|(spec, record)| spec.name == name && is_ready(spec, record))
+    }
+
+    /// Whether the pod ends because `activeDeadlineSeconds` is over.
+    pub fn has_missed_deadline(&self) -> bool {
+        matches!(self.stage, Stage::Ending(Ending { cause: Cause::DeadlineExceeded, .. }))
     }
 
     /// When a container that has ended is started again (monotonic); `None` when it is not.
     pub fn restart_at(&self, pod: &Pod, name: &str) -> Option<Duration> {
         let (spec, record) = self.each(pod).find(|(spec, _)| spec.name == name)?;
-        let ended = record.state.termination().filter(|ended| is_restarted(pod, spec, &ended.exit))?;
-        (!self.is_ending()).then(|| record.backoff.ready_at(ended.finished_at.mono))
-    }
-
-    /// The exit code of `peapod run` once the pod has ended; `None` before.
-    ///
-    /// 0 when it Succeeded. When it Failed: the code of the container whose failure, first in time, decided
-    /// it; [`EXIT_TIMED_OUT`] for `activeDeadlineSeconds`. A pod that was stopped: [`EXIT_TIMED_OUT`], or 128 +
-    /// the signal unless all its main containers ended well.
-    pub fn exit_code(&self, pod: &Pod) -> Option<u8> {
-        let Stage::Finished { cause, phase } = self.stage else { return None };
-        if cause == Cause::Stopped(StopCause::Timeout) {
-            return Some(EXIT_TIMED_OUT);
-        }
-        if phase == Phase::Succeeded {
-            return Some(0);
-        }
-        Some(match cause {
-            Cause::DeadlineExceeded | Cause::Stopped(StopCause::Timeout) => EXIT_TIMED_OUT,
-            Cause::InitFailed(index) => {
-                let record = self.containers.get(index);
-                record.and_then(|r| r.last_termination()).map_or(EXIT_FAILED, |t| t.exit.code)
-            }
-            Cause::Completed => {
-                let failed =
-                    self.mains(pod).filter_map(|r| r.last_termination()).filter(|t| t.exit.code != 0);
-                failed.min_by_key(|t| t.finished_at.mono).map_or(EXIT_FAILED, |t| t.exit.code)
-            }
-            Cause::Stopped(StopCause::Signal(signal)) => 128_u8.saturating_add(signal),
-        })
-    }
-
-    /// The phase in which the pod ends, given that nothing lives any more.
-    pub(super) fn final_phase(&self, pod: &Pod) -> Phase {
-        let failed_by_cause = matches!(
-            self.stage,
-            Stage::Ending(Ending { cause: Cause::DeadlineExceeded | Cause::InitFailed(_), .. })
-        );
-        if !failed_by_cause && self.mains(pod).all(ContainerRecord::has_succeeded) {
-            Phase::Succeeded
-        } else {
-            Phase::Failed
-        }
+        record.restart_at(pod, spec).filter(|_| !self.is_ending())
     }
 
     /// Each container's specification with its record, init containers first.
     pub(super) fn each<'a>(
         &'a self,
         pod: &'a Pod,
-    ) -> impl Iterator<Item = (&'a Container, &'a ContainerRecord)> + Clone {
-        let (init, main) = self.containers.split_at(pod.init_containers.len().min(self.containers.len()));
-        let later = pod.containers.iter().chain(&pod.ephemeral_containers);
-        pod.init_containers.iter().zip(init).chain(later.zip(main))
+    ) -> impl Iterator<Item = (&'a Container, &'a ContainerRecord)> {
+        pod.all_containers().zip(&self.containers)
     }
 
     /// The records of the main containers.
@@ -301,7 +258,10 @@ impl State {
     /// main container has run, it stays true.
     pub(super) fn is_initialized(&self, pod: &Pod) -> bool {
         self.mains(pod).any(ContainerRecord::has_run)
-            || self.each(pod).all(|(spec, record)| spec.role == Role::Main || has_initialized(spec, record))
+            || self.each(pod).all(|(spec, record)| match spec.role {
+                Role::Init | Role::Sidecar => has_initialized(spec, record),
+                Role::Main | Role::Ephemeral => true,
+            })
     }
 
     /// Moves to `Ending`, or brings its deadline closer.
@@ -314,52 +274,77 @@ impl State {
         }
     }
 
-    /// Why the pod has to end by itself, if it has to.
-    fn cause_to_end(&self, pod: &Pod, now: Time) -> Option<Cause> {
-        let over = |spec: &Container, record: &ContainerRecord| {
-            record.state.termination().is_some_and(|ended| !is_restarted(pod, spec, &ended.exit))
-        };
-        let failed_init = self.each(pod).position(|(spec, record)| {
-            spec.role == Role::Init && over(spec, record) && !record.has_succeeded()
-        });
-        if let Some(index) = failed_init {
-            return Some(Cause::InitFailed(index));
-        }
-        if self.each(pod).filter(|(spec, _)| spec.role == Role::Main).all(|(spec, record)| over(spec, record))
-        {
-            return Some(Cause::Completed);
-        }
-        let deadline = self.active_deadline(pod)?;
-        (now.mono >= deadline).then_some(Cause::DeadlineExceeded)
-    }
-
     /// When `activeDeadlineSeconds` is over, monotonic.
     pub(super) fn active_deadline(&self, pod: &Pod) -> Option<Duration> {
         pod.active_deadline.map(|limit| self.accepted_at.mono.saturating_add(limit))
     }
 
-    fn record_of(&mut self, pod: &Pod, name: &str) -> Option<&mut ContainerRecord> {
-        index_of(pod, name).and_then(|index| self.containers.get_mut(index))
+    /// That this container shall end, if it shall: for its own reason, or with the pod.
+    pub(super) fn stop_of(&self, record: &ContainerRecord) -> Option<Stop> {
+        let Stage::Ending(ending) = self.stage else { return record.run.stop };
+        let why = record.run.stop.map_or(StopReason::PodEnds, |stop| stop.why);
+        let deadline = record.run.stop.map_or(ending.deadline, |stop| stop.deadline.min(ending.deadline));
+        Some(Stop { why, deadline, kill: ending.kill })
     }
 
-    fn with(&mut self, pod: &Pod, name: &str, change: impl FnOnce(&mut ContainerState)) {
-        if let Some(record) = self.record_of(pod, name) {
-            change(&mut record.state);
+    /// A hook or a probe of this run of a container is over, and the container may have to end for it.
+    fn attended(
+        &mut self,
+        pod: &Pod,
+        name: &str,
+        run: u32,
+        now: Time,
+        change: impl FnOnce(&Container, &mut ContainerRecord, bool) -> Option<StopReason>,
+    ) {
+        let pod_ends = self.is_ending();
+        self.with(pod, name, |spec, record| {
+            if record.restarts != run || !record.state.is_running() {
+                return;
+            }
+            let ends = pod_ends || record.run.stop.is_some();
+            let Some(why) = change(spec, record, ends) else { return };
+            let own = match why {
+                StopReason::ProbeFailed(kind) => spec.probes.of(kind).and_then(|p| p.termination_grace),
+                _ => None,
+            };
+            let deadline = now.mono.saturating_add(own.unwrap_or(pod.termination_grace));
+            record.run.stop = Some(Stop { why, deadline, kill: false });
+        });
+    }
+
+    /// The container shall start anew. One that ends already does so sooner at most.
+    fn restart(&mut self, pod: &Pod, name: &str, now: Time) {
+        let deadline = now.mono.saturating_add(pod.termination_grace);
+        self.with(pod, name, |spec, record| {
+            if record.state.is_live() && matches!(spec.role, Role::Main | Role::Sidecar) {
+                let deadline = record.run.stop.map_or(deadline, |stop| stop.deadline.min(deadline));
+                record.run.stop = Some(Stop { why: StopReason::Resized, deadline, kill: false });
+            }
+        });
+    }
+
+    fn record_of(&self, pod: &Pod, name: &str) -> Option<&ContainerRecord> {
+        let index = pod.all_containers().position(|spec| spec.name == name)?;
+        self.containers.get(index)
+    }
+
+    fn with(&mut self, pod: &Pod, name: &str, change: impl FnOnce(&Container, &mut ContainerRecord)) {
+        let mut each = pod.all_containers().zip(&mut self.containers);
+        if let Some((spec, record)) = each.find(|(spec, _)| spec.name == name) {
+            change(spec, record);
         }
     }
 
     fn refresh_conditions(&mut self, pod: &Pod, now: Time) {
         let ended = self.phase_is_final();
         let initialized = self.is_initialized(pod);
+        let counts = |role| matches!(role, Role::Main | Role::Sidecar);
         let containers_ready =
-            !ended && self.each(pod).all(|(spec, record)| spec.role == Role::Init || is_ready(spec, record));
+            !ended && self.each(pod).all(|(spec, record)| !counts(spec.role) || is_ready(spec, record));
+        let gates_hold = pod.readiness_gates.iter().all(|gate| self.conditions.gate(gate).is_none());
         self.conditions.ready_to_start.set(self.sandbox_ready && !ended, now);
         self.conditions.initialized.set(initialized, now);
         self.conditions.containers_ready.set(containers_ready, now);
-        self.conditions.ready.set(containers_ready, now);
+        self.conditions.ready.set(containers_ready && gates_hold, now);
     }
-}
-
-fn index_of(pod: &Pod, name: &str) -> Option<usize> {
-    pod.all_containers().position(|container| container.name == name)
 }

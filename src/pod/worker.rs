@@ -4,7 +4,7 @@
 //! ```text
 //!   Start  ─► runner task ─► Started ─┐
 //!                        └─► Exit ────┤
-//!   Stop   ─► its listeners close     ├─► state.step(event, now) ─► actions ─┐
+//!   Stop   ─► it is told to end       ├─► state.step(event, now) ─► actions ─┐
 //!   Kill   ─► the runner's future     │                                      │
 //!             is dropped              │          ▲                           │
 //!   WakeAt ─► timer ──────────────────┤          └───────────────────────────┘
@@ -13,6 +13,8 @@
 //!
 //! Hooks and probes run as [attendants](super::attend) of the container's run and end with it.
 //!
+//! Commands run as [`Execs`] for as long as their container's run lives.
+//!
 //! What the supervisor asks ([`Request::Ask`]) is answered in small parts between these.
 //!
 //! The runner tasks live in a `JoinSet`, which ends them all when the worker is dropped. The worker ends
@@ -20,7 +22,9 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,21 +33,28 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::actions::{Action, StopReason};
+use super::additions;
 use super::answers::Answers;
 use super::attend::{Attendants, Attended, Orders};
 use super::backoff::BackoffPolicy;
-use super::control::{self, Note, Receiver, Request};
+use super::control::{self, Addition, Note, Receiver, Report, Request};
 use super::event::{Event, Phase, StopCause};
-use super::exec::Target;
+use super::exec::{self, Components, ExecEvent, Execs, Order, Target};
 use super::probing::Place;
 use super::reports::Reports;
+use super::resize::{self, Resize};
 use super::state::State;
-use super::status::{Facts, pod_status};
+use super::status::{DEADLINE_MESSAGE, Facts, pod_status};
+use super::storage;
 use super::time::Time;
+use super::timeline::Timeline;
+use crate::container::account::Account;
 use crate::container::log::{ContainerLog, Logger};
-use crate::container::runner::{self, Program, Setup};
+use crate::container::message::{LastWords, Messages};
+use crate::container::runner::{self, Call, Hosts, Marks, Program, Setup, Stdio};
 use crate::container::state::{Exit, ExitReason, START_ERROR_EXIT_CODE};
-use crate::engine::EpochHandle;
+use crate::container::stop::{self, Stop, StopSender, StopSignal};
+use crate::engine::{EpochHandle, MemoryAccount};
 use crate::ipc::{self, Ipc};
 use crate::net::{Endpoint, Recording, Stack, Summary};
 use crate::spec::{Container, Pod};
@@ -51,6 +62,9 @@ use crate::volume::Volumes;
 
 /// Troubles that wait to be passed on. Each is told once per kind and log file.
 pub const TROUBLE_QUEUE: usize = 64;
+
+/// Characters of a message that are told when a container ends; the status has all of it.
+const MAX_HEADLINE: usize = 200;
 
 /// What the pod is made of, ready to run.
 pub struct Parts {
@@ -60,6 +74,8 @@ pub struct Parts {
     pub programs: BTreeMap<String, Program>,
     /// The pod's volumes, mounted.
     pub volumes: Volumes,
+    /// Where the containers leave their last words.
+    pub messages: Messages,
     /// The pod's network.
     pub stack: Arc<Stack>,
     /// What its containers share besides.
@@ -72,30 +88,52 @@ pub struct Parts {
     pub facts: Facts,
     /// How restarts are delayed.
     pub backoff: BackoffPolicy,
+    /// Where the log files are.
+    pub log_dir: PathBuf,
+    /// How often the use of the disk is looked at.
+    pub storage_period: Duration,
     /// What the logger has to tell the user.
     pub troubles: mpsc::Receiver<control::Event>,
     /// The capture of the memory plane, if there is one.
     pub recording: Option<Recording>,
+    /// When what happened.
+    pub timeline: Timeline,
+    /// Whether the supervisor wants that when the pod has ended.
+    pub tells_timeline: bool,
 }
 
-/// Runs the pod to its end and returns the exit code of its supervisor.
+/// Runs the pod to its end and returns the exit code of its supervisor. Images that come later are linked against
+/// `hosts`.
 ///
 /// # Errors
 /// The control socket cannot be used.
-pub async fn run(parts: Parts, control: StdUnixStream) -> std::io::Result<i32> {
+pub async fn run(parts: Parts, hosts: Arc<Hosts>, control: StdUnixStream) -> std::io::Result<i32> {
+    let (components, wanted) = Components::new(hosts);
     control.set_nonblocking(true)?;
     let (read, write) = UnixStream::from_std(control)?.into_split();
     // A container's start is heard of before it can start again: one place for each is enough.
-    let (started, has_started) = mpsc::channel(parts.spec.all_containers().count().max(1));
+    let places = parts.spec.all_containers().count() + additions::MAX_EPHEMERAL;
+    let (started, has_started) = mpsc::channel(places);
     let clock = Clock::new();
     let state = State::new(&parts.spec, parts.backoff, clock.now());
+    let memory = Arc::new(MemoryAccount::new(parts.spec.resources.memory_limit_bytes));
+    let mut measuring = JoinSet::new();
+    let Parts { spec, volumes, log_dir, storage_period, .. } = &parts;
+    if let Some(watch) = storage::Watch::new(spec, volumes, log_dir, *storage_period)? {
+        measuring.spawn(watch.run());
+    }
     let mut worker = Worker {
+        measuring,
         requests: Receiver::new(read),
         reports: Reports::new(write),
         answers: Answers::default(),
         tasks: JoinSet::new(),
         running: BTreeMap::new(),
+        resizing: None,
+        memory,
+        accounts: BTreeMap::new(),
         attendants: Attendants::default(),
+        execs: Execs::new(components, wanted),
         wake_at: None,
         phase: None,
         changed: false,
@@ -114,6 +152,9 @@ pub async fn run(parts: Parts, control: StdUnixStream) -> std::io::Result<i32> {
     parts.logger.finish();
     while let Ok(trouble) = parts.troubles.try_recv() {
         reports.event(trouble);
+    }
+    if parts.tells_timeline {
+        reports.timeline(parts.timeline.told());
     }
     let status = pod_status(&parts.spec, &state, &parts.facts);
     reports.finish(status, exit_code).await;
@@ -142,7 +183,16 @@ struct Worker {
     /// One task for each live container; its output names the container.
     tasks: JoinSet<(String, Exit)>,
     running: BTreeMap<String, Running>,
+    /// One that has not come to its end: a memory limit is below what is in use.
+    resizing: Option<Resize>,
+    /// Where the pod as a whole has a memory limit, this holds it.
+    memory: Arc<MemoryAccount>,
+    /// Those of the containers that were ever started.
+    accounts: BTreeMap<String, Arc<Account>>,
     attendants: Attendants,
+    /// The watch over the use of the disk, where it is limited.
+    measuring: JoinSet<String>,
+    execs: Execs,
     started: mpsc::Sender<String>,
     has_started: mpsc::Receiver<String>,
     wake_at: Option<Duration>,
@@ -165,8 +215,21 @@ struct Running {
     /// Dropping or sending it drops the runner's future.
     kill: Option<oneshot::Sender<()>>,
     ordered: Instant,
-    /// Its hooks and probes.
+    /// Asks the guest to end.
+    stop: StopSender,
+    /// Its hooks, probes and commands.
     orders: Orders,
+    /// Where these run; `None` when its start fails.
+    target: Option<Target>,
+}
+
+/// What one run of a container has of its own.
+struct Own {
+    memory: Arc<MemoryAccount>,
+    endpoint: Endpoint,
+    ipc: ipc::Handle,
+    stop: StopSignal,
+    marks: Marks,
 }
 
 /// What the worker waits for.
@@ -174,7 +237,10 @@ enum Happening {
     Started(String),
     Ended(String, Exit),
     Attended(Attended),
-    Requested(Request),
+    /// The pod takes more of the disk than it may.
+    Evicted(String),
+    Requested(Request, Vec<OwnedFd>),
+    Exec(ExecEvent),
     SupervisorGone,
     Troubled(control::Event),
     /// The supervisor has read everything.
@@ -200,7 +266,9 @@ impl Worker {
                 Happening::Started(name) => self.has_started(name),
                 Happening::Ended(name, exit) => self.has_ended(name, exit),
                 Happening::Attended(attended) => self.attended(attended),
-                Happening::Requested(request) => self.requested(request),
+                Happening::Evicted(message) => self.evicted(message),
+                Happening::Requested(request, carried) => self.requested(request, carried),
+                Happening::Exec(event) => self.execs.happened(event, &mut self.reports),
                 Happening::SupervisorGone => {
                     self.alone = true;
                     self.step(Event::KillRequested { cause: StopCause::Signal(9) });
@@ -230,8 +298,10 @@ impl Worker {
                 Err(error) => self.task_failed(&error),
             },
             attended = self.attendants.next() => Happening::Attended(attended),
+            Some(Ok(message)) = self.measuring.join_next() => Happening::Evicted(message),
+            event = self.execs.next() => Happening::Exec(event),
             request = self.requests.next(), if !self.alone => match request {
-                Some(request) => Happening::Requested(request),
+                Some((request, carried)) => Happening::Requested(request, carried),
                 None => Happening::SupervisorGone,
             },
             Some(event) = self.parts.troubles.recv() => Happening::Troubled(event),
@@ -261,6 +331,7 @@ impl Worker {
     }
 
     fn has_started(&mut self, name: String) {
+        self.parts.timeline.started(&name);
         if let Some(running) = self.running.get(&name) {
             let restarts = self.state.restarts(&self.parts.spec, &name);
             let took = running.ordered.elapsed();
@@ -270,15 +341,17 @@ impl Worker {
     }
 
     fn has_ended(&mut self, name: String, exit: Exit) {
+        self.parts.timeline.ended(&name);
         if let Some(running) = self.running.remove(&name) {
             running.endpoint.close();
         }
+        self.resume_resize();
         let container = name.clone();
         let report = control::Event::Ended {
             container: name.clone(),
             code: exit.code.into(),
             reason: exit.reason.as_str().to_owned(),
-            message: exit.message.as_deref().and_then(|text| text.lines().next()).map(str::to_owned),
+            message: exit.message.as_deref().and_then(headline),
         };
         let event = match exit {
             Exit { reason: ExitReason::FailedToStart(reason), message, .. } => {
@@ -295,24 +368,130 @@ impl Worker {
         }
     }
 
-    fn requested(&mut self, request: Request) {
+    fn requested(&mut self, request: Request, carried: Vec<OwnedFd>) {
         match request {
             Request::Stop { cause, grace } => {
                 let own = self.parts.spec.termination_grace;
-                let grace = grace.map_or(own, |shorter| shorter.min(own));
+                let grace = grace.unwrap_or(own);
                 self.step(Event::StopRequested { cause: cause.into(), grace });
             }
             Request::Kill { cause } => self.step(Event::KillRequested { cause: cause.into() }),
+            Request::Resize(resize) => self.resize(resize.into()),
+            Request::SetConditions(conditions) => {
+                for condition in conditions {
+                    self.step(Event::ConditionSet(condition.into()));
+                }
+            }
             Request::Ask { id, question } => {
-                self.answers.ask(id, question, &self.parts.stack, &self.parts.ipc)
+                let Parts { stack, timeline, ipc, .. } = &self.parts;
+                self.answers.ask(id, question, stack, timeline, ipc);
+            }
+            Request::Exec { id, container, command, stdin, stdout, stderr } => {
+                let order = Order { id, command, wanted: [stdin, stdout, stderr], carried };
+                let running = self.running.get_mut(&container);
+                let run = running.and_then(|Running { target, orders, .. }| Some((target.as_ref()?, orders)));
+                self.execs.begin(run, order, &mut self.reports);
+            }
+            Request::CancelExec { id } => self.execs.cancel(id),
+            Request::Prepared { id, outcome } => self.execs.prepared(id, outcome, carried),
+            Request::AddEphemeral { id, addition } => {
+                let error = self.add_ephemeral(*addition, carried).err();
+                self.reports.tell(&Report::EphemeralAdded { id, error }, Vec::new());
             }
         }
+    }
+
+    /// Gives the containers other resources, or starts them anew where they want that.
+    fn resize(&mut self, resize: Resize) {
+        let restarts = resize.restarts(&self.parts.spec);
+        let error = self.actuate(&resize).err();
+        for name in restarts {
+            self.step(Event::RestartRequested { name });
+        }
+        let generation = resize.generation;
+        self.resizing = error.is_some().then_some(resize);
+        self.resized(generation, error);
+    }
+
+    /// Brings a resize to its end, once what was in its way is gone.
+    fn resume_resize(&mut self) {
+        let Some(resize) = self.resizing.take() else { return };
+        match self.actuate(&resize) {
+            Ok(()) => {
+                self.step(Event::ConditionSet(resize::in_progress(None)));
+                self.resized(resize.generation, None);
+            }
+            Err(_) => self.resizing = Some(resize),
+        }
+    }
+
+    fn resized(&mut self, generation: i64, error: Option<String>) {
+        let (warning, reason, message) = match &error {
+            None => (false, "ResizeCompleted", format!("Pod resize completed: generation {generation}")),
+            Some(error) => (true, "ResizeError", format!("Pod resize error: {error}")),
+        };
+        let (at, reason) = (jiff::Timestamp::now(), reason.to_owned());
+        self.reports.note(Note { at, warning, reason, message, container: None });
+        if let Some(error) = &error {
+            self.step(Event::ConditionSet(resize::in_progress(Some(error.clone()))));
+        }
+        self.reports.resized(generation, error);
+        self.changed = true;
+    }
+
+    /// Changes the accounts, and the specification to what is in force then.
+    ///
+    /// # Errors
+    /// What is in the way of the rest.
+    fn actuate(&mut self, resize: &Resize) -> Result<(), String> {
+        let mut pod = resize.apply(&self.parts.spec);
+        let mut errors = Vec::new();
+        if let Err(error) = self.memory.set_limit(pod.resources.memory_limit_bytes) {
+            pod.resources.memory_limit_bytes = self.memory.limit();
+            errors.push(format!("pod: {error}"));
+        }
+        for container in resize::containers_mut(&mut pod) {
+            if let Some(account) = self.accounts.get(&container.name)
+                && let Err(error) = account.resize(&container.resources)
+            {
+                container.resources.memory_limit_bytes = account.memory.limit();
+                errors.push(format!("container {}: {error}", container.name));
+            }
+        }
+        self.parts.spec = Arc::new(pod);
+        if errors.is_empty() { Ok(()) } else { Err(errors.join("; ")) }
+    }
+
+    /// Adds an ephemeral container to the pod; the machine decides about its start.
+    fn add_ephemeral(&mut self, addition: Addition, carried: Vec<OwnedFd>) -> Result<(), String> {
+        if self.state.is_ending() {
+            return Err("the pod is ending".to_owned());
+        }
+        let container = additions::check(&addition, &self.parts.spec)?;
+        let code = carried.into_iter().next().ok_or("the machine code was lost on the way")?;
+        let path = addition.path.to_string_lossy();
+        let program = self.execs.components().link(code, &addition.digest, &path);
+        let program = program.map_err(|error| error.message)?;
+        self.parts.facts.image_ids.insert(container.name.clone(), program.digest().to_owned());
+        self.parts.programs.insert(container.name.clone(), program);
+        let pod = Arc::make_mut(&mut self.parts.spec);
+        pod.ephemeral_containers.push(container);
+        pod.generation += 1;
+        self.step(Event::EphemeralAdded);
+        Ok(())
     }
 
     /// Lets the machine decide about an event and does what it says.
     fn step(&mut self, event: Event) {
         let now = self.clock.now();
+        let (missed, evicted) = (self.state.has_missed_deadline(), evicted(&event));
         let actions = self.state.step(&self.parts.spec, event, now);
+        if let Some(message) = evicted {
+            self.note(true, "Evicted", message, None);
+        }
+        if self.state.has_missed_deadline() && !missed {
+            self.note(false, "DeadlineExceeded", DEADLINE_MESSAGE.to_owned(), None);
+        }
         self.wake_at = None;
         for action in actions {
             match action {
@@ -327,13 +506,15 @@ impl Worker {
                         attendants.order_probe(orders, spec, run, kind, place);
                     });
                 }
-                Action::Stop { container, why, .. } => {
-                    if let Some(running) = self.running.get(&container) {
+                Action::Stop { container, deadline, why } => {
+                    let Some(running) = self.running.get(&container) else { continue };
+                    // Asked again, it has another deadline.
+                    if running.stop.ask(Stop { deadline, reason: why }) {
                         running.endpoint.stop_listening();
                         running.ipc.stop();
+                        let message = self.killing(&container, why);
+                        self.note(false, "Killing", message, Some(&container));
                     }
-                    let message = self.killing(&container, why);
-                    self.note(false, "Killing", message, &container);
                 }
                 Action::Kill { container } => {
                     if let Some(running) = self.running.get_mut(&container) {
@@ -344,6 +525,8 @@ impl Worker {
                 Action::Finish { .. } => {}
             }
         }
+        let (state, spec) = (&self.state, &self.parts.spec);
+        self.parts.timeline.look_for_ready(|container| state.is_ready(spec, container));
         self.changed = true;
     }
 
@@ -357,7 +540,7 @@ impl Worker {
         let place = Place {
             stack: Arc::clone(&self.parts.stack),
             address: self.parts.facts.pod_ips.first().copied().unwrap_or(loopback),
-            target: Target::new(name),
+            target: running.target.clone(),
         };
         order(&mut self.attendants, &mut running.orders, spec, place);
     }
@@ -365,9 +548,15 @@ impl Worker {
     fn attended(&mut self, Attended { event, told }: Attended) {
         let (Event::HookEnded { name, .. } | Event::ProbeEnded { name, .. }) = &event else { return };
         if let Some((reason, message)) = told {
-            self.note(true, reason, message, &name.clone());
+            self.note(true, reason, message, Some(&name.clone()));
         }
         self.step(event);
+    }
+
+    fn evicted(&mut self, message: String) {
+        let (at, reason) = (jiff::Timestamp::now(), "Evicted".to_owned());
+        self.reports.note(Note { at, warning: true, reason, message: message.clone(), container: None });
+        self.step(Event::Evicted { message });
     }
 
     /// What the Event says of a container that is asked to end, in the kubelet's words.
@@ -383,24 +572,60 @@ impl Worker {
         }
     }
 
-    fn note(&mut self, warning: bool, reason: &str, message: String, container: &str) {
-        let (at, container) = (jiff::Timestamp::now(), Some(container.to_owned()));
+    fn note(&mut self, warning: bool, reason: &str, message: String, container: Option<&str>) {
+        let (at, container) = (jiff::Timestamp::now(), container.map(str::to_owned));
         self.reports.note(Note { at, warning, reason: reason.to_owned(), message, container });
     }
 
+    /// What the container's instances are charged to.
+    fn account(&mut self, spec: &Container) -> Arc<Account> {
+        let memory = &self.memory;
+        let account = || Arc::new(Account::new(&spec.resources, memory));
+        Arc::clone(self.accounts.entry(spec.name.clone()).or_insert_with(account))
+    }
+
     fn start(&mut self, name: String, restart: u32) {
-        let (Some(spec), Some(program)) = (self.parts.spec.container(&name), self.parts.programs.get(&name))
+        let pod = Arc::clone(&self.parts.spec);
+        let (Some(spec), Some(program)) = (pod.container(&name), self.parts.programs.get(&name).cloned())
         else {
             return;
         };
+        let account = self.account(spec);
         let log = self.parts.logger.container(&name, restart);
         let endpoint = self.parts.stack.attach(&name);
         let ipc = self.parts.ipc.attach();
+        let (stop, stopping) = stop::channel(self.clock.0);
+        let own = Own {
+            memory: Arc::clone(&account.memory),
+            endpoint: endpoint.clone(),
+            ipc: ipc.clone(),
+            stop: stopping,
+            marks: self.parts.timeline.ordered(&name, restart),
+        };
+        let (setup, words) = match self.setup(spec, &program, &log, own) {
+            Ok((setup, words)) => (Ok(setup), Some(words)),
+            Err(error) => (Err(error), None),
+        };
+        let target = setup.as_ref().ok().map(|setup| {
+            Target::new(
+                &name,
+                exec::Parts {
+                    program: program.clone(),
+                    setup: setup.clone(),
+                    stack: Arc::clone(&self.parts.stack),
+                    epochs: self.parts.epochs.clone(),
+                    account: Arc::clone(&account),
+                    components: self.execs.components().clone(),
+                },
+            )
+        });
         let (kill, killed) = oneshot::channel::<()>();
         let run = run_container(
-            program.clone(),
+            program,
+            account,
             self.parts.epochs.clone(),
-            self.setup(spec, program, endpoint.clone(), ipc.clone(), log),
+            setup,
+            log,
             self.started.clone(),
             name.clone(),
         );
@@ -412,11 +637,13 @@ impl Worker {
                 _ = killed => Exit::killed("killed: it did not end by itself"),
                 exit = run => exit,
             };
-            (named, exit)
+            (named, words.into_iter().fold(exit, |exit, words| words.complete(exit)))
         });
         let orders = Orders::default();
-        self.running
-            .insert(name, Running { task: task.id(), endpoint, ipc, kill: Some(kill), ordered, orders });
+        self.running.insert(
+            name,
+            Running { task: task.id(), endpoint, ipc, kill: Some(kill), ordered, stop, orders, target },
+        );
     }
 
     /// Tells the supervisor the status, and the phase when it is another one.
@@ -438,31 +665,56 @@ impl Worker {
         &self,
         spec: &Container,
         program: &Program,
-        endpoint: Endpoint,
-        ipc: ipc::Handle,
-        log: ContainerLog,
-    ) -> Result<Setup, String> {
+        log: &ContainerLog,
+        own: Own,
+    ) -> Result<(Setup, LastWords), String> {
+        let Own { memory, endpoint, ipc, stop, marks } = own;
         let image_entry = || vec![program.name().to_owned()];
         let command = if spec.command.is_empty() { image_entry() } else { spec.command.clone() };
         // Container runtimes set HOSTNAME, and the manifest may say otherwise.
         let hostname = ("HOSTNAME".to_owned(), self.parts.spec.hostname.clone());
-        Ok(Setup {
+        let mut preopens = self.parts.volumes.preopens(spec).map_err(|error| error.to_string())?;
+        let tail = spec.termination_message.falls_back_to_logs.then(|| log.tail());
+        let words = self.parts.messages.for_run(spec, tail, &mut preopens);
+        let words = words.map_err(|error| {
+            format!("cannot make {} for its last words: {error}", spec.termination_message.path)
+        })?;
+        let setup = Setup {
             argv: command.into_iter().chain(spec.args.iter().cloned()).collect(),
             env: std::iter::once(hostname).chain(spec.env.iter().cloned()).collect(),
             working_dir: spec.working_dir.clone(),
-            preopens: self.parts.volumes.preopens(spec).map_err(|error| error.to_string())?,
-            memory_limit: spec.resources.memory_limit_bytes,
+            preopens: preopens.into(),
+            memory,
             endpoint,
             ipc,
-            log,
-        })
+            stop,
+            marks,
+        };
+        Ok((setup, words))
+    }
+}
+
+/// The first line of a message, for a line on the user's terminal: a guest may have written it.
+fn headline(message: &str) -> Option<String> {
+    let line = message.lines().find(|line| !line.trim().is_empty())?;
+    let shown = line.chars().take(MAX_HEADLINE).map(|c| if c.is_control() { '\u{fffd}' } else { c });
+    Some(shown.collect())
+}
+
+/// The eviction's message, if that is what happened.
+fn evicted(event: &Event) -> Option<String> {
+    match event {
+        Event::Evicted { message } => Some(message.clone()),
+        _ => None,
     }
 }
 
 async fn run_container(
     program: Program,
+    account: Arc<Account>,
     epochs: EpochHandle,
     setup: Result<Setup, String>,
+    log: ContainerLog,
     started: mpsc::Sender<String>,
     name: String,
 ) -> Exit {
@@ -474,7 +726,8 @@ async fn run_container(
                 // What it says comes after what is said of it.
                 tokio::task::yield_now().await;
             };
-            epochs.run(runner::run(&program, setup, started)).await
+            let run = runner::run(&program, &Call::Main, setup, Stdio::Log(log), started);
+            account.cpu.run(epochs.run(run)).await
         }
         Err(error) => Exit::start_error(error),
     }

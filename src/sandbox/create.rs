@@ -260,6 +260,7 @@ fn fork(
     let setup = Setup {
         hostname: &config.identity.hostname,
         shm_bytes: config.shm_bytes,
+        oom_score_adj: config.oom_score_adj,
         own_network: config.network != NetworkMode::Host,
         own_user: (!privileged).then(|| (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw())),
         pod_dir: config.paths.pod_state(config.uid),

@@ -50,7 +50,12 @@ pub fn floor() -> Result<Floor, SandboxError> {
 
     let begin = Instant::now();
     let mut clock = Clock::start();
-    let limits = Limits { memory_bytes: Some(MEMORY_BYTES), cpu_millis: Some(1000), pids: Some(PIDS) };
+    let limits = Limits {
+        memory_bytes: Some(MEMORY_BYTES),
+        cpu_millis: Some(1000),
+        cpu_shares: Some(1024),
+        pids: Some(PIDS),
+    };
     let entry = match &hierarchy {
         Some(hierarchy) => cgroup::create(hierarchy, &uid, &limits, &mut warnings)?,
         None => Entry::None,

@@ -28,6 +28,7 @@ pub mod cni;
 pub mod host_port;
 pub mod ipam;
 pub mod network;
+pub mod oom;
 pub mod record;
 
 mod create;
@@ -40,7 +41,7 @@ mod tree;
 
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -57,7 +58,8 @@ pub use sweep::{Swept, sweep};
 use crate::paths::Paths;
 use crate::spec::NetworkMode;
 use crate::sys::pidfd::{self, Exit};
-use cgroup::Limits;
+use crate::sys::process::oom_score_adj;
+use cgroup::{CgroupError, Limits};
 use host_port::PortMapping;
 use network::PodNetworks;
 use remove::{Holdings, Process};
@@ -100,6 +102,8 @@ pub struct Config<'a> {
     pub cni: Option<&'a cni::Chain>,
     /// The cgroup's limits.
     pub limits: Limits,
+    /// How early the kernel ends the pod process when memory runs out: [`oom::score_adj`].
+    pub oom_score_adj: i32,
     /// Size of `/dev/shm`, bytes.
     pub shm_bytes: u64,
     /// For tests: fail right after this step.
@@ -211,6 +215,19 @@ impl Sandbox {
         &self.holdings.cgroups
     }
 
+    /// Changes the limits of the pod's cgroups. Without any there is nothing to do.
+    ///
+    /// # Errors
+    /// See [`cgroup::resize`].
+    pub fn resize(&self, limits: &Limits) -> Result<(), CgroupError> {
+        cgroup::resize(&self.holdings.cgroups, limits)
+    }
+
+    /// The pod process's `oom_score_adj` as it is: to lower it takes CAP_SYS_RESOURCE. `None` when it has ended.
+    pub fn oom_score_adj(&self) -> Option<i32> {
+        oom_score_adj(self.pid)
+    }
+
     /// Kills the pod process and whatever else is in the pod's cgroup.
     ///
     /// # Errors
@@ -244,9 +261,14 @@ impl Sandbox {
         Ok(self.exit)
     }
 
-    /// Whether the kernel killed a process of the pod for want of memory.
-    pub fn oom_killed(&self) -> bool {
-        cgroup::oom_kills(&self.holdings.cgroups) > 0
+    /// How many processes of the pod, native ones included, the kernel killed for want of memory.
+    pub fn oom_kills(&self) -> u64 {
+        cgroup::oom_kills(&self.holdings.cgroups)
+    }
+
+    /// See [`cgroup::oom_notices`].
+    pub fn oom_notices(&self) -> Option<OwnedFd> {
+        cgroup::oom_notices(&self.holdings.cgroups)
     }
 
     /// Ends what still runs and removes everything; returns what could not be removed. Takes 20 to 40 ms with a

@@ -27,7 +27,7 @@ use std::time::Duration;
 use super::cgroup::Entry;
 use super::network::{self, KERNEL_EPHEMERAL_PORTS};
 use crate::sys::netlink::Socket;
-use crate::sys::{clone, mount, namespace};
+use crate::sys::{clone, mount, namespace, process};
 
 const ENTERED: u8 = b'E';
 const GO: u8 = b'G';
@@ -120,6 +120,7 @@ impl Entered {
 pub(super) struct Setup<'a> {
     pub(super) hostname: &'a str,
     pub(super) shm_bytes: u64,
+    pub(super) oom_score_adj: i32,
     pub(super) own_network: bool,
     /// The user and group to map in a user namespace of its own.
     pub(super) own_user: Option<(u32, u32)>,
@@ -154,6 +155,8 @@ fn enter(setup: &Setup<'_>, tasks: Entry, entered: &mut Entered) -> Result<(), S
     // A supervisor that died before this shows as end of file later.
     namespace::die_with_parent()
         .map_err(|error| format!("cannot ask to end with the supervisor: {error}"))?;
+    // To lower it takes CAP_SYS_RESOURCE: refused, it stays, and the supervisor can see that it did.
+    let _ = process::set_oom_score_adj(setup.oom_score_adj);
     tasks.enter().map_err(|error| format!("cannot enter the pod's cgroup: {error}"))?;
     drop(tasks);
     if let Some((uid, gid)) = setup.own_user {

@@ -98,11 +98,12 @@ pub enum ProbeHandler {
 pub struct HttpGet {
     /// `scheme`, HTTP when absent. HTTPS does not verify the certificate, as in the kubelet.
     pub scheme: Scheme,
-    /// `host`; the pod's own address when absent.
+    /// `host`, a name or an address without brackets; the pod's own address when absent.
     pub host: Option<String>,
     /// `port`, a name resolved.
     pub port: u16,
-    /// `path` with its query, `/` when absent.
+    /// `path` with its query, `/` when absent: begins with a slash, percent-encoded where it has to be, so that it
+    /// can stand in a request line.
     pub path: String,
     /// `httpHeaders`, in order; valid ones only.
     pub headers: Vec<(String, String)>,

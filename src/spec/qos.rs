@@ -15,11 +15,19 @@ pub enum QosClass {
 }
 
 impl QosClass {
-    /// The class of `pod`; init containers and sidecars count as well.
+    /// The class of `pod` (`ComputePodQOS` in `pkg/apis/core/v1/helper/qos/qos.go`): by `spec.resources` where
+    /// there are any, else by all containers, init containers and sidecars among them. Only CPU and memory
+    /// count, and ephemeral containers do not.
     pub fn of(pod: &Pod) -> Self {
-        if pod.all_containers().all(|container| container.resources == Resources::default()) {
+        let own = [pod.resources];
+        let containers = || pod.init_containers.iter().chain(&pod.containers).map(|c| c.resources);
+        if has_any(pod.resources) { Self::of_all(own.into_iter()) } else { Self::of_all(containers()) }
+    }
+
+    fn of_all(mut all: impl Iterator<Item = Resources> + Clone) -> Self {
+        if !all.clone().any(has_any) {
             Self::BestEffort
-        } else if pod.all_containers().all(|container| is_guaranteed(container.resources)) {
+        } else if all.all(is_guaranteed) {
             Self::Guaranteed
         } else {
             Self::Burstable
@@ -34,6 +42,12 @@ impl QosClass {
             Self::BestEffort => "BestEffort",
         }
     }
+}
+
+fn has_any(resources: Resources) -> bool {
+    let Resources { cpu_limit_millis, memory_limit_bytes, cpu_request_millis, memory_request_bytes, .. } =
+        resources;
+    cpu_limit_millis.or(memory_limit_bytes).or(cpu_request_millis).or(memory_request_bytes).is_some()
 }
 
 fn is_guaranteed(resources: Resources) -> bool {

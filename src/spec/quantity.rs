@@ -7,6 +7,7 @@
 //! Exact decimal arithmetic, no floats. The grammar and the rounding are those of
 //! `k8s.io/apimachinery/pkg/api/resource` (<https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/>).
 
+use std::fmt;
 use std::str::FromStr;
 
 /// Billionths in one: the finest step of a quantity.
@@ -80,6 +81,11 @@ impl Quantity {
     pub fn is_below_one_milli(self) -> bool {
         0 < self.nanos && self.nanos < NANOS_PER_MILLI
     }
+}
+
+/// Thousandths as Kubernetes prints them: `1500m`, `2`.
+pub fn of_millis(millis: u64) -> String {
+    if millis.is_multiple_of(1000) { (millis / 1000).to_string() } else { format!("{millis}m") }
 }
 
 /// `nanos / unit` rounded up, within `0..=u64::MAX`.
@@ -198,6 +204,24 @@ fn double(digits: &mut Vec<u8>) {
     }
 }
 
+/// An amount in bytes as Kubernetes spells it: the largest unit that leaves no fraction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bytes(pub u64);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const BINARY: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+        const DECIMAL: [&str; 7] = ["", "k", "M", "G", "T", "P", "E"];
+        let (base, units) = if self.0.is_multiple_of(1024) { (1024, BINARY) } else { (1000, DECIMAL) };
+        let (mut amount, mut unit) = (self.0, 0);
+        while amount > 0 && amount.is_multiple_of(base) {
+            amount /= base;
+            unit += 1;
+        }
+        write!(f, "{amount}{}", units[unit])
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -206,6 +230,13 @@ mod tests {
 
     fn parsed(text: &str) -> Quantity {
         text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    #[test]
+    fn prints_as_kubernetes_does() {
+        for (millis, text) in [(0, "0"), (1, "1m"), (1500, "1500m"), (2000, "2")] {
+            assert_eq!(of_millis(millis), text);
+        }
     }
 
     #[test]
@@ -322,5 +353,13 @@ mod tests {
                 prop_assert!(quantity.nanos.abs() <= LARGEST);
             }
         }
+    }
+
+    #[test]
+    fn amounts_of_bytes_are_spelt_as_kubernetes_does() {
+        let spelt = |bytes| Bytes(bytes).to_string();
+        assert_eq!([0, 1, 1000, 1024, 1500].map(spelt), ["0", "1", "1k", "1Ki", "1500"]);
+        assert_eq!([1 << 20, 3 << 29, 2_000_000].map(spelt), ["1Mi", "1536Mi", "2M"]);
+        assert_eq!(spelt(1 << 60), "1Ei");
     }
 }

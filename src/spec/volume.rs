@@ -18,7 +18,7 @@ pub enum VolumeSource {
     EmptyDir {
         /// `medium: Memory`: a tmpfs instead of the disk.
         memory: bool,
-        /// `sizeLimit`, bytes. A tmpfs enforces it; on disk it is not enforced yet (a warning says so).
+        /// `sizeLimit`, bytes. A tmpfs enforces it; on disk it is for the pod to measure.
         size_limit: Option<u64>,
     },
     /// `hostPath`: a path of the host.

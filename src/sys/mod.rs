@@ -4,6 +4,8 @@
 //! | module | what |
 //! |---|---|
 //! | [`clone`] | `clone3(2)` into new namespaces and a cgroup, from a single-threaded process |
+//! | [`enter`] | entering the namespaces of a running process |
+//! | [`fds`] | descriptors sent through a unix socket |
 //! | [`fork`] | a function in a child process of its own |
 //! | [`guard`] | a command that leaves nothing running when this process ends before it |
 //! | [`heap`] | one heap for all threads |
@@ -16,10 +18,13 @@
 //! | [`netlink`] | a small synchronous netlink socket: one send per batch |
 //! | [`socket`] | what the kernel says about a socket |
 //! | [`conntrack`] | connections that the kernel tracks, for [`netlink`] |
+//! | [`notices`] | a descriptor that says that something has happened |
 //! | [`nftables`] | nf_tables messages, for [`netlink`] |
 
 pub mod clone;
 pub mod conntrack;
+pub mod enter;
+pub mod fds;
 pub mod fork;
 pub mod guard;
 pub mod heap;
@@ -29,6 +34,7 @@ pub mod mqueue;
 pub mod namespace;
 pub mod netlink;
 pub mod nftables;
+pub mod notices;
 pub mod pidfd;
 pub mod process;
 pub mod shared;

@@ -26,6 +26,16 @@ pub fn tmpfs(path: &str, bytes: u64) -> io::Result<()> {
     Ok(mount(Some("tmpfs"), path, Some("tmpfs"), DATA_ONLY, Some(options.as_str()))?)
 }
 
+/// A fresh tmpfs on `path` of at most `bytes` and so many files and directories, its root among them, for this
+/// user.
+///
+/// # Errors
+/// ENOENT when there is no such directory.
+pub fn small_tmpfs(path: &Path, bytes: u64, files: u64) -> io::Result<()> {
+    let options = format!("size={bytes},nr_inodes={files},mode=700");
+    Ok(mount(Some("tmpfs"), path, Some("tmpfs"), DATA_ONLY, Some(options.as_str()))?)
+}
+
 /// A fresh tmpfs on `path` that programs may be run from: at most `bytes`, else half of the machine's memory
 /// (tmpfs(5)).
 ///

@@ -49,7 +49,20 @@ pub fn is_privileged() -> bool {
 /// When the machine runs out of memory, this process is what the kernel ends first (proc_pid_oom_score_adj(5)).
 /// Best effort: where `/proc` is missing the kernel chooses by size, as always.
 pub fn volunteer_for_oom() {
-    let _ = fs::write("/proc/self/oom_score_adj", "1000");
+    let _ = set_oom_score_adj(1000);
+}
+
+/// How early the kernel ends this process when memory runs out, -1000 (never) to 1000 (first).
+///
+/// # Errors
+/// EACCES: less than it was takes CAP_SYS_RESOURCE. ENOENT where `/proc` is missing.
+pub fn set_oom_score_adj(score: i32) -> io::Result<()> {
+    fs::write("/proc/self/oom_score_adj", score.to_string())
+}
+
+/// What [`set_oom_score_adj`] has set for a process; `None` when there is none.
+pub fn oom_score_adj(pid: i32) -> Option<i32> {
+    fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).ok()?.trim().parse().ok()
 }
 
 /// `CapEff` of proc_pid_status(5).

@@ -14,7 +14,8 @@ mod error;
 mod host_path;
 mod preopen;
 mod prepare;
+pub mod usage;
 
 pub use error::VolumeError;
-pub use preopen::Preopen;
+pub use preopen::{ETC, Preopen};
 pub use prepare::Volumes;

@@ -1,17 +1,18 @@
 //! What a container is given of the pod's volumes.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
-use cap_std::fs::Dir;
+use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
 
 use super::VolumeError;
 use super::prepare::{Prepared, Volumes};
 use crate::spec::{Container, Mount};
 
 /// Where the pod's own files are: `hosts`, `resolv.conf`, `hostname`.
-const ETC: &str = "/etc";
+pub const ETC: &str = "/etc";
 
 /// One directory that a container can open.
 #[derive(Debug)]
@@ -24,11 +25,35 @@ pub struct Preopen {
 }
 
 impl Preopen {
+    /// A directory to write to that is no volume.
+    pub fn new(guest_path: String, dir: Dir) -> Self {
+        Self { guest_path, read_only: false, dir }
+    }
+
+    /// Another handle of the directory.
+    ///
+    /// # Errors
+    /// Too many files are open.
+    pub fn try_clone_dir(&self) -> io::Result<Dir> {
+        self.dir.try_clone()
+    }
+
     /// A path to open the directory again by. It leads to the directory that was resolved, whatever has
     /// been renamed or linked since; it is good for as long as this value lives, in this process, where
     /// `/proc` is mounted (proc_pid_fd(5)).
     pub fn host_path(&self) -> PathBuf {
         format!("/proc/self/fd/{}", self.dir.as_raw_fd()).into()
+    }
+
+    /// Opens a file below the directory for reading; a symlink that leads out is refused. A FIFO does not make
+    /// this wait.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn open(&self, path: &Path) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        options.read(true).custom_flags(libc::O_NONBLOCK);
+        self.dir.open_with(path, &options).map(cap_std::fs::File::into_std)
     }
 
     /// The directory itself.

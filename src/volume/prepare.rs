@@ -83,6 +83,14 @@ impl Volumes {
         self.etc = Some(directory);
     }
 
+    /// The directory of a volume that is open.
+    pub fn directory(&self, volume: &str) -> Option<&Dir> {
+        match self.by_name.get(volume)? {
+            Prepared::Open { dir, .. } => Some(dir),
+            Prepared::Memory { .. } | Prepared::File { .. } => None,
+        }
+    }
+
     fn refuse_file_mounts(&self, container: &Container) -> Result<(), VolumeError> {
         for mount in &container.mounts {
             if let Some(Prepared::File { path }) = self.by_name.get(&mount.volume) {

@@ -46,6 +46,16 @@ impl LogSink for crate::container::log::LogStream {
     }
 }
 
+impl LogSink for crate::container::runner::Sink {
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<usize> {
+        self.poll_ready(cx)
+    }
+
+    fn write(&self, bytes: Bytes) {
+        self.write(&bytes);
+    }
+}
+
 /// Standard output or error of a container, for
 /// [`WasiCtxBuilder::stdout`](wasmtime_wasi::WasiCtxBuilder::stdout) and `stderr`.
 #[derive(Debug, Clone)]

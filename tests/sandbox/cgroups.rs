@@ -27,11 +27,42 @@ pub(super) fn the_cgroup_limits_and_kills(world: &World) {
     let quota = read("cpu.max").or_else(|| read("cpu.cfs_quota_us")).unwrap();
     assert_eq!(quota.split(' ').next(), Some("150000"));
     assert_eq!(read("pids.max").unwrap(), "64");
-    assert!(!sandbox.oom_killed());
+    assert_eq!(sandbox.oom_kills(), 0);
+    let weight = read("cpu.weight").or_else(|| read("cpu.shares")).unwrap();
+    assert!(["20", "512"].contains(&weight.as_str()), "{weight}");
+    assert_eq!(sandbox.oom_score_adj(), Some(321));
+    let notices = sandbox.oom_notices().unwrap();
+    resizes(&sandbox, &read);
+    let noticed = || poll(&mut [PollFd::new(notices.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO).unwrap();
+    assert_eq!(noticed(), 0);
     say(&sandbox.control, "eat");
     assert_eq!(sandbox.wait().unwrap(), Exit::Signal(9));
-    assert!(sandbox.oom_killed());
+    assert_eq!(sandbox.oom_kills(), 1);
+    assert_eq!(noticed(), 1);
     remove(sandbox);
+}
+
+/// Limits of a running pod grow, shrink, are lifted and come back; never below what is in use.
+fn resizes(sandbox: &Sandbox, read: &dyn Fn(&str) -> Option<String>) {
+    let memory = || read("memory.max").or_else(|| read("memory.limit_in_bytes")).unwrap();
+    let swap = || read("memory.memsw.limit_in_bytes");
+    let quota = || read("cpu.max").or_else(|| read("cpu.cfs_quota_us")).unwrap();
+    for bytes in [512 << 20, 128 << 20, 256_u64 << 20] {
+        let limits = cgroup::Limits { memory_bytes: Some(bytes), cpu_millis: Some(500), ..world::LIMITS };
+        sandbox.resize(&limits).unwrap();
+        assert_eq!(memory(), bytes.to_string());
+        assert!(swap().is_none_or(|swap| swap == bytes.to_string()));
+        assert_eq!(quota().split(' ').next(), Some("50000"));
+    }
+    sandbox.resize(&cgroup::Limits::default()).unwrap();
+    assert!(memory() == "max" || memory().parse::<u64>().unwrap() > 1 << 40, "{}", memory());
+    assert!(["-1", "max"].contains(&quota().split(' ').next().unwrap()), "{}", quota());
+    assert_eq!(read("pids.max").unwrap(), "max");
+    sandbox.resize(&world::LIMITS).unwrap();
+    let little = cgroup::Limits { memory_bytes: Some(4096), ..world::LIMITS };
+    let refused = sandbox.resize(&little).unwrap_err();
+    assert!(refused.is_busy(), "{refused}");
+    sandbox.resize(&world::LIMITS).unwrap();
 }
 
 /// The mount points of the test's own view of the cgroup hierarchies of this type.

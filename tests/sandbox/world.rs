@@ -4,6 +4,14 @@ use peapod::sandbox::record::Identity;
 
 use super::*;
 
+/// The limits of the tests' pods.
+pub(super) const LIMITS: cgroup::Limits = cgroup::Limits {
+    memory_bytes: Some(256 << 20),
+    cpu_millis: Some(1500),
+    cpu_shares: Some(512),
+    pids: Some(64),
+};
+
 pub(super) struct World {
     pub(super) root: PathBuf,
     pub(super) paths: Paths,
@@ -34,7 +42,8 @@ impl World {
             pod_networks: network::PodNetworks::default(),
             host_ports: &[],
             cni: None,
-            limits: cgroup::Limits { memory_bytes: Some(256 << 20), cpu_millis: Some(1500), pids: Some(64) },
+            limits: LIMITS,
+            oom_score_adj: 321,
             shm_bytes: 1 << 20,
             fail_at: None,
         }

@@ -27,6 +27,10 @@ pub struct Guests {
     pub ipc: PathBuf,
     /// `peapod:ipc`, for WASI 0.3, `tests/guests/ipc-p3`.
     pub ipc_p3: PathBuf,
+    /// Is asked to end, by `peapod:pod/lifecycle`, `tests/guests/lifecycle-p2`.
+    pub lifecycle_p2: PathBuf,
+    /// The same for WASI 0.3, `tests/guests/lifecycle-p3`.
+    pub lifecycle_p3: PathBuf,
     /// The core module for WASI preview 1, `tests/guests/core-p1`.
     pub core_p1: PathBuf,
 }
@@ -35,7 +39,8 @@ pub struct Guests {
 pub fn guests() -> &'static Guests {
     static GUESTS: OnceLock<Guests> = OnceLock::new();
     GUESTS.get_or_init(|| {
-        let p2 = build("wasm32-wasip2", &["probe", "p3", "sockets-p2", "sockets-p3"]);
+        let packages = ["probe", "p3", "sockets-p2", "sockets-p3", "lifecycle-p2", "lifecycle-p3"];
+        let p2 = build("wasm32-wasip2", &packages);
         // By itself: its features of the helper crate are not those of the others.
         build("wasm32-wasip2", &["ipc"]);
         build("wasm32-wasip2", &["ipc-p3"]);
@@ -47,6 +52,8 @@ pub fn guests() -> &'static Guests {
             sockets_p3: p2.join("sockets_p3.wasm"),
             ipc: p2.join("ipc.wasm"),
             ipc_p3: p2.join("ipc_p3.wasm"),
+            lifecycle_p2: p2.join("lifecycle-p2.wasm"),
+            lifecycle_p3: p2.join("lifecycle_p3.wasm"),
             core_p1: p1.join("core-p1.wasm"),
         }
     })
@@ -130,8 +137,11 @@ pub fn fill_in(text: &str) -> String {
         .replace("{sockets-p3}", &built.sockets_p3.to_string_lossy())
         .replace("{ipc}", &built.ipc.to_string_lossy())
         .replace("{ipc-p3}", &built.ipc_p3.to_string_lossy())
+        .replace("{lifecycle-p2}", &built.lifecycle_p2.to_string_lossy())
+        .replace("{lifecycle-p3}", &built.lifecycle_p3.to_string_lossy())
         .replace("{core}", &built.core_p1.to_string_lossy());
-    for name in ["unknown-import", "http-handler-0.3", "http-handler", "library", "reactor-module"] {
+    for name in ["unknown-import", "http-handler-0.3", "http-handler", "library", "reactor-module", "exports"]
+    {
         let placeholder = format!("{{{name}}}");
         if text.contains(&placeholder) {
             let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.wasm"));

@@ -179,6 +179,29 @@ impl Running {
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
+    /// CPU time that the thread which all containers run on has used.
+    #[track_caller]
+    pub fn thread_cpu_time(&self) -> Duration {
+        let pid = self.pod_pid();
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/schedstat")).unwrap();
+        Duration::from_nanos(stat.split(' ').next().unwrap().parse().unwrap())
+    }
+
+    /// How fast the containers that `probe work` go, units a second from their first line to their last.
+    pub fn work_rates<const N: usize>(&self, containers: [&str; N]) -> [f64; N] {
+        let output = self.output();
+        containers.map(|name| {
+            let prefix = format!("[{name}] worked ");
+            let told = output.lines().filter_map(|line| {
+                let (units, at) = line.split_once(&prefix)?.1.split_once(" at ")?;
+                Some((units.parse::<f64>().ok()?, at.trim().parse::<f64>().ok()?))
+            });
+            let told: Vec<_> = told.collect();
+            let [(first, begun), .., (last, ended)] = told[..] else { panic!("{name} is silent:\n{output}") };
+            (last - first) / (ended - begun) * 1e6
+        })
+    }
+
     /// A thread in the pod's network, for a native peer: setns works per thread.
     pub fn native<T: Send + 'static>(&self, peer: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
         let namespace = std::fs::File::open(format!("/proc/{}/ns/net", self.pod_pid())).unwrap();

@@ -1,4 +1,5 @@
-use http_body_util::{BodyExt, Empty};
+use http_body_util::BodyExt;
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::super::types::API_VERSION;
@@ -14,6 +15,8 @@ impl Pods for One {
         pod.metadata.name = Some("web".to_owned());
         pod.metadata.namespace = Some("prod".to_owned());
         pod.metadata.uid = Some("u1".to_owned());
+        let web = k8s_openapi::api::core::v1::Container { name: "web".to_owned(), ..Default::default() };
+        pod.spec.get_or_insert_default().containers = vec![web];
         Ok(vec![pod])
     }
 
@@ -33,7 +36,8 @@ impl Pods for One {
         }
     }
 
-    async fn ipc(&self, _: &str) -> Result<PodIpc, Failure> {
+    async fn ipc(&self, uid: &str) -> Result<PodIpc, Failure> {
+        assert_eq!(uid, "u1");
         Ok(PodIpc {
             api_version: API_VERSION.to_owned(),
             kind: "PodIpc".to_owned(),
@@ -42,8 +46,63 @@ impl Pods for One {
         })
     }
 
-    async fn remove_ipc(&self, _: &str, kind: IpcKind, name: String) -> Result<(), Failure> {
-        if (kind, &*name) == (IpcKind::Queue, "/jobs") { Ok(()) } else { Err(Failure::NotFound(name)) }
+    async fn remove_ipc(&self, uid: &str, kind: IpcKind, name: String) -> Result<(), Failure> {
+        assert_eq!(uid, "u1");
+        if (kind, &*name) == (IpcKind::Queue, "/a+b") { Ok(()) } else { Err(Failure::NotFound(name)) }
+    }
+
+    async fn timeline(&self, uid: &str) -> Result<Timeline, Failure> {
+        assert_eq!(uid, "u1");
+        Ok(Timeline {
+            api_version: API_VERSION.to_owned(),
+            kind: "PodTimeline".to_owned(),
+            metadata: Default::default(),
+            began: Default::default(),
+            supervisor: Vec::new(),
+            pod: Vec::new(),
+            containers: Vec::new(),
+        })
+    }
+
+    async fn events(&self) -> Result<Vec<Event>, Failure> {
+        let mut event = Event { reason: Some("Killing".to_owned()), ..Event::default() };
+        event.metadata.namespace = Some("prod".to_owned());
+        event.involved_object.name = Some("web".to_owned());
+        Ok(vec![event])
+    }
+
+    async fn delete(&self, uid: &str, grace: Option<u32>) -> Result<Pod, Failure> {
+        assert_eq!(uid, "u1");
+        let mut pod = self.list().await?.remove(0);
+        pod.metadata.deletion_grace_period_seconds = Some(grace.map_or(30, Into::into));
+        Ok(pod)
+    }
+
+    async fn set_conditions(&self, uid: &str, conditions: Vec<PodCondition>) -> Result<(), Failure> {
+        assert_eq!((uid, conditions.len()), ("u1", 1));
+        Ok(())
+    }
+
+    async fn resize(&self, uid: &str, wanted: Pod) -> Result<Pod, Failure> {
+        assert_eq!(uid, "u1");
+        Ok(wanted)
+    }
+
+    async fn exec(&self, uid: &str, _: ExecOptions) -> Result<Session, Failure> {
+        assert_eq!(uid, "u1");
+        Self::unavailable()
+    }
+
+    async fn add_ephemeral(&self, uid: &str, _: EphemeralContainer) -> Result<Pod, Failure> {
+        assert_eq!(uid, "u1");
+        Self::unavailable()
+    }
+}
+
+impl One {
+    /// What has no pod process answers no command.
+    fn unavailable<T>() -> Result<T, Failure> {
+        Err(Failure::Unavailable("the pod ends".to_owned()))
     }
 }
 
@@ -66,11 +125,19 @@ impl Server {
     }
 
     async fn ask(&self, method: &str, path: &str) -> (u16, serde_json::Value) {
+        self.send(method, path, "", "").await
+    }
+
+    /// With a body of this media type.
+    async fn send(&self, method: &str, path: &str, media_type: &str, body: &str) -> (u16, serde_json::Value) {
         let io = TokioIo::new(self.connect().await);
         let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
         let request = Request::builder().method(method).uri(path).header("host", "localhost");
-        let (response, _) =
-            tokio::join!(sender.send_request(request.body(Empty::<Bytes>::new()).unwrap()), connection);
+        let request = request.header(CONTENT_TYPE, media_type);
+        let (response, _) = tokio::join!(
+            sender.send_request(request.body(Full::<Bytes>::from(body.to_owned())).unwrap()),
+            connection
+        );
         let response = response.unwrap();
         let code = response.status().as_u16();
         let body = response.into_body().collect().await.unwrap().to_bytes();
@@ -92,7 +159,7 @@ async fn every_path_answers_as_kubernetes_does() {
     assert_eq!((code, &network["kind"]), (200, &"PodNetwork".into()));
     let (code, ipc) = server.ask("GET", "/api/v1/namespaces/prod/pods/web/ipc").await;
     assert_eq!((code, &ipc["kind"]), (200, &"PodIpc".into()));
-    let (code, status) = server.ask("DELETE", "/api/v1/namespaces/prod/pods/web/ipc/queue/%2Fjobs").await;
+    let (code, status) = server.ask("DELETE", "/api/v1/namespaces/prod/pods/web/ipc/queue/%2Fa+b").await;
     assert_eq!((code, &status["status"]), (200, &"Success".into()));
     for (code, reason, method, path) in [
         (404, "NotFound", "DELETE", "/api/v1/namespaces/prod/pods/web/ipc/queue/%2Fmail"),
@@ -104,8 +171,21 @@ async fn every_path_answers_as_kubernetes_does() {
         (404, "NotFound", "GET", "/api/v1/namespaces/default/pods/web"),
         (404, "NotFound", "GET", "/api/v1/namespaces/prod/pods/wbe/network"),
         (404, "NotFound", "POST", "/api/v1/nodes"),
-        (405, "MethodNotAllowed", "DELETE", "/api/v1/namespaces/prod/pods/web"),
+        (405, "MethodNotAllowed", "PUT", "/api/v1/namespaces/prod/pods/web"),
+        (405, "MethodNotAllowed", "DELETE", "/api/v1/namespaces/prod/pods/web/network"),
+        (405, "MethodNotAllowed", "PATCH", "/api/v1/namespaces/prod/pods/web"),
+        (404, "NotFound", "DELETE", "/api/v1/namespaces/prod/pods/wbe"),
+        (404, "NotFound", "PATCH", "/api/v1/namespaces/prod/pods/web/spec"),
+        (400, "BadRequest", "DELETE", "/api/v1/namespaces/prod/pods/web?gracePeriodSeconds=soon"),
+        (400, "BadRequest", "GET", "/api/v1/events?fieldSelector=spec.nodeName%3Dx"),
+        (415, "UnsupportedMediaType", "PATCH", "/api/v1/namespaces/prod/pods/web/status"),
+        (405, "MethodNotAllowed", "GET", "/api/v1/namespaces/prod/pods/web/ephemeralcontainers"),
+        (405, "MethodNotAllowed", "DELETE", "/api/v1/namespaces/prod/pods/web/exec"),
         (400, "BadRequest", "GET", "/api/v1/pods?watch=true"),
+        (400, "BadRequest", "POST", "/api/v1/namespaces/prod/pods/web/ephemeralcontainers"),
+        (400, "BadRequest", "GET", "/api/v1/namespaces/prod/pods/web/exec"),
+        (400, "BadRequest", "GET", "/api/v1/namespaces/prod/pods/web/exec?command=x&stdout=1"),
+        (404, "NotFound", "GET", "/api/v1/namespaces/prod/pods/wbe/exec?command=x&stdout=1"),
     ] {
         let (got, status) = server.ask(method, path).await;
         assert_eq!(got, code, "{method} {path}");
@@ -113,6 +193,77 @@ async fn every_path_answers_as_kubernetes_does() {
         assert_eq!((&status["code"], &status["reason"]), (&code.into(), &reason.into()));
         assert!(!status["message"].as_str().unwrap().is_empty());
     }
+}
+
+#[tokio::test]
+async fn events_are_selected_and_timelines_found() {
+    let server = Server::start(One(None));
+    for (path, count) in [
+        ("/api/v1/events", 1),
+        ("/api/v1/namespaces/prod/events?fieldSelector=involvedObject.name%3Dweb", 1),
+        ("/api/v1/namespaces/prod/events?fieldSelector=involvedObject.name%3Dwbe", 0),
+        ("/api/v1/namespaces/default/events", 0),
+    ] {
+        let (code, list) = server.ask("GET", path).await;
+        assert_eq!((code, &list["kind"]), (200, &"EventList".into()));
+        assert_eq!(list["items"].as_array().map(Vec::len), Some(count), "{path}");
+    }
+    let (code, timeline) = server.ask("GET", "/api/v1/namespaces/prod/pods/web/timeline").await;
+    assert_eq!((code, &timeline["kind"]), (200, &"PodTimeline".into()));
+    let (_, pods) = server.ask("GET", "/api/v1/namespaces/default/pods").await;
+    assert_eq!(pods["items"], json!([]));
+}
+
+#[tokio::test]
+async fn a_pod_is_patched_and_deleted_as_by_kubectl() {
+    let server = Server::start(One(None));
+    let pod = "/api/v1/namespaces/prod/pods/web";
+    let (strategic, merge) = ("application/strategic-merge-patch+json", "application/merge-patch+json");
+    let set = json!({"status": {"conditions": [{"type": "example.com/gate", "status": "True"}]}}).to_string();
+    for media_type in [strategic, merge] {
+        let (code, patched) = server.send("PATCH", &format!("{pod}/status"), media_type, &set).await;
+        assert_eq!(code, 200, "{patched}");
+        assert_eq!(patched["status"]["conditions"][0]["type"], "example.com/gate");
+    }
+    let wrong = json!({"status": {"phase": "Failed", "podIP": "10.0.0.1"}}).to_string();
+    let (code, status) = server.send("PATCH", &format!("{pod}/status"), strategic, &wrong).await;
+    assert_eq!(
+        (code, &status["reason"], &status["details"]["kind"]),
+        (422, &"Invalid".into(), &"Pod".into())
+    );
+    let causes = status["details"]["causes"].as_array().unwrap();
+    assert_eq!((&causes[0]["field"], causes.len()), (&"status.phase".into(), 2));
+    assert!(status["message"].as_str().unwrap().contains("status.podIP"), "{status}");
+
+    let resize =
+        json!({"spec": {"containers": [{"name": "web", "resources": {"limits": {"cpu": "1"}}}]}}).to_string();
+    let (code, patched) = server.send("PATCH", &format!("{pod}/resize"), strategic, &resize).await;
+    assert_eq!(code, 200, "{patched}");
+    assert_eq!(patched["spec"]["containers"][0]["resources"]["limits"]["cpu"], "1");
+    for (code, media_type, body) in
+        [(400, strategic, "{"), (400, strategic, "[]"), (415, "application/json-patch+json", "[]")]
+    {
+        assert_eq!(server.send("PATCH", &format!("{pod}/resize"), media_type, body).await.0, code, "{body}");
+    }
+    let long = format!("{{\"x\":\"{}\"}}", "x".repeat(patch::BODY_BYTES));
+    assert_eq!(server.send("PATCH", &format!("{pod}/status"), merge, &long).await.0, 413);
+
+    let grace = |pod: &serde_json::Value| pod["metadata"]["deletionGracePeriodSeconds"].as_i64();
+    let (code, deleted) = server.ask("DELETE", pod).await;
+    assert_eq!((code, grace(&deleted)), (200, Some(30)));
+    let (_, deleted) = server.ask("DELETE", &format!("{pod}?gracePeriodSeconds=5")).await;
+    assert_eq!(grace(&deleted), Some(5));
+    let (_, deleted) = server.ask("DELETE", &format!("{pod}?gracePeriodSeconds=-7")).await;
+    assert_eq!(grace(&deleted), Some(1));
+    let (_, deleted) = server
+        .send(
+            "DELETE",
+            pod,
+            "application/json",
+            r#"{"kind":"DeleteOptions","apiVersion":"v1","gracePeriodSeconds":0}"#,
+        )
+        .await;
+    assert_eq!(grace(&deleted), Some(0));
 }
 
 #[tokio::test]

@@ -65,12 +65,16 @@ pub struct Args {
     #[arg(long, value_name = "DIR", requires = "cni_conf_dir")]
     pub(super) cni_bin_dir: Vec<PathBuf>,
     /// Stop the pod after this long: 90, 90s, 5m, 1h30m. Exit code 124.
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_timeout)]
     pub(super) timeout: Option<Duration>,
     /// Print the final Pod with its status on standard output; the containers' output goes to standard
     /// error then.
     #[arg(short, long, value_name = "FORMAT")]
     pub(super) output: Option<output::Format>,
+    /// How long a container that has ended again waits for its restart: 500ms, 10s, 5m; doubled with each restart
+    /// in a row up to 5m. 0 restarts at once.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
+    pub(super) backoff_base: Duration,
     /// Keep the containers' logs, in CRI format, under DIR/<namespace>_<pod>_<uid>/<container>/.
     #[arg(long, value_name = "DIR")]
     pub(super) log_dir: Option<PathBuf>,
@@ -78,6 +82,13 @@ pub struct Args {
     /// and Wireshark; - is standard output: `| wireshark -k -i -`.
     #[arg(long, value_name = "FILE")]
     pub(super) pcap: Option<PathBuf>,
+    /// How often the use of the disk is looked at, for tests.
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, hide = true)]
+    pub(super) storage_period: Option<Duration>,
+    /// When the pod has ended, write when the steps of its start happened in FILE, as a trace for
+    /// ui.perfetto.dev and chrome://tracing.
+    #[arg(long, value_name = "FILE")]
+    pub(super) trace: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -119,10 +130,15 @@ impl Args {
 
 /// `90`, `90s`, `1h30m`: seconds, or what Kubernetes' durations look like.
 fn parse_duration(text: &str) -> Result<Duration, String> {
-    let duration = match text.parse::<u32>() {
-        Ok(seconds) => Duration::from_secs(seconds.into()),
-        Err(_) => parse_span(text)?,
-    };
+    match text.parse::<u32>() {
+        Ok(seconds) => Ok(Duration::from_secs(seconds.into())),
+        Err(_) => parse_span(text),
+    }
+}
+
+/// The same, but not nothing.
+fn parse_timeout(text: &str) -> Result<Duration, String> {
+    let duration = parse_duration(text)?;
     if duration.is_zero() {
         return Err("no pod ends before it begins; leave --timeout out for none".to_owned());
     }
@@ -186,11 +202,13 @@ mod tests {
 
     #[test]
     fn durations_are_seconds_or_have_units() {
-        assert_eq!(parse_duration("90"), Ok(Duration::from_secs(90)));
-        assert_eq!(parse_duration("1h30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(parse_timeout("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_timeout("1h30m"), Ok(Duration::from_secs(5400)));
         for wrong in ["0", "0s", "", "-5s", "soon", "2562047788015215h", "99999999999999999999"] {
-            assert!(parse_duration(wrong).is_err(), "{wrong}");
+            assert!(parse_timeout(wrong).is_err(), "{wrong}");
         }
+        assert_eq!(parse_duration("0"), Ok(Duration::ZERO));
+        assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
     }
 
     #[test]

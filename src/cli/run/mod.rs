@@ -19,30 +19,36 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use k8s_openapi::api::core::v1::PodStatus;
+use k8s_openapi::api::core::v1::{self as wire, PodStatus};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 
 use super::display::Display;
-use super::images::Images;
+use super::images::{Images, Made};
+use super::startup::Startup;
 use super::supervise::{End, PATIENCE, Watch};
-use super::{EXIT_BAD_MANIFEST, EXIT_HOST, Failure, counted, load, output};
+use super::{EXIT_BAD_MANIFEST, EXIT_HOST, Failure, counted, load, output, trace};
 use crate::container::log::Console;
 use crate::container::state::KILLED_EXIT_CODE;
 use crate::engine::Engine;
 use crate::paths::Paths;
 use crate::pod::actions::MIN_STOP_WINDOW;
 use crate::pod::backoff::BackoffPolicy;
+use crate::pod::control::PodTimeline;
 use crate::pod::death::status_after_death;
 use crate::pod::launch::{Plan, launch};
+use crate::pod::resize::Resizer;
+use crate::pod::storage;
 use crate::sandbox::cgroup::Limits;
 use crate::sandbox::cni::{Chain, CniError, PLUGIN_DIRECTORIES};
 use crate::sandbox::host_port::PortMapping;
 use crate::sandbox::network::PodNetworks;
+use crate::sandbox::oom;
 use crate::sandbox::record::Identity;
 use crate::sandbox::{self, Sandbox};
 use crate::spec::convert::Converted;
 use crate::spec::{NetworkMode, Pod, Protocol};
+use crate::sys::pidfd::Exit;
 
 /// Size of a pod's /dev/shm, bytes: what container runtimes give.
 const SHM_BYTES: u64 = 64 << 20;
@@ -53,6 +59,7 @@ pub fn run(args: Args, verbose: u8) -> Result<ExitCode, Failure> {
     let display = Display::new(verbose);
     let paths = Paths::from_env();
 
+    let mut startup = Startup::new();
     let clock = Instant::now();
     let overrides = load::Overrides { name: args.name.clone(), network: args.network.map(Into::into) };
     let Converted { pod, wire, warnings } = load::manifest(&args.file, overrides)?;
@@ -62,7 +69,10 @@ pub fn run(args: Args, verbose: u8) -> Result<ExitCode, Failure> {
     let what =
         format!("{}/{}, {}", pod.namespace, pod.name, counted(pod.all_containers().count(), "container"));
     display.step("manifest", what, clock.elapsed());
+    startup.step("manifest", clock);
+    startup.moment("accepted");
 
+    let clock = Instant::now();
     for swept in sandbox::sweep(&paths)? {
         let name = swept.name.as_ref().unwrap_or(&swept.uid);
         if swept.errors.is_empty() {
@@ -76,8 +86,9 @@ pub fn run(args: Args, verbose: u8) -> Result<ExitCode, Failure> {
             ));
         }
     }
+    startup.step("sweep", clock);
     let chain = load_chain(&args).context("--cni-conf-dir")?;
-    let plan = prepare(&args, &paths, pod, &display)?;
+    let plan = prepare(&args, &paths, pod, &display, &mut startup)?;
     let spec = Arc::clone(&plan.spec);
     raise_open_files();
     let signals = block_signals()?;
@@ -86,23 +97,35 @@ pub fn run(args: Args, verbose: u8) -> Result<ExitCode, Failure> {
     let host_ports = PortMapping::of(&spec);
     let config = sandbox_config(&host, &paths, &args, &spec, &host_ports, chain.as_ref());
     let mut sandbox = launch(plan, &config)?;
+    startup.step("sandbox", clock);
+    startup.laps(&sandbox.timings);
     let leads = chain.as_ref().is_none_or(Chain::maps_ports);
     let host_ports = if leads { &host_ports[..] } else { &[] };
     show_sandbox(&sandbox, &spec, host_ports, clock.elapsed(), &display);
 
+    let set_limits = |limits: &Limits| sandbox.resize(limits);
     let control = sandbox.control.try_clone().context("cannot duplicate the control socket")?;
     let watch = Watch {
         display: &display,
         timeout: args.timeout,
-        grace: spec.termination_grace.max(MIN_STOP_WINDOW),
-        limit: spec.termination_grace + PATIENCE + MIN_STOP_WINDOW * spec.init_containers.len() as u32,
+        grace: spec.termination_grace,
+        patience: PATIENCE + MIN_STOP_WINDOW * (1 + spec.init_containers.len() as u32),
         kill: &|| {
             let _ = sandbox.kill();
         },
+        oom_kills: &|| sandbox.oom_kills(),
+        oom_notices: sandbox.oom_notices(),
+        resizer: Resizer::new(&spec, &set_limits).into(),
         pod: &wire,
+        startup: &startup,
+        spec: &spec,
         directory: &paths.pod_run(&spec.uid),
+        manifest_dir: &load::directory_of(&args.file)?,
     };
-    let end = watch.run(control, || signals.restore())?;
+    let (end, wire) = watch.run(control, || signals.restore())?;
+    if let Some(path) = &args.trace {
+        write_trace(path, &startup, &wire, &end, &display);
+    }
     let (status, code) = settle(end, &mut sandbox, &display)?;
     for left in sandbox.remove() {
         display.warning(format!("not removed: {left}; the next run tries again"));
@@ -114,7 +137,13 @@ pub fn run(args: Args, verbose: u8) -> Result<ExitCode, Failure> {
 }
 
 /// Everything up to the fork: images, linked, and where output goes.
-fn prepare(args: &Args, paths: &Paths, pod: Pod, display: &Display) -> Result<Plan, Failure> {
+fn prepare(
+    args: &Args,
+    paths: &Paths,
+    pod: Pod,
+    display: &Display,
+    startup: &mut Startup,
+) -> Result<Plan, Failure> {
     let clock = Instant::now();
     let engine = Engine::new()?;
     if let Some(warning) = engine.warning() {
@@ -123,6 +152,12 @@ fn prepare(args: &Args, paths: &Paths, pod: Pod, display: &Display) -> Result<Pl
     let mut images = Images::new(&engine, paths, args.build, display)?;
     let programs = images.programs(&pod)?;
     display.step("images", images.summary(), clock.elapsed());
+    startup.step("images", clock);
+    for container in pod.all_containers() {
+        if let Some(Made { from, to, compiled }) = images.made(container) {
+            startup.image(&container.name, from, to, compiled);
+        }
+    }
 
     let takes_stdout = args.output.is_some() || args.pcap_is_stdout();
     let console = if takes_stdout { Console::stderr() } else { Console::stdio() };
@@ -136,12 +171,26 @@ fn prepare(args: &Args, paths: &Paths, pod: Pod, display: &Display) -> Result<Pl
     Ok(Plan {
         spec: Arc::new(pod),
         programs,
-        engine,
+        hosts: images.hosts(),
         console: Some(console.context("cannot use standard output")?),
         pcap: args.pcap.as_deref().map(open_pcap).transpose()?,
         log_dir: log_dir.transpose().context("--log-dir: cannot make the pod's directory there")?,
-        backoff: BackoffPolicy::default(),
+        backoff: BackoffPolicy::with_base(args.backoff_base),
+        storage_period: args.storage_period.unwrap_or(storage::PERIOD),
+        origin: startup.origin(),
+        tells_timeline: args.trace.is_some(),
     })
+}
+
+/// The file of `--trace`. That it cannot be written does not fail a pod that has ended.
+fn write_trace(path: &Path, startup: &Startup, pod: &wire::Pod, end: &End, display: &Display) {
+    let inside = match end {
+        End::Finished { timeline, .. } => timeline.clone(),
+        End::Died { .. } => PodTimeline::default(),
+    };
+    if let Err(error) = trace::write(path, &startup.timeline(pod, inside)) {
+        display.warning(format!("--trace: {error:#}"));
+    }
 }
 
 /// The CNI plugins that the command line names.
@@ -182,6 +231,7 @@ fn sandbox_config<'a>(
         host_ports,
         cni,
         limits: Limits::for_pod(pod),
+        oom_score_adj: oom::score_adj(pod),
         shm_bytes: SHM_BYTES,
         fail_at: None,
     }
@@ -194,6 +244,9 @@ fn show_sandbox(sandbox: &Sandbox, pod: &Pod, host_ports: &[PortMapping], took: 
     display.step("sandbox", format!("process {}", sandbox.pid()), took);
     for (step, took) in &sandbox.timings {
         display.detail(step, *took);
+    }
+    if sandbox.oom_score_adj().is_some_and(|score| score != oom::score_adj(pod)) {
+        display.aside("oom_score_adj stays as it is: to lower it takes CAP_SYS_RESOURCE");
     }
     match (pod.network, &sandbox.addresses[..]) {
         (NetworkMode::Host, _) => display.address("the host's own", &ports(pod, "127.0.0.1", host_ports)),
@@ -231,14 +284,15 @@ fn ports(pod: &Pod, host: &str, host_ports: &[PortMapping]) -> Vec<String> {
 /// Waits for the pod process and says what the run's end means: the final status and the exit code.
 fn settle(end: End, sandbox: &mut Sandbox, display: &Display) -> Result<(Option<PodStatus>, u8), Failure> {
     match end {
-        End::Finished { status, exit_code } => {
+        End::Finished { status, exit_code, .. } => {
             Ok((Some(*status), u8::try_from(exit_code).unwrap_or(EXIT_HOST)))
         }
-        End::Died { status } => {
+        End::Died { status, outlived } => {
             // It may live on and only have said what could not be understood.
             sandbox.kill().context("cannot kill the pod process")?;
             let exit = sandbox.wait().context("cannot wait for the pod process")?;
-            let out_of_memory = sandbox.oom_killed();
+            // Of those that were killed, the last.
+            let out_of_memory = exit == Exit::Signal(libc::SIGKILL) && sandbox.oom_kills() > outlived;
             let why = if out_of_memory { "the pod's cgroup was out of memory" } else { "it was killed" };
             display.error(format!("the pod process ended with code {}: {why}", exit.shell_code()));
             let died =

@@ -22,6 +22,7 @@ use super::cri::{Output, append_entry};
 use super::file::{LogFile, LogFileError, Rotation};
 use super::splitter::{LineSplitter, Tag};
 use super::stream::{Batch, Feed, LogStream, SOURCES};
+use super::tail::LogTail;
 
 /// What a pod's logger is to do.
 pub struct LogConfig {
@@ -148,6 +149,11 @@ impl ContainerLog {
     /// The container's standard error.
     pub fn stderr(&self) -> LogStream {
         self.feed.stream(Output::Stderr)
+    }
+
+    /// The last of what the container says from now on, and after its end.
+    pub fn tail(&self) -> LogTail {
+        self.feed.tail()
     }
 
     /// Writes lines of peapod's own, such as a trap's backtrace, as standard error of the container. They

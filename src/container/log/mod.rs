@@ -13,7 +13,7 @@
 //! counted and reported once; the containers go on.
 //!
 //! - [`splitter`] cuts bytes into lines and [`cri`] writes one; both are pure.
-//! - [`stream`] is the buffer between a container and the thread.
+//! - [`stream`] is the buffer between a container and the thread; `tail` keeps the last of what goes through it.
 //! - [`file`](mod@file) is one container's log file with its rotation, [`console`] the terminal or pipe.
 //! - [`logger`] is the thread that owns them all.
 
@@ -23,7 +23,9 @@ pub mod file;
 pub mod logger;
 pub mod splitter;
 pub mod stream;
+mod tail;
 
 pub use console::Console;
 pub use logger::{ContainerLog, LogConfig, LogEvent, Logger};
 pub use stream::LogStream;
+pub use tail::LogTail;

@@ -10,7 +10,7 @@
 //! nobody waits.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread::Thread;
 
@@ -18,6 +18,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::cri::Output;
+use super::tail::LogTail;
 
 /// What one stream of one container may hold that the logger has not taken yet, in bytes: a pipe's default
 /// capacity on Linux (pipe(7)), which is what a container's output goes through elsewhere.
@@ -74,6 +75,8 @@ pub(super) struct Feed {
     closed: AtomicBool,
     /// Bytes that were written too late, or found no room.
     discarded: AtomicU64,
+    /// The last of what was said, where somebody wants it.
+    tail: OnceLock<LogTail>,
     logger: Thread,
 }
 
@@ -86,8 +89,14 @@ impl Feed {
             dirty: AtomicBool::new(true),
             closed: AtomicBool::new(false),
             discarded: AtomicU64::new(0),
+            tail: OnceLock::new(),
             logger,
         }
+    }
+
+    /// Keeps the last of what is said from now on.
+    pub(super) fn tail(&self) -> LogTail {
+        self.tail.get_or_init(LogTail::default).clone()
     }
 
     pub(super) fn stream(self: &Arc<Self>, output: Output) -> LogStream {
@@ -152,6 +161,9 @@ impl Feed {
         let order = self.next_piece.fetch_add(1, Ordering::Relaxed);
         buffer.batch.push(bytes, order, Timestamp::now());
         drop(buffer);
+        if let Some(tail) = self.tail.get() {
+            tail.push(bytes);
+        }
         self.dirty.store(true, Ordering::Release);
         // Makes a system call only if the thread is asleep.
         self.logger.unpark();

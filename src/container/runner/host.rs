@@ -1,14 +1,19 @@
 //! What a guest sees of the host.
 
+use std::sync::Arc;
+
 use wasmtime::component::ResourceTable;
+use wasmtime_wasi::cli::AsyncStdinStream;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
 
-use super::Setup;
+use super::{Marks, Setup, Stdio, Streams};
+use crate::container::stop::StopSignal;
 use crate::engine::MemoryLimiter;
 use crate::ipc;
 use crate::wasi::ipc::{IpcCtxView, IpcView};
+use crate::wasi::pod::PodClock;
 use crate::wasi::stdio::LogOutput;
-use crate::wasi::{SocketsCtx, SocketsCtxView, SocketsView};
+use crate::wasi::{PodCtxView, PodView, SocketsCtx, SocketsCtxView, SocketsView};
 
 /// Random bytes that a guest of WASI 0.2 gets with one call; beyond it the guest traps. The call does not
 /// yield, and this many take some milliseconds. wasmtime-wasi's own bound is 64 MiB.
@@ -19,45 +24,77 @@ pub struct Host {
     wasi: WasiCtx,
     sockets: SocketsCtx,
     ipc: ipc::Handle,
+    stop: StopSignal,
     table: ResourceTable,
     pub(super) memory: MemoryLimiter,
+    marks: Marks,
+    called: bool,
 }
 
 impl Host {
     /// The host side of one run.
-    pub(super) fn new(setup: &Setup) -> Result<Self, String> {
+    pub(super) fn new(setup: &Setup, stdio: &mut Stdio) -> Result<Self, String> {
         let mut wasi = WasiCtx::builder();
         wasi.args(&setup.argv).envs(&setup.env).max_random_size(MAX_RANDOM_BYTES);
-        wasi.stdout(LogOutput::new(setup.log.stdout())).stderr(LogOutput::new(setup.log.stderr()));
+        wasi.monotonic_clock(PodClock(setup.stop.clone()));
+        match stdio {
+            Stdio::Log(log) => {
+                wasi.stdout(LogOutput::new(log.stdout())).stderr(LogOutput::new(log.stderr()));
+            }
+            Stdio::Streams(Streams { stdin, stdout, stderr }) => {
+                wasi.stdout(LogOutput::new(stdout.clone())).stderr(LogOutput::new(stderr.clone()));
+                if let Some(stdin) = stdin.take() {
+                    wasi.stdin(AsyncStdinStream::new(stdin));
+                }
+            }
+        }
         if let Some(directory) = &setup.working_dir {
             wasi.initial_cwd(directory);
         }
-        for preopen in &setup.preopens {
+        for preopen in setup.preopens.iter() {
             let perms = if preopen.read_only { FsPerms::ReadOnly } else { FsPerms::ReadWrite };
             wasi.preopened_dir(preopen.host_path(), &preopen.guest_path, perms)
                 .map_err(|error| format!("cannot open the mount {}: {error:#}", preopen.guest_path))?;
         }
         let sockets = SocketsCtx::new(setup.endpoint.clone());
-        let memory = MemoryLimiter::new(setup.memory_limit);
-        let ipc = setup.ipc.clone();
-        Ok(Self { wasi: wasi.build(), sockets, ipc, table: ResourceTable::new(), memory })
+        let memory = MemoryLimiter::new(Arc::clone(&setup.memory));
+        let (wasi, table, marks) = (wasi.build(), ResourceTable::new(), setup.marks.clone());
+        let (ipc, stop) = (setup.ipc.clone(), setup.stop.clone());
+        Ok(Self { wasi, sockets, ipc, stop, table, memory, marks, called: false })
+    }
+
+    /// The guest calls the host: each of its calls comes by here.
+    fn is_called(&mut self) {
+        if !self.called {
+            self.called = true;
+            self.marks.host_call();
+        }
     }
 }
 
 impl WasiView for Host {
     fn ctx(&mut self) -> WasiCtxView<'_> {
+        self.is_called();
         WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
     }
 }
 
 impl SocketsView for Host {
     fn sockets(&mut self) -> SocketsCtxView<'_> {
+        self.is_called();
         SocketsCtxView { ctx: &mut self.sockets, table: &mut self.table }
     }
 }
 
 impl IpcView for Host {
     fn ipc(&mut self) -> IpcCtxView<'_> {
+        self.is_called();
         IpcCtxView { handle: &self.ipc, table: &mut self.table }
+    }
+}
+
+impl PodView for Host {
+    fn pod(&mut self) -> PodCtxView<'_> {
+        PodCtxView { stop: &self.stop, table: &mut self.table }
     }
 }

@@ -1,23 +1,37 @@
 //! Runs one container once: a fresh [`Store`], instantiate, call `wasi:cli/run`, say how it ended.
 //!
+//! ```text
+//! Program + Setup + Stdio ─► Store ─► instantiate ─┬─ Call::Main ───► wasi:cli/run ─┬─► Exit
+//!                                                  └─ Call::Export ─► the function ─┘
+//! ```
+//!
 //! A [`Program`] is linked and type-checked in the supervisor, before the pod process exists, so that a
 //! bad image never leads to a half-made pod. [`run`] is a future that the pod's worker polls beside
 //! those of the other containers: guest code yields to them at every epoch tick, and dropping the
 //! future is how a container is killed; whatever the container held is given back by then.
 
+mod export;
 mod host;
+mod marks;
 mod program;
+mod stdio;
+
+use std::sync::Arc;
 
 use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi::I32Exit;
 
+pub use export::{Export, ExportError};
 pub use host::Host;
+pub use marks::Marks;
 pub use program::{Hosts, LinkError, Program};
+pub use stdio::{Pump, Sink, Stdio, Streams};
 
 use program::Entry;
 
-use super::log::ContainerLog;
 use super::state::Exit;
+use super::stop::StopSignal;
+use crate::engine::MemoryAccount;
 use crate::ipc;
 use crate::net::Endpoint;
 use crate::volume::Preopen;
@@ -26,7 +40,8 @@ use crate::volume::Preopen;
 /// (`sandbox::cgroup::RUNTIME_MEMORY_BYTES`).
 const MAX_HOSTCALL_BYTES: usize = 32 << 20;
 
-/// What one run of a container is given.
+/// What one run of a container is given; a command that is run in it is given the same. Clones are cheap.
+#[derive(Clone)]
 pub struct Setup {
     /// The whole command line, `argv[0]` included.
     pub argv: Vec<String>,
@@ -35,15 +50,25 @@ pub struct Setup {
     /// `workingDir`.
     pub working_dir: Option<String>,
     /// The directories the guest sees.
-    pub preopens: Vec<Preopen>,
-    /// `resources.limits.memory`, bytes.
-    pub memory_limit: Option<u64>,
+    pub preopens: Arc<[Preopen]>,
+    /// What its memory is charged to.
+    pub memory: Arc<MemoryAccount>,
     /// The container's part of the pod's network.
     pub endpoint: Endpoint,
     /// The run's way to the pod's IPC.
     pub ipc: ipc::Handle,
-    /// Where its output goes.
-    pub log: ContainerLog,
+    /// Tells the guest that it is asked to end.
+    pub stop: StopSignal,
+    /// When its steps happened.
+    pub marks: Marks,
+}
+
+/// What of a program is called.
+pub enum Call {
+    /// Its entry point, `wasi:cli/run`.
+    Main,
+    /// Another function that it exports, with the arguments behind `argv[0]`.
+    Export(Export),
 }
 
 /// Ends a container's network before its store: a store drops the streams of 0.3 one by one, each of which is
@@ -56,36 +81,53 @@ impl Drop for CloseNetwork<'_> {
     }
 }
 
-/// Instantiates the program and runs it to its end. `started` is awaited once, right before the entry
-/// point is called.
-pub async fn run(program: &Program, setup: Setup, started: impl AsyncFnOnce()) -> Exit {
-    // The log stays open until the container's end, and closes with it.
-    let Setup { log, .. } = &setup;
-    let host = match Host::new(&setup) {
+/// Instantiates the program and runs it to its end. `started` is awaited once, right before the function is
+/// called.
+pub async fn run(
+    program: &Program,
+    what: &Call,
+    setup: Setup,
+    mut stdio: Stdio,
+    started: impl AsyncFnOnce(),
+) -> Exit {
+    let host = match Host::new(&setup, &mut stdio) {
         Ok(host) => host,
         Err(error) => return Exit::start_error(error),
     };
     let mut store = Store::new(program.engine.wasmtime(), host);
     let _network = CloseNetwork(&setup.endpoint);
     store.limiter(|host| &mut host.memory);
-    store.set_hostcall_fuel(hostcall_bytes(setup.memory_limit));
+    store.set_hostcall_fuel(hostcall_bytes(setup.memory.limit()));
     // tokio's own yield: it comes back after the event loop has looked for I/O and timers.
     store.epoch_deadline_callback(|_| Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))));
     store.set_epoch_deadline(1);
 
-    let outcome = call(program, &mut store, started).await;
+    let outcome = match what {
+        Call::Main => call(program, &mut store, &setup.marks, started).await,
+        Call::Export(export) => {
+            started().await;
+            let arguments = setup.argv.get(1..).unwrap_or_default();
+            match export::call(program, export, &mut store, arguments).await {
+                Ok(ended) => {
+                    let code = ended.say(&stdio);
+                    Outcome::Ran(Ok(code))
+                }
+                Err(error) => Outcome::Ran(Err(error)),
+            }
+        }
+    };
     let exceeded = store.data().memory.exceeded();
     match (outcome, exceeded) {
-        (Outcome::Ran(Ok(Ok(()))), _) => Exit::with_code(0),
+        (Outcome::Ran(Ok(0)), _) => Exit::with_code(0),
         (_, Some(exceeded)) => Exit::out_of_memory(exceeded.to_string()),
         (Outcome::NotStarted(error), None) => Exit::start_error(format!("{error:#}")),
-        (Outcome::Ran(Ok(Err(()))), None) => Exit::with_code(1),
+        (Outcome::Ran(Ok(code)), None) => Exit::from_guest(code),
         (Outcome::Ran(Err(error)), None) => match error.downcast_ref::<I32Exit>() {
             Some(&I32Exit(code)) => Exit::from_guest(code),
             None => {
                 // The cause first: it is what a summary shows.
                 let message = format!("{}\n{error:?}", error.root_cause());
-                log.system(&message);
+                stdio.system(&message);
                 Exit::trapped(message)
             }
         },
@@ -99,27 +141,37 @@ fn hostcall_bytes(memory_limit: Option<u64>) -> usize {
 
 enum Outcome {
     NotStarted(wasmtime::Error),
-    Ran(wasmtime::Result<Result<(), ()>>),
+    /// With this exit code.
+    Ran(wasmtime::Result<i32>),
 }
 
-async fn call(program: &Program, store: &mut Store<Host>, started: impl AsyncFnOnce()) -> Outcome {
+async fn call(
+    program: &Program,
+    store: &mut Store<Host>,
+    marks: &Marks,
+    started: impl AsyncFnOnce(),
+) -> Outcome {
+    let code = |result: Result<(), ()>| i32::from(result.is_err());
+    marks.instantiate();
     match &program.entry {
         Entry::Command02(pre) => {
             let command = match pre.instantiate_async(&mut *store).await {
                 Ok(command) => command,
                 Err(error) => return Outcome::NotStarted(error),
             };
+            marks.instantiated();
             started().await;
-            Outcome::Ran(command.wasi_cli_run().call_run(store).await)
+            Outcome::Ran(command.wasi_cli_run().call_run(store).await.map(code))
         }
         Entry::Command03(pre) => {
             let command = match pre.instantiate_async(&mut *store).await {
                 Ok(command) => command,
                 Err(error) => return Outcome::NotStarted(error),
             };
+            marks.instantiated();
             started().await;
             let run = store.run_concurrent(async |store| command.wasi_cli_run().call_run(store).await);
-            Outcome::Ran(run.await.and_then(|result| result))
+            Outcome::Ran(run.await.and_then(|result| result).map(code))
         }
     }
 }

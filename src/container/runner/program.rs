@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use wasmtime::component::Linker;
+use wasmtime::component::{InstancePre, Linker};
 use wasmtime_wasi::{p2, p3};
 
 use super::Host;
@@ -58,6 +58,11 @@ impl Hosts {
         Ok(Self { engine: engine.clone(), linker })
     }
 
+    /// The engine that they are for.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
     /// Links an image: resolves its imports and checks that it is a command.
     ///
     /// # Errors
@@ -101,6 +106,14 @@ impl Program {
     /// The image's file name: `argv[0]` where the manifest has no `command`.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What is made into instances, whatever its entry point.
+    pub(super) fn instance_pre(&self) -> &InstancePre<Host> {
+        match &self.entry {
+            Entry::Command02(pre) => pre.instance_pre(),
+            Entry::Command03(pre) => pre.instance_pre(),
+        }
     }
 
     /// The image's digest: `imageID` in the status.

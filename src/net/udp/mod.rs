@@ -21,6 +21,12 @@
 //! * Between one sender and one receiver the order is kept as long as the plane is the same. It changes only
 //!   with a bind, a disconnect (a widened socket empties its inbox first) or a close.
 //!
+//! * A graceful stop is told to a socket that serves: one that its container bound to a port of its choice and did
+//!   not connect. UDP has no end of its own; a plain `recv_from` loop would wait for its kill. So one receive fails,
+//!   as with an error that waits in SO_ERROR (socket(7)), when there is nothing left to receive. Once, because
+//!   an event loop that goes on after it would spin, and because it may have peers to say goodbye to. Sockets of
+//!   clients are not told: what they wait for is part of the work to finish.
+//!
 //! Lock order: socket, table; socket, inbox. Table and inbox are never held together.
 
 mod inbox;
@@ -90,7 +96,9 @@ impl UdpSocket {
                 return Err(Error::InvalidState);
             }
             addr::check_udp_bind(self.inner.family, local)?;
-            self.inner.bind(open, local).map(drop)
+            self.inner.bind(open, local)?;
+            open.serves = local.port() != 0;
+            Ok(())
         })
     }
 
@@ -181,7 +189,7 @@ impl UdpSocket {
     ///
     /// # Errors
     /// [`Error::InvalidState`] when not bound; the kernel's, such as [`Error::ConnectionRefused`] for
-    /// an earlier datagram.
+    /// an earlier datagram; [`Error::ConnectionAborted`], once, of a server that is asked to end.
     pub fn poll_receive(&self, cx: &mut Context<'_>) -> Poll<Result<(Vec<u8>, SocketAddr)>> {
         match &mut *self.inner.lock() {
             State::Open(open) => {

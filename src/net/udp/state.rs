@@ -56,6 +56,10 @@ pub(super) struct Open {
     asked_kernel: bool,
     /// For the policy: whose datagrams are replies.
     exchanges: Exchanges,
+    /// Whether its container chose the port.
+    pub(super) serves: bool,
+    /// Whether the next receive that finds nothing has to say that the container is asked to end.
+    stopping: bool,
 }
 
 pub(super) enum State {
@@ -228,6 +232,9 @@ impl Inner {
         }
         for _ in 0..MAX_REFUSED {
             let Some((plane, received)) = open.take(&self.inbox) else {
+                if mem::take(&mut open.stopping) {
+                    return Poll::Ready(Err(Error::ConnectionAborted));
+                }
                 ready!(open.poll_ready(cx, &self.inbox))?;
                 continue;
             };
@@ -279,6 +286,13 @@ impl Inner {
 }
 
 impl Member for Inner {
+    fn stop_listening(&self) {
+        if let State::Open(open) = &mut *self.lock() {
+            open.stopping = open.serves && open.remote().is_none();
+        }
+        self.inbox.take_reader().into_iter().for_each(Waker::wake);
+    }
+
     fn close(&self) {
         self.close();
     }
@@ -336,6 +350,8 @@ impl Open {
             turn: Plane::Memory,
             asked_kernel: false,
             exchanges,
+            serves: false,
+            stopping: false,
         }
     }
 
@@ -394,11 +410,14 @@ impl Open {
 
     /// Whether [`Self::take`] has an answer; where there is none, [`Self::poll_ready`] waits for a new one.
     pub(super) fn has_something(&self, inbox: &Inbox) -> bool {
-        !inbox.is_empty() || self.kernel.has_something()
+        self.stopping || !inbox.is_empty() || self.kernel.has_something()
     }
 
     /// Waits until [`Self::take`] may have an answer.
     pub(super) fn poll_ready(&mut self, cx: &mut Context<'_>, inbox: &Inbox) -> Poll<Result<()>> {
+        if self.stopping {
+            return Poll::Ready(Ok(()));
+        }
         // Both, so that both know who waits.
         match (inbox.poll_ready(cx), self.kernel.poll_receive_ready(cx)) {
             (Poll::Pending, kernel) => kernel,

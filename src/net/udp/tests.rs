@@ -420,3 +420,46 @@ async fn nothing_is_left_after_the_only_datagram() {
         assert!(socket.poll_receive_ready(&mut cx).is_pending());
     }
 }
+
+/// What the next receive says, without waiting.
+fn received_now(socket: &UdpSocket) -> Poll<Result<Vec<u8>>> {
+    let received = socket.poll_receive(&mut Context::from_waker(Waker::noop()));
+    received.map_ok(|(data, _)| data)
+}
+
+/// A socket on a port of its choice, as a server's is.
+fn server(endpoint: &Endpoint) -> (UdpSocket, SocketAddr) {
+    let free = std::net::UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
+    bound(endpoint, &free.expect("a free port").to_string())
+}
+
+#[tokio::test]
+async fn a_server_that_is_asked_to_end_fails_one_receive_after_all_it_was_sent() {
+    let endpoint = pod().attach("web");
+    let (server, at) = server(&endpoint);
+    let (client, _) = bound(&endpoint, "127.0.0.1:0");
+    let (connected, _) = bound(&endpoint, "127.0.0.1:0");
+    connected.connect(at).expect("connect");
+    send(&client, b"one", at).await.expect("send");
+    endpoint.stop_listening();
+
+    assert!(matches!(received_now(&server), Poll::Ready(Ok(data)) if data == b"one"));
+    poll_fn(|cx| server.poll_receive_ready(cx)).await;
+    assert!(matches!(received_now(&server), Poll::Ready(Err(Error::ConnectionAborted))));
+    // It works on, as do those that serve nobody.
+    send(&client, b"two", at).await.expect("send");
+    assert!(matches!(received_now(&server), Poll::Ready(Ok(data)) if data == b"two"));
+    for socket in [&server, &client, &connected] {
+        assert!(received_now(socket).is_pending());
+    }
+}
+
+#[tokio::test]
+async fn a_receive_that_waits_hears_of_the_stop() {
+    let endpoint = pod().attach("web");
+    let (server, _) = server(&endpoint);
+    let waiting = tokio::spawn(async move { receive(&server).await });
+    tokio::task::yield_now().await;
+    endpoint.stop_listening();
+    assert!(matches!(waiting.await.expect("join"), Err(Error::ConnectionAborted)));
+}

@@ -6,10 +6,10 @@
 //!                            └─► paths ─► the record ─► remove
 //! ```
 //!
-//! | | memory | CPU | tasks | enter | kill |
-//! |---|---|---|---|---|---|
-//! | v2 | `memory.max` | `cpu.max` | `pids.max` | CLONE_INTO_CGROUP | `cgroup.kill` |
-//! | v1 | `memory.limit_in_bytes` | `cpu.cfs_quota_us` | `pids.max` | `tasks` | each of `cgroup.procs` |
+//! | | memory | CPU | CPU weight | tasks | enter | kill |
+//! |---|---|---|---|---|---|---|
+//! | v2 | `memory.max` | `cpu.max` | `cpu.weight` | `pids.max` | CLONE_INTO_CGROUP | `cgroup.kill` |
+//! | v1 | `memory.limit_in_bytes` | `cpu.cfs_quota_us` | `cpu.shares` | `pids.max` | `tasks` | each of `cgroup.procs` |
 //!
 //! Never by `cgroup.procs`: writing a pid there waits 17 ms and more for an RCU grace period.
 
@@ -28,7 +28,8 @@ use nix::errno::Errno;
 use nix::sys::signal::Signal;
 use thiserror::Error;
 
-pub use limits::{Limits, PIDS, RUNTIME_MEMORY_BYTES};
+pub(super) use limits::memory_request;
+pub use limits::{Limits, PIDS, RUNTIME_CPU_MILLIS, RUNTIME_MEMORY_BYTES};
 
 use crate::sys::pidfd;
 
@@ -59,6 +60,11 @@ pub struct CgroupError {
 impl CgroupError {
     fn new(action: &'static str, path: impl Into<PathBuf>, source: impl Into<io::Error>) -> Self {
         Self { action, path: path.into(), source: source.into() }
+    }
+
+    /// Whether more memory is in use than was to be allowed.
+    pub fn is_busy(&self) -> bool {
+        self.source.raw_os_error() == Some(libc::EBUSY)
     }
 
     /// Whether this machine (a container, say) lends its cgroups for reading only.
@@ -221,6 +227,26 @@ pub fn create(
     }
 }
 
+/// Changes the limits of a pod's cgroups, while it runs.
+///
+/// # Errors
+/// When one cannot be set: memory below what is in use, for one ([`CgroupError::is_busy`]). Those before it are set.
+pub fn resize(paths: &[PathBuf], limits: &Limits) -> Result<(), CgroupError> {
+    for path in paths {
+        if path.join("cgroup.controllers").exists() {
+            v2::resize(path, limits)?;
+        } else {
+            v1::resize(path, limits)?;
+        }
+    }
+    Ok(())
+}
+
+/// A limit as the kernel reads it, or `none`.
+fn text(limit: Option<u64>, none: Option<&str>) -> Option<String> {
+    limit.map(|limit| limit.to_string()).or_else(|| none.map(str::to_owned))
+}
+
 /// Makes `<root>/peapod/pod<uid>`, though the end of another pod may remove `<root>/peapod` meanwhile.
 /// `prepare` is called with the parent when it exists.
 fn make_directory(
@@ -283,6 +309,12 @@ pub fn oom_kills(paths: &[PathBuf]) -> u64 {
         .flat_map(|path| files.map(|file| path.join(file)))
         .find_map(|file| fs::read_to_string(file).ok().and_then(count))
         .unwrap_or(0)
+}
+
+/// A descriptor, which does not block, that becomes readable when [`oom_kills`] may have changed. With v1, when memory
+/// has run out. `None`: there is no such cgroup.
+pub fn oom_notices(paths: &[PathBuf]) -> Option<OwnedFd> {
+    paths.iter().find_map(|path| v2::oom_notices(path).or_else(|| v1::oom_notices(path)))
 }
 
 /// Kills every process in the cgroup.

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use k8s_openapi::api::core::v1 as wire;
 
-use super::location;
 use super::report::{Report, is_set, items};
+use super::restart::Restart;
 use super::volume::Volumes;
-use super::{environment, port, resources, security};
+use super::{environment, hooks, location, port, probe, resources, restart, security};
 use crate::manifest::{FieldPath, hint};
 use crate::spec::{
     Container, Hooks, Mount, Probes, ResizePolicy, RestartPolicy, Role, TerminationMessage, name,
@@ -19,19 +19,20 @@ pub(super) struct Surroundings<'a> {
     pub(super) manifest_dir: &'a Path,
     pub(super) volumes: &'a Volumes,
     pub(super) restart_policy: RestartPolicy,
+    /// `terminationGracePeriodSeconds`; `None` when it is wrong.
+    pub(super) grace_seconds: Option<u64>,
     pub(super) host_ports: port::HostPorts,
     /// Bytes that `$(VAR)` may still expand to in this pod.
     pub(super) expansion_budget: usize,
 }
 
-/// Values of `restartPolicy`, of pods and of containers.
-pub(super) const RESTART_POLICIES: [(&str, RestartPolicy); 3] = [
-    ("Always", RestartPolicy::Always),
-    ("OnFailure", RestartPolicy::OnFailure),
-    ("Never", RestartPolicy::Never),
-];
+/// What an init container may have only when it is a sidecar.
+const SIDECARS_ONLY: &str = "may not be set for init containers without restartPolicy=Always";
+/// Nothing holds the other end of these.
+const NO_STDIN: &str = "nothing can be attached to a container, it reads an empty standard input; remove it";
 
-/// Converts `container`; `role` is [`Role::Main`] or [`Role::Init`], by the list it stands in.
+/// Converts `container`; `role` is [`Role::Main`], [`Role::Init`] or [`Role::Ephemeral`], by the list it stands
+/// in.
 /// `None`: its image is missing or wrong, which has been reported.
 pub(super) fn convert(
     container: &wire::Container,
@@ -68,61 +69,40 @@ pub(super) fn convert(
         working_dir,
     } = container;
 
+    let probes =
+        probe::Fields { startup: startup_probe, liveness: liveness_probe, readiness: readiness_probe };
     report.check(&path.field("name"), name::label(name));
     report.unsupported(is_set(env_from), &path.field("envFrom"), "give the variables under env");
-    if let Some(wire::Lifecycle { post_start, pre_stop, stop_signal }) = lifecycle {
-        let path = path.field("lifecycle");
-        report.unsupported(post_start.is_some(), &path.field("postStart"), "hooks do not run yet");
-        report.unsupported(pre_stop.is_some(), &path.field("preStop"), "hooks do not run yet");
-        report.unsupported(
-            stop_signal.is_some(),
-            &path.field("stopSignal"),
-            "a WebAssembly guest has no signals",
-        );
-    }
-    report.unsupported(liveness_probe.is_some(), &path.field("livenessProbe"), "probes do not run yet");
-    report.unsupported(startup_probe.is_some(), &path.field("startupProbe"), "probes do not run yet");
-    report.ignored(
-        readiness_probe.is_some(),
-        &path.field("readinessProbe"),
-        "probes do not run yet; the container counts as ready once it runs",
-    );
-    report.unsupported(
-        is_set(restart_policy_rules),
-        &path.field("restartPolicyRules"),
-        "only restartPolicy decides yet",
-    );
-    report.unsupported(is_set(stdin), &path.field("stdin"), "a container's standard input is closed");
-    report.unsupported(
-        is_set(stdin_once),
-        &path.field("stdinOnce"),
-        "a container's standard input is closed",
-    );
-    report.unsupported(is_set(tty), &path.field("tty"), "a container has no terminal");
+    report.unsupported(is_set(stdin), &path.field("stdin"), NO_STDIN);
+    report.unsupported(is_set(stdin_once), &path.field("stdinOnce"), NO_STDIN);
+    report.unsupported(is_set(tty), &path.field("tty"), "a container has no terminal; remove it");
     report.unsupported(is_set(volume_devices), &path.field("volumeDevices"), "WASI has no block devices");
     security::container(security_context, &path.field("securityContext"), report);
-    for (index, resize) in items(resize_policy).iter().enumerate() {
-        let wire::ContainerResizePolicy { resource_name: _, restart_policy } = resize;
-        report.ignored(
-            restart_policy != "NotRequired",
-            &path.field("resizePolicy").index(index),
-            "a running pod is not resized",
-        );
-    }
     pull_policy(image_pull_policy, &path.field("imagePullPolicy"), report);
-    report.ignored(
-        termination_message_path.as_deref().is_some_and(|path| path != "/dev/termination-log"),
-        &path.field("terminationMessagePath"),
-        "the message is the end of the log, or the trap",
+    let Restart { role, policy: restart_policy, rules: restart_rules } =
+        restart::convert(restart_policy.as_deref(), items(restart_policy_rules), role, path, report);
+    let (probes, hooks) = if role == Role::Init {
+        forbid_attendants(lifecycle, &probes, path, report);
+        (Probes::default(), Hooks::default())
+    } else {
+        let hooks = lifecycle.as_ref().map(|lifecycle| {
+            let path = path.field("lifecycle");
+            hooks::convert(lifecycle, items(ports), around.grace_seconds, &path, report)
+        });
+        (probe::convert(&probes, items(ports), path, report), hooks.unwrap_or_default())
+    };
+    let resize_policy = convert_resize_policy(
+        items(resize_policy),
+        around.restart_policy,
+        &path.field("resizePolicy"),
+        report,
     );
-    report.ignored(
-        termination_message_policy.as_deref().is_some_and(|policy| policy != "File"),
-        &path.field("terminationMessagePolicy"),
-        "the message is the end of the log, or the trap",
+    let termination_message = convert_termination_message(
+        termination_message_path.as_deref(),
+        termination_message_policy.as_deref(),
+        path,
+        report,
     );
-
-    let (role, restart_policy) =
-        own_restart_policy(restart_policy.as_deref(), role, &path.field("restartPolicy"), around, report);
     let mut environment =
         environment::convert(items(env), &path.field("env"), &mut around.expansion_budget, report);
     let command = environment.expand_all(items(command), &path.field("command"), report);
@@ -148,7 +128,7 @@ pub(super) fn convert(
         name: name.clone(),
         role,
         restart_policy,
-        restart_rules: Vec::new(),
+        restart_rules,
         image_name,
         image,
         command,
@@ -158,10 +138,10 @@ pub(super) fn convert(
         mounts,
         ports,
         resources,
-        resize_policy: ResizePolicy::default(),
-        probes: Probes::default(),
-        hooks: Hooks::default(),
-        termination_message: TerminationMessage::default(),
+        resize_policy,
+        probes,
+        hooks,
+        termination_message,
         target: None,
     })
 }
@@ -174,26 +154,72 @@ fn pull_policy(policy: &Option<String>, path: &FieldPath, report: &mut Report) {
     report.ignored(pulls == Some(true), path, "images are local files, read at every start");
 }
 
-fn own_restart_policy(
-    text: Option<&str>,
-    role: Role,
+/// An init container has neither probes nor hooks: nothing waits for it but its end.
+fn forbid_attendants(
+    lifecycle: &Option<wire::Lifecycle>,
+    probes: &probe::Fields<'_>,
     path: &FieldPath,
-    around: &Surroundings<'_>,
     report: &mut Report,
-) -> (Role, Option<RestartPolicy>) {
-    let policy = text.and_then(|text| report.choice(path, text, &RESTART_POLICIES));
-    match (role, policy) {
-        (Role::Init, Some(RestartPolicy::Always)) => return (Role::Sidecar, Some(RestartPolicy::Always)),
-        (_, Some(policy)) if policy != around.restart_policy => {
-            let hint = if role == Role::Init { " (only Always, which makes it a sidecar)" } else { "" };
-            report.error(
-                path,
-                format_args!("not supported: a container's restartPolicy that differs from the pod's{hint}; set spec.restartPolicy"),
-            );
+) {
+    let probes = probes.each().map(|(field, _, probe)| (field, probe.is_some()));
+    for (field, set) in [("lifecycle", lifecycle.is_some())].into_iter().chain(probes) {
+        if set {
+            report.error(&path.field(field), SIDECARS_ONLY);
         }
-        _ => {}
     }
-    (role, None)
+}
+
+/// `validateResizePolicy` in `pkg/apis/core/validation/validation.go`.
+fn convert_resize_policy(
+    list: &[wire::ContainerResizePolicy],
+    pod_policy: RestartPolicy,
+    path: &FieldPath,
+    report: &mut Report,
+) -> ResizePolicy {
+    let mut policy = ResizePolicy::default();
+    for (index, item) in list.iter().enumerate() {
+        let wire::ContainerResizePolicy { resource_name, restart_policy } = item;
+        let path = path.index(index);
+        if list[..index].iter().any(|earlier| earlier.resource_name == *resource_name) {
+            report
+                .error(&path, format_args!("duplicate value {resource_name:?}: there is one for it already"));
+        }
+        let is_cpu =
+            report.choice(&path.field("resourceName"), resource_name, &[("cpu", true), ("memory", false)]);
+        let restarts = [("NotRequired", false), ("RestartContainer", true)];
+        let policy_path = path.field("restartPolicy");
+        let restarts = report.choice(&policy_path, restart_policy, &restarts);
+        if restarts == Some(true) && pod_policy == RestartPolicy::Never {
+            report.error(&policy_path, "must be 'NotRequired' when `restartPolicy` is 'Never'");
+        }
+        match (is_cpu, restarts) {
+            (Some(true), Some(restarts)) => policy.cpu_restarts = restarts,
+            (Some(false), Some(restarts)) => policy.memory_restarts = restarts,
+            _ => {}
+        }
+    }
+    policy
+}
+
+fn convert_termination_message(
+    path: Option<&str>,
+    policy: Option<&str>,
+    container: &FieldPath,
+    report: &mut Report,
+) -> TerminationMessage {
+    let mut message = TerminationMessage::default();
+    if let Some(path) = path.filter(|path| !path.is_empty()) {
+        match location::in_container(path) {
+            Ok(path) => message.path = path,
+            Err(error) => report.error(&container.field("terminationMessagePath"), error),
+        }
+    }
+    if let Some(policy) = policy.filter(|policy| !policy.is_empty()) {
+        let policies = [("File", false), ("FallbackToLogsOnError", true)];
+        let falls_back = report.choice(&container.field("terminationMessagePolicy"), policy, &policies);
+        message.falls_back_to_logs = falls_back.unwrap_or_default();
+    }
+    message
 }
 
 fn mounts(

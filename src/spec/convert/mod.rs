@@ -1,28 +1,41 @@
 //! From the wire type to the domain type, in one place.
 //!
 //! ```text
-//! Manifest ─► metadata, volumes, containers (image, env, mounts, ports, resources), names, network ─► Pod
-//!            NetworkPolicies that select it, annotations of its containers ───────────────────────────┘
+//! Manifest ─► metadata, volumes, names, network, resources of the pod ──────────────────────────────┬─► Pod
+//!            containers (image, env, mounts, ports, resources, probes, hooks, restart rules) ───────┤
+//!            NetworkPolicies that select it, annotations of its containers ─────────────────────────┘
 //!          ├► errors:   wrong, or not supported and ignoring it would change what runs
 //!          └► warnings: ignored, and nothing about what runs here changes
 //! ```
 //!
+//! A Pod that runs changes in two ways: [`ephemeral`] adds a container, [`resize`] changes its resources.
+//!
 //! Every wire type is taken apart field by field without `..`: a field that a new version of
 //! Kubernetes brings does not compile until it is decided here. Nothing stops at the first error.
 
+mod action;
 mod annotations;
 mod container;
+mod defaults;
 mod environment;
+mod ephemeral;
+mod hooks;
+#[cfg(test)]
+mod lifecycle_tests;
 mod location;
 mod metadata;
 mod names;
 mod network_policy;
+mod pod_resources;
 mod pod_spec;
 #[cfg(test)]
 mod policy_tests;
 mod port;
+mod probe;
 mod report;
+mod resize;
 mod resources;
+mod restart;
 mod security;
 #[cfg(test)]
 mod tests;
@@ -32,7 +45,10 @@ use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1 as wire;
 
+pub use defaults::complete;
+pub use ephemeral::ephemeral;
 pub use names::{MAX_NAMESERVERS, MAX_SEARCH_BYTES, MAX_SEARCHES};
+pub use resize::resize;
 
 use super::{NetworkMode, Pod};
 use crate::manifest::{self, FieldPath, FieldWarning, Invalid, Manifest};
@@ -44,6 +60,15 @@ const MAX_EXPANSION_BYTES: usize = 16 << 20;
 
 /// `terminationGracePeriodSeconds` when absent.
 const DEFAULT_GRACE_SECONDS: i64 = 30;
+
+/// `periodSeconds` of a probe when absent, and so below (`SetDefaults_Probe` in `pkg/apis/core/v1/defaults.go`).
+const PROBE_PERIOD_SECONDS: u32 = 10;
+/// `timeoutSeconds`.
+const PROBE_TIMEOUT_SECONDS: u32 = 1;
+/// `successThreshold`.
+const PROBE_SUCCESSES: u32 = 1;
+/// `failureThreshold`.
+const PROBE_FAILURES: u32 = 3;
 
 /// What the manifest itself does not say.
 #[derive(Debug, Clone, Default)]
@@ -133,10 +158,10 @@ fn completed(pod: &wire::Pod, converted: &Pod) -> wire::Pod {
     wire.metadata.name = Some(converted.name.clone());
     wire.metadata.namespace = Some(converted.namespace.clone());
     wire.metadata.uid = Some(converted.uid.clone());
+    wire.metadata.generation = Some(converted.generation);
     let spec = wire.spec.get_or_insert_default();
-    spec.restart_policy.get_or_insert_with(|| "Always".to_owned());
-    spec.termination_grace_period_seconds.get_or_insert(DEFAULT_GRACE_SECONDS);
-    spec.dns_policy.get_or_insert_with(|| "ClusterFirst".to_owned());
     spec.host_network = (converted.network == NetworkMode::Host).then_some(true);
+    complete(&mut wire);
+    defaults::complete_pod_resources(&mut wire, converted.resources);
     wire
 }

@@ -5,18 +5,19 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1 as wire;
 
-use super::container::{RESTART_POLICIES, Surroundings};
+use super::container::Surroundings;
 use super::metadata::Metadata;
 use super::report::{Report, is_set, items};
+use super::restart::RESTART_POLICIES;
 use super::{
-    DEFAULT_GRACE_SECONDS, MAX_EXPANSION_BYTES, Options, annotations, container, names, port, security,
-    volume,
+    DEFAULT_GRACE_SECONDS, MAX_EXPANSION_BYTES, Options, annotations, container, names, pod_resources, port,
+    security, volume,
 };
 use crate::manifest::FieldPath;
-use crate::spec::{Container, NetworkMode, NetworkRules, Pod, Resources, Role};
+use crate::spec::{Container, NetworkMode, NetworkRules, Pod, Role, name};
 
 /// Containers of one pod: each that runs needs at least one of the engine's fiber stacks (`engine::config`).
-const MAX_CONTAINERS: usize = 100;
+pub(super) const MAX_CONTAINERS: usize = 100;
 
 /// Converts `spec`, together with the `metadata` that makes it a pod.
 pub(super) fn convert(
@@ -103,24 +104,19 @@ pub(super) fn convert(
         report.ignored(set, &path.field(field), why);
     }
     for (set, field, why) in [
-        (is_set(ephemeral_containers), "ephemeralContainers", "they are added to running pods only"),
         (is_set(host_ipc), "hostIPC", "a pod has its own IPC namespace"),
         (is_set(host_pid), "hostPID", "a WebAssembly guest sees no processes"),
-        (
-            is_set(readiness_gates),
-            "readinessGates",
-            "nothing sets their conditions, the pod would never be ready",
-        ),
         (is_set(resource_claims), "resourceClaims", "there are no devices to claim"),
-        (
-            is_set(resources),
-            "resources",
-            "limits of the pod as a whole are not enforced yet; give the containers' own",
-        ),
         (is_set(scheduling_gates), "schedulingGates", "nothing removes them, the pod would never start"),
         (is_set(share_process_namespace), "shareProcessNamespace", "a WebAssembly guest sees no processes"),
     ] {
         report.unsupported(set, &path.field(field), why);
+    }
+    if is_set(ephemeral_containers) {
+        report.error(
+            &path.field("ephemeralContainers"),
+            "cannot be set on create; `peapod debug` adds one to a running pod",
+        );
     }
     if let Some(wire::PodOS { name }) = os
         && name != "linux"
@@ -137,6 +133,9 @@ pub(super) fn convert(
         .as_deref()
         .and_then(|text| report.choice(&path.field("restartPolicy"), text, &RESTART_POLICIES))
         .unwrap_or_default();
+    let grace_path = path.field("terminationGracePeriodSeconds");
+    let grace = termination_grace_period_seconds.unwrap_or(DEFAULT_GRACE_SECONDS);
+    let grace_seconds = report.seconds(Some(grace), 0, &grace_path);
     let fields = names::Fields {
         hostname,
         hostname_override,
@@ -153,6 +152,7 @@ pub(super) fn convert(
         manifest_dir: &options.manifest_dir,
         volumes: &volumes,
         restart_policy,
+        grace_seconds,
         host_ports: port::HostPorts::new(network == NetworkMode::Host),
         expansion_budget: MAX_EXPANSION_BYTES,
     };
@@ -188,6 +188,15 @@ pub(super) fn convert(
         items(wire_init_containers).iter().chain(wire_containers).map(|container| container.name.as_str());
     let all: Vec<&str> = named.collect();
     let annotated = annotations::convert(&metadata.annotations, &all, report);
+    let resources = pod_resources::convert(
+        resources,
+        pod_resources::Containers {
+            init: (&init_containers, items(wire_init_containers)),
+            main: (&containers, wire_containers),
+        },
+        path,
+        report,
+    );
     warn_of_shared_ports(&containers, &path.field("containers"), report);
     Pod {
         name: metadata.name,
@@ -199,16 +208,9 @@ pub(super) fn convert(
         hostname,
         subdomain,
         restart_policy,
-        termination_grace: Duration::from_secs(
-            seconds(
-                *termination_grace_period_seconds,
-                0,
-                &path.field("terminationGracePeriodSeconds"),
-                report,
-            )
-            .unwrap_or(DEFAULT_GRACE_SECONDS.unsigned_abs()),
-        ),
-        active_deadline: seconds(*active_deadline_seconds, 1, &path.field("activeDeadlineSeconds"), report)
+        termination_grace: Duration::from_secs(grace_seconds.unwrap_or_default()),
+        active_deadline: report
+            .seconds(*active_deadline_seconds, 1, &path.field("activeDeadlineSeconds"))
             .map(Duration::from_secs),
         network,
         dns,
@@ -219,8 +221,12 @@ pub(super) fn convert(
         init_containers,
         containers,
         ephemeral_containers: Vec::new(),
-        readiness_gates: Vec::new(),
-        resources: Resources::default(),
+        readiness_gates: convert_readiness_gates(
+            items(readiness_gates),
+            &path.field("readinessGates"),
+            report,
+        ),
+        resources,
         volumes: volumes.volumes,
     }
 }
@@ -247,6 +253,17 @@ fn convert_containers(
         containers.extend(container::convert(container, role, &path, around, report));
     }
     containers
+}
+
+fn convert_readiness_gates(
+    gates: &[wire::PodReadinessGate],
+    path: &FieldPath,
+    report: &mut Report,
+) -> Vec<String> {
+    for (index, wire::PodReadinessGate { condition_type }) in gates.iter().enumerate() {
+        report.check(&path.index(index).field("conditionType"), name::qualified(condition_type));
+    }
+    gates.iter().map(|gate| gate.condition_type.clone()).collect()
 }
 
 /// Containers of a pod share one port space: of two that listen on the same port, one fails.
@@ -276,14 +293,4 @@ fn is_default_toleration(toleration: &wire::Toleration) -> bool {
         && effect.as_deref() == Some("NoExecute")
         && operator.as_deref() == Some("Exists")
         && !is_set(value)
-}
-
-/// A number of seconds between `least` and Kubernetes' limit of 32 bits.
-fn seconds(value: Option<i64>, least: i64, path: &FieldPath, report: &mut Report) -> Option<u64> {
-    let value = value?;
-    if (least..=i64::from(i32::MAX)).contains(&value) {
-        return u64::try_from(value).ok();
-    }
-    report.error(path, format_args!("invalid value {value}: must be between {least} and {}", i32::MAX));
-    None
 }

@@ -73,7 +73,8 @@ pub(super) fn convert(
     ports
 }
 
-fn number(number: i32, path: &FieldPath, report: &mut Report) -> Option<u16> {
+/// A port's number, 1 to 65535.
+pub(super) fn number(number: i32, path: &FieldPath, report: &mut Report) -> Option<u16> {
     let valid = u16::try_from(number).ok().filter(|number| *number > 0);
     if valid.is_none() {
         report.error(path, format_args!("invalid value {number}: must be between 1 and 65535"));

@@ -58,6 +58,17 @@ impl Report {
         }
     }
 
+    /// A number of seconds between `least` and Kubernetes' limit of 32 bits.
+    pub(super) fn seconds(&mut self, value: Option<i64>, least: i64, path: &FieldPath) -> Option<u64> {
+        let value = value?;
+        if (least..=i64::from(i32::MAX)).contains(&value) {
+            return u64::try_from(value).ok();
+        }
+        let most = i32::MAX;
+        self.error(path, format_args!("invalid value {value}: must be between {least} and {most}"));
+        None
+    }
+
     /// The value of a field with a closed set of values.
     pub(super) fn choice<T: Copy>(
         &mut self,

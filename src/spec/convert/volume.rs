@@ -35,7 +35,7 @@ pub(super) fn convert(volumes: &Option<Vec<wire::Volume>>, path: &FieldPath, rep
                 format_args!("duplicate value {:?}: another volume has it", volume.name),
             );
         }
-        if volume.name.starts_with(TOKEN_VOLUME_PREFIX) && volume.projected.is_some() {
+        if is_left_out(volume) {
             report.ignored(
                 true,
                 &path,
@@ -49,6 +49,23 @@ pub(super) fn convert(volumes: &Option<Vec<wire::Volume>>, path: &FieldPath, rep
         }
     }
     result
+}
+
+/// Whether it is there for the API server only.
+fn is_left_out(volume: &wire::Volume) -> bool {
+    volume.name.starts_with(TOKEN_VOLUME_PREFIX) && volume.projected.is_some()
+}
+
+impl Volumes {
+    /// Those of a pod that was converted before.
+    pub(super) fn of(volumes: &[Volume], wire: &[wire::Volume]) -> Self {
+        let left_out = wire.iter().filter(|volume| is_left_out(volume)).map(|volume| volume.name.clone());
+        Self {
+            volumes: volumes.to_vec(),
+            names: volumes.iter().map(|volume| volume.name.clone()).collect(),
+            left_out: left_out.collect(),
+        }
+    }
 }
 
 fn source(volume: &wire::Volume, path: &FieldPath, report: &mut Report) -> Option<VolumeSource> {
@@ -169,11 +186,6 @@ fn convert_empty_dir(
         // Zero is no limit, as in the kubelet.
         .filter(|limit| !limit.is_zero())
         .map(|limit| limit.ceil());
-    report.ignored(
-        size_limit.is_some() && !memory,
-        &limit_path,
-        "the use of disk space is not limited yet; `medium: Memory` enforces it",
-    );
     VolumeSource::EmptyDir { memory, size_limit }
 }
 

@@ -20,12 +20,14 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use super::stdio::{LogOutput, LogSink};
 use super::*;
+use crate::container::stop::StopSignal;
 use crate::net::names::Hosts;
 use crate::net::{NamesConfig, PlaneConfig, Stack, StackConfig};
 
 struct State {
     wasi: WasiCtx,
     sockets: SocketsCtx,
+    stop: StopSignal,
     ipc: crate::ipc::Handle,
     table: ResourceTable,
 }
@@ -39,6 +41,12 @@ impl WasiView for State {
 impl SocketsView for State {
     fn sockets(&mut self) -> SocketsCtxView<'_> {
         SocketsCtxView { ctx: &mut self.sockets, table: &mut self.table }
+    }
+}
+
+impl PodView for State {
+    fn pod(&mut self) -> PodCtxView<'_> {
+        PodCtxView { stop: &self.stop, table: &mut self.table }
     }
 }
 
@@ -124,8 +132,9 @@ fn start(pod: &Arc<Stack>, args: &[&str]) -> (Output, Endpoint, JoinHandle<bool>
     wasi.arg("guest").args(args).stdout(LogOutput::new(output.clone()));
     wasi.stderr(LogOutput::new(output.clone()));
     let sockets = SocketsCtx::new(endpoint.clone());
+    let stop = StopSignal::never();
     let ipc = crate::ipc::Ipc::new(Default::default(), "/nonexistent".into()).attach();
-    let state = State { wasi: wasi.build(), sockets, ipc, table: ResourceTable::new() };
+    let state = State { wasi: wasi.build(), sockets, stop, ipc, table: ResourceTable::new() };
     let mut store = Store::new(&guests.engine, state);
     let polls = output.polls.clone();
     let task = tokio::spawn(async move {

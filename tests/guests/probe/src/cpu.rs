@@ -3,6 +3,7 @@
 use std::hint::black_box;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use crate::{About, Failure, Outcome, number_or};
 
@@ -66,6 +67,34 @@ pub fn spin(_: &[String]) -> Outcome {
     let mut count = 0_u64;
     loop {
         count = black_box(count.wrapping_add(1));
+    }
+}
+
+/// How often [`work`] says how far it is.
+const TOLD: Duration = Duration::from_millis(250);
+/// Rounds of [`work`] between two looks at the clock: some 100 µs.
+const UNIT: u64 = 100_000;
+
+/// `work [calls]`: computes without end and says every 250 ms how much has been done, and when:
+/// `worked UNITS at MICROSECONDS`. With `calls`, it calls the host a hundred times as often as it has to.
+pub fn work(args: &[String]) -> Outcome {
+    let calls = if args.is_empty() { 1 } else { 100 };
+    let begun = Instant::now();
+    let (mut units, mut told) = (0_u64, begun);
+    loop {
+        let mut now = begun;
+        for _ in 0..calls {
+            let mut count = 0_u64;
+            while count < UNIT / calls {
+                count = black_box(count + 1);
+            }
+            now = Instant::now();
+        }
+        units += 1;
+        if now - told >= TOLD {
+            println!("worked {units} at {}", (now - begun).as_micros());
+            told = now;
+        }
     }
 }
 

@@ -6,7 +6,11 @@
 
 mod cpu;
 mod fs;
+mod grpc;
+mod health;
 mod hostile;
+mod http;
+mod life;
 mod net;
 mod output;
 mod tcp;
@@ -69,9 +73,14 @@ const COMMANDS: &[Command] = &[
     command("args", "[WORD..]", output::args),
     command("cwd", "", output::cwd),
     command("stdin", "", output::stdin),
+    command("fail-times", "PATH TIMES CODE", life::fail_times),
+    command("until-stop", "PORT PATH NAME [CODE]", life::until_stop),
+    command("append-late", "PATH TEXT MS", life::append_late),
+    command("cat", "", output::cat),
     // CPU and memory.
     command("trap", "[unreachable|panic|oob|stack]", cpu::trap),
     command("spin", "", cpu::spin),
+    command("work", "[calls]", cpu::work),
     command("alloc", "[MIB]", cpu::alloc),
     // Time.
     command("sleep", "MS", timer::sleep),
@@ -95,11 +104,18 @@ const COMMANDS: &[Command] = &[
     command("pingpong", "ADDRESS COUNT [--retry MS]", tcp::pingpong),
     command("bulk-recv", "PORT|ADDRESS", tcp::bulk_recv),
     command("bulk-send", "ADDRESS MIB [--retry MS]", tcp::bulk_send),
+    // Servers that are probed. HEALTH is [--healthy-after MS] [--healthy-until MS] [--healthy-while PATH].
+    command("http-serve", "PORT|ADDRESS [HEALTH]", http::serve),
+    command("grpc-health", "PORT|ADDRESS [HEALTH]", grpc::health),
     // UDP and names.
     command("udp-echo", "PORT|ADDRESS [DATAGRAMS]", udp::echo),
     command("udp-send", "ADDRESS TEXT [--retry MS]", udp::send),
     command("open-sockets", "", udp::open_sockets),
     command("resolve", "NAME", net::resolve),
+    command("udp-until-error", "PORT|ADDRESS", udp::until_error),
+    // Runs and their ends.
+    command("last-words", "PATH TEXT CODE", life::last_words),
+    command("nth-run", "DIRECTORY [LAST]", life::nth_run),
     // Bad behaviour, and its victims.
     command("open-connections", "", hostile::open_connections),
     command("open-listeners", "", hostile::open_listeners),

@@ -88,3 +88,11 @@ pub fn stdin(_: &[String]) -> Outcome {
     println!("end of stdin after {} bytes", bytes.len());
     Ok(ExitCode::SUCCESS)
 }
+
+/// `cat`: standard input on standard output, as it comes.
+pub fn cat(_: &[String]) -> Outcome {
+    let (mut from, mut to) = (io::stdin().lock(), io::stdout().lock());
+    io::copy(&mut from, &mut to).about("stdin to stdout")?;
+    to.flush().about("stdout")?;
+    Ok(ExitCode::SUCCESS)
+}

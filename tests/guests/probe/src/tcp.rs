@@ -12,7 +12,8 @@ const MIB: usize = 1024 * 1024;
 /// Bytes written or read at a time by the bulk commands.
 const CHUNK: usize = 64 * 1024;
 
-fn listen(args: &[String]) -> Result<TcpListener, Failure> {
+/// Listens on the first argument, and says so.
+pub fn listen(args: &[String]) -> Result<TcpListener, Failure> {
     let address = listen_address(args)?;
     let listener = TcpListener::bind(&address).about(&address)?;
     announce(listener.local_addr())?;

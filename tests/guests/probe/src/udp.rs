@@ -27,6 +27,24 @@ pub fn echo(args: &[String]) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
+/// `udp-until-error PORT|ADDRESS`: receives datagrams until that fails, says why and ends with code 0.
+pub fn until_error(args: &[String]) -> Outcome {
+    let address = listen_address(args)?;
+    let socket = UdpSocket::bind(&address).about(&address)?;
+    announce(socket.local_addr())?;
+    let mut datagram = vec![0; MAX_DATAGRAM];
+    let mut count = 0;
+    loop {
+        match socket.recv_from(&mut datagram) {
+            Ok(_) => count += 1,
+            Err(error) => {
+                println!("receive ended after {count} datagrams: {}", described(&error));
+                return Ok(ExitCode::SUCCESS);
+            }
+        }
+    }
+}
+
 /// `udp-send ADDRESS TEXT [--retry MS]`: sends one datagram, with `--retry` again until an answer
 /// comes, and prints the answer.
 pub fn send(args: &[String]) -> Outcome {

@@ -1,0 +1,116 @@
+//! What changes a pod: `PATCH …/status`, `PATCH …/resize` and `DELETE`.
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::header::CONTENT_TYPE;
+use hyper::{Request, Response};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
+use serde_json::Value;
+
+use super::query::Parameters;
+use super::{Failure, Pods, find, json};
+use crate::api::patch::{self, Cause, PatchType};
+
+/// The longest body, bytes: a patch of every container of a large pod is some 100 KiB. MAX_CONNECTIONS of them are
+/// held at the same time.
+pub(super) const BODY_BYTES: usize = 1 << 20;
+
+/// The subresource that is patched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    Status,
+    Resize,
+}
+
+impl Part {
+    pub(super) fn parse(name: &str) -> Option<Self> {
+        match name {
+            "status" => Some(Self::Status),
+            "resize" => Some(Self::Resize),
+            _ => None,
+        }
+    }
+}
+
+/// Patches a pod, and answers with it.
+pub(super) async fn patch<P: Pods>(
+    request: Request<Incoming>,
+    pods: &P,
+    namespace: &str,
+    name: &str,
+    part: Part,
+) -> Result<Response<Full<Bytes>>, Failure> {
+    // What kubectl sends besides and makes no difference here.
+    Parameters::of(&request, &["fieldManager", "fieldValidation"])?;
+    let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let kind = PatchType::of(content_type.unwrap_or_default()).ok_or_else(|| {
+        let [strategic, merge] = [PatchType::Strategic, PatchType::Merge].map(PatchType::media_type);
+        Failure::UnsupportedMediaType(format!(
+            "the body of the request was in an unknown format - accepted media types include: {strategic}, {merge}"
+        ))
+    })?;
+    let patch: Value = serde_json::from_slice(&body(request).await?)
+        .map_err(|error| Failure::BadRequest(format!("the patch is not JSON: {error}")))?;
+    let mut pod = find(pods, namespace, name).await?;
+    let patched = kind.apply(value(&pod)?, patch).map_err(Failure::BadRequest)?;
+    let invalid = |causes: Vec<Cause>| Failure::Invalid { name: name.to_owned(), causes };
+    let uid = pod.metadata.uid.clone().unwrap_or_default();
+    match part {
+        Part::Status => {
+            let set = patch::conditions(&pod, &patched).map_err(invalid)?;
+            if !set.is_empty() {
+                pods.set_conditions(&uid, set.clone()).await?;
+            }
+            let conditions = pod.status.get_or_insert_default().conditions.get_or_insert_default();
+            conditions.retain(|old| !set.iter().any(|new| new.type_ == old.type_));
+            conditions.extend(set);
+            Ok(json(&pod))
+        }
+        Part::Resize => {
+            let wanted = patch::resized(&pod, &patched).map_err(invalid)?;
+            Ok(json(&if wanted == pod { pod } else { pods.resize(&uid, wanted).await? }))
+        }
+    }
+}
+
+/// Ends a pod, and answers with it.
+pub(super) async fn delete<P: Pods>(
+    request: Request<Incoming>,
+    pods: &P,
+    namespace: &str,
+    name: &str,
+) -> Result<Response<Full<Bytes>>, Failure> {
+    let parameters = Parameters::of(&request, &["gracePeriodSeconds", "propagationPolicy"])?;
+    let named = parameters.get("gracePeriodSeconds").map(str::to_owned);
+    let body = body(request).await?;
+    let seconds = match named {
+        Some(text) => Some(text.parse::<i64>().map_err(|_| {
+            Failure::BadRequest(format!("gracePeriodSeconds: {text:?} is no number of seconds"))
+        })?),
+        None if body.is_empty() => None,
+        None => {
+            let options: DeleteOptions = serde_json::from_slice(&body)
+                .map_err(|error| Failure::BadRequest(format!("the body is no DeleteOptions: {error}")))?;
+            options.grace_period_seconds
+        }
+    };
+    // As `CheckGracefulDelete` in `pkg/registry/core/pod/strategy.go`: less than none is one second.
+    let grace =
+        seconds.map(|seconds| if seconds < 0 { 1 } else { u32::try_from(seconds).unwrap_or(u32::MAX) });
+    let pod = find(pods, namespace, name).await?;
+    Ok(json(&pods.delete(pod.metadata.uid.as_deref().unwrap_or_default(), grace).await?))
+}
+
+async fn body(request: Request<Incoming>) -> Result<Bytes, Failure> {
+    let body = Limited::new(request.into_body(), BODY_BYTES).collect().await;
+    body.map(|body| body.to_bytes()).map_err(|error| match error.downcast_ref::<LengthLimitError>() {
+        Some(_) => Failure::TooLarge,
+        None => Failure::BadRequest(format!("the body breaks off: {error}")),
+    })
+}
+
+fn value(pod: &Pod) -> Result<Value, Failure> {
+    serde_json::to_value(pod).map_err(|error| Failure::BadRequest(error.to_string()))
+}

@@ -1,0 +1,73 @@
+//! The parameters of a request.
+
+use hyper::Request;
+
+use super::Failure;
+
+/// What stands behind the `?` of a request's path, decoded.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Parameters(Vec<(String, String)>);
+
+impl Parameters {
+    /// Those of a request, which may be of these names only.
+    pub(super) fn of<B>(request: &Request<B>, known: &[&str]) -> Result<Self, Failure> {
+        Self::parse(request.uri().query().unwrap_or_default(), known)
+    }
+
+    fn parse(query: &str, known: &[&str]) -> Result<Self, Failure> {
+        let mut parameters = Vec::new();
+        for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+            let (name, value) = (decode(name)?, decode(value)?);
+            if !known.contains(&&*name) {
+                return Err(Failure::BadRequest(format!("unknown parameter {name:?}")));
+            }
+            parameters.push((name, value));
+        }
+        Ok(Self(parameters))
+    }
+
+    /// The first of this name.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// `application/x-www-form-urlencoded`: `+` is a space, `%2C` a comma.
+pub(super) fn decode(text: &str) -> Result<String, Failure> {
+    let wrong = || Failure::BadRequest(format!("not well encoded: {text:?}"));
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        rest = after;
+        bytes.push(match first {
+            b'+' => b' ',
+            b'%' => {
+                let digit = |at: usize| char::from(*after.get(at)?).to_digit(16);
+                let (Some(high), Some(low)) = (digit(0), digit(1)) else { return Err(wrong()) };
+                rest = after.get(2..).unwrap_or_default();
+                (high * 16 + low) as u8
+            }
+            other => *other,
+        });
+    }
+    String::from_utf8(bytes).map_err(|_| wrong())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_decoded_and_known() {
+        let known = ["fieldSelector", "watch"];
+        let query = "fieldSelector=involvedObject.name%3Dweb%2creason!%3D%C3%BC+x&watch";
+        let parameters = Parameters::parse(query, &known).unwrap();
+        assert_eq!(parameters.get("fieldSelector"), Some("involvedObject.name=web,reason!=ü x"));
+        assert_eq!((parameters.get("watch"), parameters.get("limit")), (Some(""), None));
+        assert!(Parameters::parse("", &[]).unwrap().0.is_empty());
+        for wrong in ["limit=1", "watch=%", "watch=%4", "watch=%zz", "watch=%ff", "%=1"] {
+            assert!(matches!(Parameters::parse(wrong, &known), Err(Failure::BadRequest(_))), "{wrong}");
+        }
+    }
+}

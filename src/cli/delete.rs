@@ -1,0 +1,165 @@
+//! `peapod delete POD`: ends a pod, as kubectl does.
+//!
+//! ```text
+//! records ─► DELETE on its control socket ─► its directory is gone
+//! ```
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::Pod;
+
+use super::{Failure, target};
+use crate::api::client::{self, ClientError};
+use crate::paths::Paths;
+use crate::sandbox::record::{self, Record};
+
+/// How often to look whether the pod is gone.
+const INTERVAL: Duration = Duration::from_millis(20);
+
+/// How long a supervisor that does not answer any more may take to remove its pod: it waits for volumes on slow disks.
+const REMOVAL: Duration = Duration::from_secs(30);
+
+/// End a pod that runs, and wait until it is gone.
+///
+/// It ends as by SIGTERM: its containers have its terminationGracePeriodSeconds, or --grace-period, and `peapod run`
+/// exits with 143 unless all of them end well. Deleting it again with a shorter grace period shortens it.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  peapod delete web                      within its grace period
+  peapod delete pod/web --grace-period=5
+  peapod delete web --now                within one second
+  peapod delete web --grace-period=0 --force    at once")]
+pub struct Args {
+    /// The pods: NAME, pod NAME, pod/NAME, NAMESPACE/NAME or the first letters of a uid.
+    #[arg(required = true, value_name = "POD")]
+    pods: Vec<String>,
+    /// The pods' namespace.
+    #[arg(short, long)]
+    namespace: Option<String>,
+    /// Seconds to end in; -1: the pod's own.
+    #[arg(long, value_name = "SECONDS", default_value_t = -1, allow_negative_numbers = true)]
+    grace_period: i64,
+    /// One second.
+    #[arg(long, conflicts_with = "force")]
+    now: bool,
+    /// At once, without grace.
+    #[arg(long)]
+    force: bool,
+    /// Whether to wait until it is gone.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1,
+        default_missing_value = "true", require_equals = true)]
+    wait: bool,
+    /// Waits no longer than this many seconds; 0: for ever.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    timeout: u64,
+}
+
+/// Asks the supervisors, and waits.
+pub fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let grace = grace(args)?;
+    let paths = Paths::from_env();
+    let mut deleted = Vec::new();
+    for name in target::names(&args.pods)? {
+        let pod = target::find(&paths, args.namespace.as_deref(), Some(name))?;
+        let parameters = grace.map(|seconds| format!("?gracePeriodSeconds={seconds}")).unwrap_or_default();
+        let path = target::path(&pod) + &parameters;
+        let answer: Result<Pod, _> = client::delete(&paths.pod_run(&pod.uid), &path);
+        match answer {
+            Ok(_) => {}
+            // It has just ended by itself.
+            Err(ClientError::NotServed) if !record::exists(&paths, &pod.uid) => {}
+            Err(error) => return Err(target::about(&pod, &error).into()),
+        }
+        let force = if args.force { "force " } else { "" };
+        let identity = &pod.identity;
+        target::print(&format!(
+            "pod {:?} {force}deleted from {} namespace\n",
+            identity.name, identity.namespace
+        ))?;
+        deleted.push(pod);
+    }
+    if args.wait {
+        wait(&paths, &deleted, args.timeout)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The grace period, seconds, as kubectl takes its options (`pkg/cmd/delete/delete.go`).
+fn grace(args: &Args) -> anyhow::Result<Option<u32>> {
+    anyhow::ensure!(
+        !args.now || args.grace_period < 0,
+        "--now and --grace-period cannot be specified together"
+    );
+    Ok(match (args.grace_period, args.now, args.force) {
+        (_, true, _) => Some(1),
+        (..0, _, true) => Some(0),
+        (..0, _, false) => None,
+        // Without --force somebody may not have meant it.
+        (0, _, false) => Some(1),
+        (seconds, _, force) => {
+            anyhow::ensure!(
+                !force || seconds == 0,
+                "--force and --grace-period greater than 0 cannot be specified together"
+            );
+            Some(u32::try_from(seconds)?)
+        }
+    })
+}
+
+/// Waits until nothing of the pods is left.
+fn wait(paths: &Paths, pods: &[Record], timeout: u64) -> anyhow::Result<()> {
+    let end = (timeout > 0).then(|| Instant::now() + Duration::from_secs(timeout));
+    for pod in pods {
+        let mut served = Instant::now();
+        while record::exists(paths, &pod.uid) {
+            let now = Instant::now();
+            if target::is_served(paths, pod) {
+                served = now;
+            }
+            anyhow::ensure!(
+                now < served + REMOVAL,
+                "pod {}: something of it is left, and nobody answers for it any more; if its `peapod run` was \
+                 killed, the next one removes it",
+                target::full_name(pod)
+            );
+            let timed_out = end.is_some_and(|end| now >= end);
+            anyhow::ensure!(!timed_out, "timed out waiting for pod {} to be gone", target::full_name(pod));
+            std::thread::sleep(INTERVAL);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn the_options_are_kubectls() {
+        let of = |words: &[&str]| {
+            let args = Line::parse_from(["delete", "web"].iter().chain(words)).args;
+            grace(&args).ok()
+        };
+        assert_eq!(of(&[]), Some(None));
+        assert_eq!(of(&["--grace-period=5"]), Some(Some(5)));
+        assert_eq!(of(&["--grace-period=0"]), Some(Some(1)));
+        assert_eq!(of(&["--grace-period", "-1"]), Some(None));
+        assert_eq!(of(&["--now"]), Some(Some(1)));
+        assert_eq!(of(&["--force"]), Some(Some(0)));
+        assert_eq!(of(&["--force", "--grace-period=0"]), Some(Some(0)));
+        assert_eq!(of(&["--force", "--grace-period=5"]), None);
+        assert_eq!(of(&["--now", "--grace-period=5"]), None);
+        let wait = |words: &[&str]| Line::parse_from(["delete", "web"].iter().chain(words)).args.wait;
+        assert!(wait(&[]) && wait(&["--wait"]) && !wait(&["--wait=false"]));
+    }
+}

@@ -1,0 +1,74 @@
+//! Volumes and tolerations.
+
+use k8s_openapi::api::core::v1::{Toleration, Volume};
+
+use super::page::Page;
+
+/// The section `Volumes`.
+pub fn describe(page: &mut Page, volumes: &[Volume]) {
+    if volumes.is_empty() {
+        return page.line(0, "Volumes:\t<none>");
+    }
+    page.line(0, "Volumes:");
+    for volume in volumes {
+        page.line(1, format!("{}:", volume.name));
+        source(page, volume);
+    }
+}
+
+fn source(page: &mut Page, volume: &Volume) {
+    let field = |page: &mut Page, label: &str, value: &str| page.line(2, format!("{label}:\t{value}"));
+    let optional = |optional: Option<bool>| if optional == Some(true) { "true" } else { "false" };
+    if let Some(host) = &volume.host_path {
+        field(page, "Type", "HostPath (bare host directory volume)");
+        field(page, "Path", &host.path);
+        field(page, "HostPathType", host.type_.as_deref().unwrap_or("<none>"));
+    } else if let Some(empty) = &volume.empty_dir {
+        field(page, "Type", "EmptyDir (a temporary directory that shares a pod's lifetime)");
+        field(page, "Medium", empty.medium.as_deref().unwrap_or_default());
+        let limit = empty.size_limit.as_ref().map(|limit| limit.0.as_str()).filter(|limit| *limit != "0");
+        field(page, "SizeLimit", limit.unwrap_or("<unset>"));
+    } else if let Some(map) = &volume.config_map {
+        field(page, "Type", "ConfigMap (a volume populated by a ConfigMap)");
+        field(page, "Name", &map.name);
+        field(page, "Optional", optional(map.optional));
+    } else if let Some(secret) = &volume.secret {
+        field(page, "Type", "Secret (a volume populated by a Secret)");
+        field(page, "SecretName", secret.secret_name.as_deref().unwrap_or_default());
+        field(page, "Optional", optional(secret.optional));
+    } else if let Some(claim) = &volume.persistent_volume_claim {
+        let what = "PersistentVolumeClaim (a reference to a PersistentVolumeClaim in the same namespace)";
+        field(page, "Type", what);
+        field(page, "ClaimName", &claim.claim_name);
+        field(page, "ReadOnly", optional(claim.read_only));
+    } else {
+        page.line(1, "<unknown>");
+    }
+}
+
+/// `Tolerations`, which mean nothing here and are shown as they are.
+pub fn tolerations(page: &mut Page, tolerations: &[Toleration]) {
+    let mut sorted: Vec<_> = tolerations.iter().collect();
+    sorted.sort_by_key(|toleration| toleration.key.clone());
+    let lines: Vec<_> = sorted.into_iter().map(toleration).collect();
+    page.list("Tolerations", &lines);
+}
+
+fn toleration(toleration: &Toleration) -> String {
+    let Toleration { effect, key, operator, toleration_seconds, value } = toleration;
+    let mut text = key.clone().unwrap_or_default();
+    let value = value.as_deref().unwrap_or_default();
+    if !value.is_empty() {
+        text += &format!("={value}");
+    }
+    if let Some(effect) = effect.as_deref().filter(|effect| !effect.is_empty()) {
+        text += &format!(":{effect}");
+    }
+    if operator.as_deref() == Some("Exists") && value.is_empty() {
+        text += if text.is_empty() { "op=Exists" } else { " op=Exists" };
+    }
+    if let Some(seconds) = toleration_seconds {
+        text += &format!(" for {seconds}s");
+    }
+    text
+}

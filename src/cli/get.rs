@@ -1,0 +1,187 @@
+//! `peapod get`: the pods that run, as `kubectl get pods` lists them.
+//!
+//! ```text
+//! records ─► GET on each control socket ─► row ─► table; or the Pods as they are
+//! ```
+//!
+//! The columns are those of `printPod` in `pkg/printers/internalversion/printers.go`.
+
+mod row;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Value, json};
+
+use super::{Failure, output, tabs, target};
+use crate::paths::Paths;
+
+/// The namespace when none is said.
+const DEFAULT_NAMESPACE: &str = "default";
+
+/// Show the pods that run.
+///
+/// A pod whose `peapod run` was killed is Unknown until the next `peapod run` removes it.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  peapod get                    those of the namespace default
+  peapod get pods -A -o wide    all, with their addresses
+  peapod get pod/web -o yaml    one with its spec and status
+  peapod get -A -o name         names for programs")]
+pub struct Args {
+    /// pods, pod NAME.., pod/NAME.. or NAMESPACE/NAME [default: all].
+    #[arg(value_name = "POD")]
+    pods: Vec<String>,
+    /// The pods' namespace [default: default].
+    #[arg(short, long, conflicts_with = "all_namespaces")]
+    namespace: Option<String>,
+    /// Those of all namespaces.
+    #[arg(short = 'A', long)]
+    all_namespaces: bool,
+    /// Another form than the table.
+    #[arg(short, long, value_name = "FORMAT")]
+    output: Option<Format>,
+    /// Without the line of headings.
+    #[arg(long)]
+    no_headers: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// More columns.
+    Wide,
+    /// The Pods, in JSON.
+    Json,
+    /// The Pods, in YAML.
+    Yaml,
+    /// pod/NAME, one a line.
+    Name,
+}
+
+/// Asks every pod and prints.
+pub fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let paths = Paths::from_env();
+    let words: Vec<String> = match &args.pods[..] {
+        [kind] if ["pod", "pods", "po"].contains(&&**kind) => Vec::new(),
+        words => words.to_vec(),
+    };
+    let names = target::names(&words)?;
+    let mut records = Vec::new();
+    for name in &names {
+        records.push(target::find(&paths, args.namespace.as_deref(), Some(name))?);
+    }
+    if names.is_empty() {
+        let namespace = args.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
+        records = target::all(&paths);
+        records.retain(|pod| args.all_namespaces || pod.identity.namespace == namespace);
+        records.sort_by(|a, b| {
+            (&a.identity.namespace, &a.identity.name, &a.uid).cmp(&(
+                &b.identity.namespace,
+                &b.identity.name,
+                &b.uid,
+            ))
+        });
+    }
+    let pods: Vec<Pod> = records.iter().filter_map(|record| target::pod(&paths, record)).collect();
+    let is_one = names.len() == 1;
+    match args.output {
+        Some(Format::Json) => {
+            target::print(&(serde_json::to_string_pretty(&object(pods, is_one)?)? + "\n"))?;
+        }
+        Some(Format::Yaml) => target::print(&(output::yaml(&object(pods, is_one)?) + "\n"))?,
+        Some(Format::Name) => {
+            let names = pods.iter().filter_map(|pod| pod.metadata.name.as_deref());
+            target::print(&names.map(|name| format!("pod/{name}\n")).collect::<String>())?;
+        }
+        None | Some(Format::Wide) if pods.is_empty() => {
+            let place = match (&args.namespace, args.all_namespaces) {
+                (_, true) => String::new(),
+                (namespace, false) => {
+                    format!(" in {} namespace.", namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE))
+                }
+            };
+            let _ = writeln!(std::io::stderr(), "No resources found{place}");
+        }
+        None | Some(Format::Wide) => target::print(&table(args, &pods, jiff::Timestamp::now()))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One Pod, or a List of them as kubectl prints it.
+fn object(mut pods: Vec<Pod>, is_one: bool) -> serde_json::Result<Value> {
+    if is_one && pods.len() == 1 {
+        return serde_json::to_value(pods.remove(0));
+    }
+    let items = serde_json::to_value(pods)?;
+    Ok(json!({"apiVersion": "v1", "items": items, "kind": "List", "metadata": {"resourceVersion": ""}}))
+}
+
+fn table(args: &Args, pods: &[Pod], now: jiff::Timestamp) -> String {
+    let is_wide = args.output == Some(Format::Wide);
+    let mut text = String::new();
+    let mut line = |namespace: &str, cells: Vec<String>| {
+        let namespace = args.all_namespaces.then(|| namespace.to_owned());
+        let cells: Vec<_> = namespace.into_iter().chain(cells).collect();
+        text.push_str(&(cells.join("\t") + "\n"));
+    };
+    if !args.no_headers {
+        let wide: &[&str] = if is_wide { &["IP", "NODE", "NOMINATED NODE", "READINESS GATES"] } else { &[] };
+        let headings = ["NAME", "READY", "STATUS", "RESTARTS", "AGE"].iter().chain(wide);
+        line("NAMESPACE", headings.map(|heading| (*heading).to_owned()).collect());
+    }
+    for pod in pods {
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+        line(namespace, row::cells(pod, is_wide, now));
+    }
+    tabs::align(&text, 6, 3)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn it_looks_as_kubectl_has_it() {
+        let pod = |namespace: &str, name: &str| -> Pod {
+            serde_json::from_value(json!({
+                "metadata": {
+                    "name": name, "namespace": namespace, "creationTimestamp": "2026-11-20T16:00:00Z"
+                },
+                "spec": {"nodeName": "node", "containers": [{"name": "a"}]},
+                "status": {
+                    "phase": "Running", "podIPs": [{"ip": "10.201.0.7"}, {"ip": "fd00::7"}],
+                    "containerStatuses": [{
+                        "name": "a", "ready": true, "restartCount": 3, "image": "", "imageID": "",
+                        "state": {"running": {}},
+                        "lastState": {"terminated": {"exitCode": 1, "finishedAt": "2026-11-20T16:04:50Z"}},
+                    }],
+                },
+            }))
+            .unwrap()
+        };
+        let now = "2026-11-20T16:05:00Z".parse().unwrap();
+        let pods = [pod("default", "web"), pod("prod", "a-long-name")];
+        let shown = |words: &[&str]| table(&Line::parse_from(["get"].iter().chain(words)).args, &pods, now);
+        let expected = "\
+NAME          READY   STATUS    RESTARTS      AGE
+web           1/1     Running   3 (10s ago)   5m
+a-long-name   1/1     Running   3 (10s ago)   5m
+";
+        assert_eq!(shown(&[]), expected);
+        let expected = "\
+default   web           1/1   Running   3 (10s ago)   5m    10.201.0.7   node   <none>   <none>
+prod      a-long-name   1/1   Running   3 (10s ago)   5m    10.201.0.7   node   <none>   <none>
+";
+        assert_eq!(shown(&["-A", "-o", "wide", "--no-headers"]), expected);
+    }
+}
