@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns, unshare};
@@ -225,6 +226,80 @@ fn limits_hold() {
     run(&text, &[]).expect_code(2).expect_stderr("metadata.annotations[peapod.dev/ipc.queues]");
 }
 
+fn ask(words: &[&str]) -> Finished {
+    Finished::from(peapod().arg("ipc").args(words).output().unwrap())
+}
+
+/// What `peapod ipc ls` shows. The containers may be quicker than the supervisor, which serves the socket.
+fn served(pod: &str) -> Finished {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let shown = ask(&["ls", pod]);
+        if shown.code == 0 || Instant::now() >= end {
+            return shown.expect_code(0);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A command of the guest in a running container.
+fn exec(pod: &str, container: &str, words: &[&str]) -> Child {
+    let mut command = peapod();
+    command.args(["exec", pod, "-c", container, "--", "ipc.wasm"]).args(words);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// How a command ended, within the tests' patience.
+fn ended(mut command: Child) -> Finished {
+    let end = Instant::now() + PATIENCE;
+    while command.try_wait().unwrap().is_none() {
+        if Instant::now() >= end {
+            command.kill().unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Finished::from(command.wait_with_output().unwrap())
+}
+
+#[test]
+fn what_is_killed_while_others_go_on_gives_back_what_it_held() {
+    // The probe, a command of its own, fails when the queue has no name any more.
+    let text = "
+apiVersion: v1
+kind: Pod
+metadata: {name: kill}
+spec:
+  restartPolicy: Never
+  terminationGracePeriodSeconds: 1
+  initContainers:
+  - {name: alive, image: {ipc}, args: [queue-send, /alive, yes, '0']}
+  containers:
+  - name: hold
+    image: {ipc}
+    args: [semaphore-hold, /s, never]
+    livenessProbe: {exec: {command: [ipc.wasm, queue-exists, /alive]}, periodSeconds: 1, timeoutSeconds: 30, \
+failureThreshold: 1}
+  - {name: stay, image: {ipc}, args: [queue-create, /stay, '10', '64']}
+";
+    let pod = Running::start(text, &[]);
+    pod.wait_for("[hold] held");
+    pod.wait_for("[stay] created");
+    served("kill");
+    let take = exec("kill", "stay", &["semaphore-take", "/s", "1"]);
+    ask(&["rm", "kill", "queue", "/alive"]).expect_code(0);
+    ended(take).expect_code(0).expect_stdout("taken");
+    // A command's client is killed, and the command with it; its container goes on.
+    let mut hold = exec("kill", "stay", &["semaphore-hold", "/t", "never"]);
+    let mut said = [0; 4];
+    hold.stdout.as_mut().unwrap().read_exact(&mut said).unwrap();
+    assert_eq!(&said, b"held");
+    let take = exec("kill", "stay", &["semaphore-take", "/t", "1"]);
+    hold.kill().unwrap();
+    hold.wait().unwrap();
+    ended(take).expect_code(0).expect_stdout("taken");
+    assert!(served("kill").stdout.contains("/stay"));
+}
+
 #[test]
 fn ls_and_rm_show_and_remove() {
     let pod = Running::start(
@@ -242,15 +317,7 @@ fn ls_and_rm_show_and_remove() {
     pod.wait_for("created");
     pod.wait_for("mapped");
     pod.wait_for("held");
-    let ask = |words: &[&str]| Finished::from(peapod().arg("ipc").args(words).output().unwrap());
-    // The containers may be quicker than the supervisor, which serves the socket.
-    let end = Instant::now() + PATIENCE;
-    let mut shown = ask(&["ls", "ls"]);
-    while shown.code != 0 && Instant::now() < end {
-        std::thread::sleep(Duration::from_millis(20));
-        shown = ask(&["ls", "ls"]);
-    }
-    let shown = shown.expect_code(0);
+    let shown = served("ls");
     for line in [
         "queue      /jobs   0 of 10",
         "memory     /table  4096",
