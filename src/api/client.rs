@@ -129,7 +129,7 @@ fn ask<T: DeserializeOwned>(
 }
 
 fn connect(directory: &Path) -> Result<StdUnixStream, ClientError> {
-    let stream = socket::connect(directory).map_err(|error| match error.kind() {
+    let stream = socket::connect_soon(directory).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NotServed,
         _ => ClientError::Socket(error),
     })?;

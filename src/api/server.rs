@@ -38,6 +38,7 @@ pub use exec::{
     CLOSE, ERROR, Ended, ExecOptions, MAX_MESSAGE_BYTES, MAX_SESSIONS, PROTOCOLS, STDERR, STDIN, STDOUT,
     Session, config, message,
 };
+pub use query::encode;
 
 use exec::Pending;
 

@@ -9,8 +9,16 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 const NAME: &str = "control.sock";
+
+/// How long clients wait for a pod that has a directory to have its socket, too. Its network is made meanwhile.
+const BEGINNING: Duration = Duration::from_secs(2);
+
+/// How often they look.
+const INTERVAL: Duration = Duration::from_millis(5);
 
 /// Binds the control socket in a pod's directory, which must be for its owner alone.
 ///
@@ -37,6 +45,24 @@ pub fn connect(directory: &Path) -> io::Result<UnixStream> {
     UnixStream::connect(path)
 }
 
+/// [`connect`], but waits for [`BEGINNING`] where a pod has a directory and no socket yet: it is being made.
+///
+/// # Errors
+/// As [`connect`]'s.
+pub fn connect_soon(directory: &Path) -> io::Result<UnixStream> {
+    let end = Instant::now() + BEGINNING;
+    loop {
+        match connect(directory) {
+            Err(error)
+                if error.kind() == ErrorKind::NotFound && directory.exists() && Instant::now() < end =>
+            {
+                thread::sleep(INTERVAL);
+            }
+            connected => return connected,
+        }
+    }
+}
+
 /// A path to the socket that always fits, and what it is valid with.
 fn short(directory: &Path) -> io::Result<(File, PathBuf)> {
     let open = File::options().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open(directory)?;
@@ -61,5 +87,20 @@ mod tests {
         assert_eq!(connect(&deep).unwrap_err().kind(), ErrorKind::ConnectionRefused);
         bind(&deep).expect("again, after a run that was killed");
         assert_eq!(connect(&root.path().join("no")).unwrap_err().kind(), ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_pod_that_is_being_made_is_waited_for() {
+        let root = tempfile::tempdir().unwrap();
+        let (gone, late) = (root.path().join("gone"), root.path().to_owned());
+        let binder = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(20));
+            bind(&late).unwrap()
+        });
+        connect_soon(root.path()).unwrap();
+        drop(binder.join().unwrap());
+        // Nobody will bind these.
+        assert_eq!(connect_soon(root.path()).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+        assert_eq!(connect_soon(&gone).unwrap_err().kind(), ErrorKind::NotFound);
     }
 }

@@ -13,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use super::table::{Align, Table};
 use super::{Failure, target};
 use crate::api::client;
+use crate::api::server::encode;
 use crate::api::types::{IpcKind, PodIpc};
 use crate::paths::Paths;
 
@@ -110,26 +111,10 @@ fn table(ipc: &PodIpc) -> String {
     table.to_string()
 }
 
-/// A name as a part of a path (RFC 3986, section 2).
-fn encode(name: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    let encode = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
-    name.bytes().map(encode).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::api::types::IpcObject;
-
-    #[test]
-    fn names_survive_the_way() {
-        for (name, encoded) in
-            [("/jobs", "%2Fjobs"), ("/a b%2F+", "%2Fa%20b%252F%2B"), ("/ä?", "%2F%C3%A4%3F")]
-        {
-            assert_eq!(encode(name), encoded);
-        }
-    }
 
     #[test]
     fn a_table_is_aligned() {

@@ -1,16 +1,19 @@
 //! `peapod exec --native`: a command of the host in the pod's namespaces and cgroup.
 //!
 //! ```text
-//! record ─► the pod process ─► its cgroups ─► its namespaces ─► fork, exec ─► exit code
+//! record ─► the pod process ─► its namespaces ─► fork ─► its cgroups ─► exec ─► exit code
 //! ```
 //!
-//! This process itself moves, so that standard input, output and error, and the terminal, are simply inherited. What
-//! it starts is in the pod's pid namespace, and therefore ends with the pod.
+//! This process itself moves to the namespaces, so that standard input, output and error, and the terminal, are simply
+//! inherited. What it starts is in the pod's pid namespace, and therefore ends with the pod. Only that is in the pod's
+//! cgroup: whatever happens there, this process lives to say how it ended. When the cgroup is out of memory, the
+//! command is what the kernel ends first, before the pod.
 
 use std::ffi::OsString;
-use std::fs;
+use std::fs::File;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use anyhow::Context;
@@ -41,16 +44,20 @@ pub fn run(pod: &Record, words: &[String]) -> Result<ExitCode, Failure> {
     }
     let rights =
         || format!("pod {name}: cannot enter it; that takes the rights of the user who runs it, or root's");
-    for cgroup in &pod.cgroups {
-        let entered = fs::write(cgroup.join("cgroup.procs"), "0");
-        entered.with_context(|| format!("pod {name}: cannot join its cgroup {}", cgroup.display()))?;
-    }
+    let procs = |cgroup: &PathBuf| {
+        let open = File::options().write(true).open(cgroup.join("cgroup.procs"));
+        open.with_context(|| format!("pod {name}: cannot join its cgroup {}", cgroup.display()))
+    };
+    // Paths of the host, which the pod does not see.
+    let cgroups: Vec<_> = pod.cgroups.iter().map(procs).collect::<Result<_, _>>()?;
+    process::volunteer_for_oom();
     process.enter().with_context(rights)?;
 
     let (program, arguments) = words.split_first().ok_or_else(|| anyhow::anyhow!("no command was given"))?;
     let mut command = Command::new(program);
     command.args(arguments).current_dir("/").env_clear().envs(environment(pod));
     enter::end_with_this_process(&mut command);
+    enter::begin_in(&mut command, cgroups);
     // Ctrl-C is the command's to handle: the standard library gives it an empty mask.
     SigSet::from_iter([Signal::SIGINT, Signal::SIGQUIT]).thread_block().context("cannot block signals")?;
     let mut child = command.spawn().map_err(|error| {

@@ -22,7 +22,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
-use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -34,7 +33,7 @@ use super::display::Display;
 use super::startup::Startup;
 use crate::api::{server, socket};
 use crate::pod::actions::MIN_STOP_WINDOW;
-use crate::pod::control::{self, Event, PodTimeline, Receiver, Report, Request, StopCause};
+use crate::pod::control::{Event, PodTimeline, Receiver, Report, Request, Sender, StopCause};
 use crate::pod::resize::Resizer;
 use crate::spec;
 use crate::sys::notices::Notices;
@@ -50,6 +49,9 @@ const SIGTERM: u8 = 15;
 
 /// A grace period that is longer than the clock can say: 136 years.
 const FOREVER: Duration = Duration::from_secs(u32::MAX as u64);
+
+/// Requests that wait for a pod process which does not read; no more is asked of it then than to end.
+const MAX_REQUESTS: usize = 64;
 
 /// What a closed output counts as.
 const SIGPIPE: u8 = 13;
@@ -120,7 +122,8 @@ impl Watch<'_> {
                 startup: self.startup,
                 resize: &resize,
             });
-            let end = self.watch(Receiver::new(read), write, signals, inquiries, &mut questions).await;
+            let end =
+                self.watch(Receiver::new(read), Sender::new(write), signals, inquiries, &mut questions).await;
             Ok((end?, questions.into_pod()))
         })
     }
@@ -143,7 +146,7 @@ impl Watch<'_> {
     async fn watch(
         &self,
         mut reports: Receiver<Report>,
-        requests: OwnedWriteHalf,
+        mut requests: Sender<Request>,
         mut signals: Signals,
         mut inquiries: mpsc::Receiver<Inquiry>,
         questions: &mut Questions<'_>,
@@ -228,7 +231,8 @@ impl Watch<'_> {
                     outlived = (self.oom_kills)();
                     None
                 }
-                Some(inquiry) = inquiries.recv() => {
+                () = requests.flush(), if requests.waiting() > 0 => None,
+                Some(inquiry) = inquiries.recv(), if requests.waiting() < MAX_REQUESTS => {
                     let request = match &inquiry {
                         Inquiry::Delete(grace, _) => stop.delete(*grace, self),
                         _ => None,
@@ -239,14 +243,13 @@ impl Watch<'_> {
                     let answered = questions.inquire(inquiry, last.as_deref());
                     request.map(bare).or(answered)
                 }
-                outgoing = questions.next() => Some(outgoing),
+                outgoing = questions.next(), if requests.waiting() < MAX_REQUESTS => Some(outgoing),
             };
             if let Some(grace) = request.as_ref().and_then(|(request, _)| self.grace_of(request)) {
                 questions.is_deleted(grace);
             }
             if let Some((request, carried)) = request {
-                // A pod that is gone is noticed by the next read.
-                let _ = control::send(&requests, &request, &carried).await;
+                requests.push(&request, carried);
             }
         }
     }

@@ -23,7 +23,7 @@ pub fn all(paths: &Paths) -> Vec<Record> {
 
 /// Whether somebody answers for a pod.
 pub fn is_served(paths: &Paths, pod: &Record) -> bool {
-    control::connect(&paths.pod_run(&pod.uid)).is_ok()
+    control::connect_soon(&paths.pod_run(&pod.uid)).is_ok()
 }
 
 /// The one pod that is meant, of this namespace or any.

@@ -11,7 +11,7 @@
 //! The socket's end of file is a message too: to the pod process it says that the supervisor is gone
 //! (the pod ends at once), to the supervisor that the pod process is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Write};
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, OwnedFd};
@@ -418,20 +418,79 @@ pub fn encode<T: Serialize>(message: &T) -> Vec<u8> {
     line
 }
 
-/// Writes one message with the descriptors that it carries. Safe to cancel only together with the socket.
-///
-/// # Errors
-/// The socket's.
-pub async fn send<T: Serialize>(to: &OwnedWriteHalf, message: &T, carried: &[OwnedFd]) -> io::Result<()> {
-    let line = encode(message);
-    let mut written = 0;
-    while written < line.len() {
-        written += write_some(to.as_ref(), &line, written, carried).await?;
-    }
-    Ok(())
+/// An encoded message with the descriptors that it carries, and how much of it was written.
+#[derive(Debug, Default)]
+pub(super) struct Line {
+    text: Vec<u8>,
+    carried: Vec<OwnedFd>,
+    written: usize,
 }
 
-/// [`send`] for a process without a runtime.
+impl Line {
+    pub(super) fn of<T: Serialize>(message: &T, carried: Vec<OwnedFd>) -> Self {
+        Self { text: encode(message), carried, written: 0 }
+    }
+
+    /// Whether all of it was written.
+    pub(super) fn is_written(&self) -> bool {
+        self.written == self.text.len()
+    }
+
+    /// Writes what is left of it. Safe to cancel: the next call goes on from there.
+    pub(super) async fn write(&mut self, to: &UnixStream) -> io::Result<()> {
+        while !self.is_written() {
+            let rest = &self.text[self.written..];
+            let (bytes, carried) = match (&self.carried[..], rest.len()) {
+                ([], _) => (rest, &[][..]),
+                (carried, 1) => (rest, carried),
+                // Descriptors belong to the byte that they are sent with.
+                (_, length) => (&rest[..length - 1], &[][..]),
+            };
+            let carried: Vec<_> = carried.iter().map(AsFd::as_fd).collect();
+            self.written += to.async_io(Interest::WRITABLE, || fds::send(to, bytes, &carried)).await?;
+        }
+        // The other side has its own by now.
+        self.carried.clear();
+        Ok(())
+    }
+}
+
+/// Messages on their way, in order: whoever sends waits for no reader.
+pub struct Sender<T> {
+    stream: OwnedWriteHalf,
+    lines: VecDeque<Line>,
+    message: PhantomData<fn(T)>,
+}
+
+impl<T: Serialize> Sender<T> {
+    /// Sends over this half of the control socket.
+    pub fn new(stream: OwnedWriteHalf) -> Self {
+        Self { stream, lines: VecDeque::new(), message: PhantomData }
+    }
+
+    /// Takes a message with the descriptors that it carries. How many may wait is for the caller to bound.
+    pub fn push(&mut self, message: &T, carried: Vec<OwnedFd>) {
+        self.lines.push_back(Line::of(message, carried));
+    }
+
+    /// How many messages have not been sent in full.
+    pub fn waiting(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// Sends what waits. Where nobody reads any more it is dropped; the [`Receiver`] notices that. Safe to cancel:
+    /// what was sent in part goes on from there.
+    pub async fn flush(&mut self) {
+        while let Some(line) = self.lines.front_mut() {
+            match line.write(self.stream.as_ref()).await {
+                Ok(()) => drop(self.lines.pop_front()),
+                Err(_) => self.lines.clear(),
+            }
+        }
+    }
+}
+
+/// Sends one message from a process without a runtime.
 ///
 /// # Errors
 /// The socket's.
@@ -445,24 +504,6 @@ pub fn send_blocking<T: Serialize>(
     to.write_all(text)?;
     let carried: Vec<_> = carried.iter().map(AsFd::as_fd).collect();
     fds::send(to, &[*newline], &carried).map(drop)
-}
-
-/// Writes some of what is left of a line; `carried` goes with its newline. Safe to cancel.
-pub(super) async fn write_some(
-    to: &UnixStream,
-    line: &[u8],
-    written: usize,
-    carried: &[OwnedFd],
-) -> io::Result<usize> {
-    let rest = &line[written..];
-    let (bytes, carried) = match (carried, rest.len()) {
-        ([], _) => (rest, carried),
-        (_, 1) => (rest, carried),
-        // Descriptors belong to the byte that they are sent with.
-        (_, length) => (&rest[..length - 1], &[][..]),
-    };
-    let carried: Vec<_> = carried.iter().map(AsFd::as_fd).collect();
-    to.async_io(Interest::WRITABLE, || fds::send(to, bytes, &carried)).await
 }
 
 /// Bytes that are read at once.
@@ -534,10 +575,10 @@ mod tests {
 
     use super::*;
 
-    fn pair() -> (OwnedWriteHalf, Receiver<Request>, Box<dyn std::any::Any>) {
+    fn pair<T: Serialize>() -> (Sender<T>, Receiver<Request>, Box<dyn std::any::Any>) {
         let (a, b) = UnixStream::pair().unwrap();
         let ((a_read, a_write), (b_read, b_write)) = (a.into_split(), b.into_split());
-        (a_write, Receiver::new(b_read), Box::new((a_read, b_write)))
+        (Sender::new(a_write), Receiver::new(b_read), Box::new((a_read, b_write)))
     }
 
     fn pipe() -> (File, OwnedFd) {
@@ -547,28 +588,31 @@ mod tests {
 
     #[tokio::test]
     async fn descriptors_arrive_with_their_message() {
-        let (write, mut receiver, _others) = pair();
+        let (mut sender, mut receiver, _others) = pair();
         let (mut end, carried) = pipe();
         let cancel = |id| Request::CancelExec { id };
-        send(&write, &cancel(1), &[]).await.unwrap();
-        send(&write, &cancel(2), &[carried]).await.unwrap();
-        send(&write, &cancel(3), &[]).await.unwrap();
+        sender.push(&cancel(1), Vec::new());
+        sender.push(&cancel(2), vec![carried]);
+        sender.push(&cancel(3), Vec::new());
+        sender.flush().await;
         for (id, count) in [(1, 0), (2, 1), (3, 0)] {
             let (message, carried) = receiver.next().await.unwrap();
             assert_eq!((message, carried.len()), (cancel(id), count));
         }
         // Nobody holds it any more.
         assert_eq!(end.read(&mut [0]).unwrap(), 0);
-        drop(write);
+        drop(sender);
         assert!(receiver.next().await.is_none());
     }
 
     #[tokio::test]
     async fn what_cannot_be_read_leaves_no_descriptor_behind() {
-        let (write, mut receiver, _others) = pair();
+        let (mut sender, mut receiver, _others) = pair();
         let (mut end, carried) = pipe();
-        send(&write, &"no request", &[carried]).await.unwrap();
-        send(&write, &Request::CancelExec { id: 1 }, &[]).await.unwrap();
+        let cancel = serde_json::to_value(Request::CancelExec { id: 1 }).unwrap();
+        sender.push(&"no request".into(), vec![carried]);
+        sender.push(&cancel, Vec::new());
+        sender.flush().await;
         assert!(
             matches!(receiver.next().await, Some((Request::CancelExec { id: 1 }, none)) if none.is_empty())
         );
@@ -577,7 +621,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_long_line_arrives_whole() {
-        let (write, mut receiver, _others) = pair();
+        let (mut sender, mut receiver, _others) = pair();
         let long = Request::Exec {
             id: 1,
             container: "x".repeat(1 << 20),
@@ -586,8 +630,21 @@ mod tests {
             stdout: false,
             stderr: false,
         };
-        let (received, sent) = tokio::join!(receiver.next(), send(&write, &long, &[]));
-        sent.unwrap();
-        assert_eq!(received.unwrap().0, long);
+        sender.push(&long, Vec::new());
+        // Nobody reads: it is taken up where it was left.
+        let sent = tokio::time::timeout(Duration::from_millis(1), sender.flush()).await;
+        assert_eq!((sent.is_err(), sender.waiting()), (true, 1));
+        let (received, ()) = tokio::join!(receiver.next(), sender.flush());
+        assert_eq!((received.unwrap().0, sender.waiting()), (long, 0));
+    }
+
+    #[tokio::test]
+    async fn what_is_for_nobody_is_dropped() {
+        let (mut sender, receiver, others) = pair();
+        drop((receiver, others));
+        let (mut end, carried) = pipe();
+        sender.push(&Request::CancelExec { id: 1 }, vec![carried]);
+        sender.flush().await;
+        assert_eq!((sender.waiting(), end.read(&mut [0]).unwrap()), (0, 0));
     }
 }

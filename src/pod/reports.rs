@@ -13,7 +13,7 @@ use futures::FutureExt;
 use k8s_openapi::api::core::v1::PodStatus;
 use tokio::net::unix::OwnedWriteHalf;
 
-use super::control::{self, PodTimeline, Report};
+use super::control::{self, Line, PodTimeline, Report};
 
 /// Events that wait for a supervisor that does not read; the oldest are dropped beyond it.
 const EVENT_QUEUE: usize = 1024;
@@ -25,31 +25,28 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// (it may be suspended) never holds the pod up; one that is gone is noticed by [`control::Receiver::next`].
 pub(super) struct Reports {
     stream: OwnedWriteHalf,
-    events: VecDeque<Line>,
+    events: VecDeque<Waiting>,
     status: Option<Box<PodStatus>>,
-    /// The line being written, and how much of it was.
+    /// The one being written.
     line: Line,
-    written: usize,
 }
 
-/// An encoded message and what it carries.
-#[derive(Default)]
-struct Line {
-    text: Vec<u8>,
-    carried: Vec<OwnedFd>,
+/// What waits.
+struct Waiting {
+    line: Line,
     /// Somebody waits for it.
     awaited: bool,
 }
 
-impl Line {
+impl Waiting {
     fn of(report: &Report) -> Self {
-        Self { text: control::encode(report), ..Self::default() }
+        Self { line: Line::of(report, Vec::new()), awaited: false }
     }
 }
 
 impl Reports {
     pub(super) fn new(stream: OwnedWriteHalf) -> Self {
-        Self { stream, events: VecDeque::new(), status: None, line: Line::default(), written: 0 }
+        Self { stream, events: VecDeque::new(), status: None, line: Line::default() }
     }
 
     pub(super) fn event(&mut self, event: control::Event) {
@@ -58,16 +55,16 @@ impl Reports {
 
     fn push(&mut self, report: &Report) {
         if self.events.len() >= EVENT_QUEUE
-            && let Some(oldest) = self.events.iter().position(|line| !line.awaited)
+            && let Some(oldest) = self.events.iter().position(|waiting| !waiting.awaited)
         {
             self.events.remove(oldest);
         }
-        self.events.push_back(Line::of(report));
+        self.events.push_back(Waiting::of(report));
     }
 
     /// A message that somebody waits for: never dropped. How many there can be is for the caller to bound.
     pub(super) fn tell(&mut self, report: &Report, carried: Vec<OwnedFd>) {
-        self.events.push_back(Line { carried, awaited: true, ..Line::of(report) });
+        self.events.push_back(Waiting { line: Line::of(report, carried), awaited: true });
     }
 
     pub(super) fn note(&mut self, note: control::Note) {
@@ -84,7 +81,7 @@ impl Reports {
 
     /// A part of an answer, when there [is nothing](Self::is_empty) to tell before it.
     pub(super) fn answer(&mut self, answer: &Report) {
-        self.events.push_back(Line::of(answer));
+        self.events.push_back(Waiting::of(answer));
     }
 
     pub(super) fn status(&mut self, status: PodStatus) {
@@ -92,7 +89,7 @@ impl Reports {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.written == self.line.text.len() && self.events.is_empty() && self.status.is_none()
+        self.line.is_written() && self.events.is_empty() && self.status.is_none()
     }
 
     /// Writes what the supervisor takes at once.
@@ -104,16 +101,11 @@ impl Reports {
     /// Writes everything. Safe to cancel: what was written in part goes on from there.
     pub(super) async fn flush(&mut self) -> std::io::Result<()> {
         loop {
-            while self.written < self.line.text.len() {
-                let Line { text, carried, .. } = &self.line;
-                self.written +=
-                    control::write_some(self.stream.as_ref(), text, self.written, carried).await?;
-            }
-            // The other side has its own by now.
-            self.line.carried.clear();
-            let status = |status| Line::of(&Report::Status(status));
-            match self.events.pop_front().or_else(|| self.status.take().map(status)) {
-                Some(line) => (self.line, self.written) = (line, 0),
+            self.line.write(self.stream.as_ref()).await?;
+            let status = |status| Line::of(&Report::Status(status), Vec::new());
+            let event = self.events.pop_front().map(|waiting| waiting.line);
+            match event.or_else(|| self.status.take().map(status)) {
+                Some(line) => self.line = line,
                 None => return Ok(()),
             }
         }
@@ -122,7 +114,7 @@ impl Reports {
     /// Writes everything and the last message, unless the supervisor does not read for a while.
     pub(super) async fn finish(mut self, status: PodStatus, exit_code: i32) {
         self.status = None;
-        self.events.push_back(Line::of(&Report::Finished { status: Box::new(status), exit_code }));
+        self.events.push_back(Waiting::of(&Report::Finished { status: Box::new(status), exit_code }));
         let _ = tokio::time::timeout(LAST_WORDS, self.flush()).await;
     }
 }

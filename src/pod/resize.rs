@@ -17,7 +17,7 @@
 use std::collections::BTreeMap;
 
 use super::control::{self, Request};
-use super::event::CustomCondition;
+use super::event::{CustomCondition, Event};
 use crate::sandbox::cgroup::{CgroupError, Limits};
 use crate::spec::{Container, Pod, Resources};
 
@@ -44,7 +44,9 @@ impl Resize {
 
     /// The pod with these resources. Containers that are not named stay as they are.
     pub fn apply(&self, pod: &Pod) -> Pod {
-        let mut pod = Pod { generation: self.generation, resources: self.pod, ..pod.clone() };
+        // It may have changed since in another way: a resize is tried again.
+        let generation = pod.generation.max(self.generation);
+        let mut pod = Pod { generation, resources: self.pod, ..pod.clone() };
         for container in containers_mut(&mut pod) {
             if let Some(resources) = self.containers.get(&container.name) {
                 container.resources = *resources;
@@ -73,13 +75,18 @@ pub(super) fn containers_mut(pod: &mut Pod) -> impl Iterator<Item = &mut Contain
     pod.init_containers.iter_mut().chain(&mut pod.containers).chain(&mut pod.ephemeral_containers)
 }
 
-/// The condition of a pod whose resize could not be brought to its end, and why; or (`None`) was after all.
-pub(super) fn in_progress(error: Option<String>) -> CustomCondition {
-    CustomCondition {
-        name: IN_PROGRESS.to_owned(),
-        holds: Some(error.is_some()),
-        reason: error.is_some().then(|| "Error".to_owned()),
-        message: error,
+/// What becomes of the condition PodResizeInProgress: it is there as long as a resize could not be brought to its end
+/// (`ClearPodResizeInProgressCondition` in `pkg/kubelet/status/status_manager.go`).
+pub(super) fn in_progress(error: Option<String>) -> Event {
+    let name = IN_PROGRESS.to_owned();
+    match error {
+        None => Event::ConditionRemoved { name },
+        Some(error) => Event::ConditionSet(CustomCondition {
+            name,
+            holds: Some(true),
+            reason: Some("Error".to_owned()),
+            message: Some(error),
+        }),
     }
 }
 
@@ -166,6 +173,8 @@ mod tests {
         let new = pod(limits(150, 9), limits(200, 20), 2);
         let resize = Resize::to(&new);
         assert_eq!(resize.apply(&old), new);
+        let later = Pod { generation: 3, ..old };
+        assert_eq!(resize.apply(&later).generation, 3, "it never falls");
         let told = control::Resize::from(resize.clone());
         assert_eq!(Resize::from(told), resize);
     }

@@ -230,9 +230,19 @@ impl State {
         self.each(pod).any(|(spec, record)| spec.name == name && is_ready(spec, record))
     }
 
-    /// Whether the pod ends because `activeDeadlineSeconds` is over.
+    /// Whether the pod ends, or has ended, because `activeDeadlineSeconds` is over.
     pub fn has_missed_deadline(&self) -> bool {
-        matches!(self.stage, Stage::Ending(Ending { cause: Cause::DeadlineExceeded, .. }))
+        matches!(
+            self.stage,
+            Stage::Ending(Ending { cause: Cause::DeadlineExceeded, .. })
+                | Stage::Finished { cause: Cause::DeadlineExceeded, .. }
+        )
+    }
+
+    /// The containers that live and shall end, and why.
+    pub fn ending<'a>(&'a self, pod: &'a Pod) -> impl Iterator<Item = (&'a Container, StopReason)> {
+        let live = self.each(pod).filter(|(_, record)| record.state.is_live());
+        live.filter_map(|(spec, record)| Some((spec, self.stop_of(record)?.why)))
     }
 
     /// When a container that has ended is started again (monotonic); `None` when it is not.
@@ -317,8 +327,9 @@ impl State {
         let deadline = now.mono.saturating_add(pod.termination_grace);
         self.with(pod, name, |spec, record| {
             if record.state.is_live() && matches!(spec.role, Role::Main | Role::Sidecar) {
-                let deadline = record.run.stop.map_or(deadline, |stop| stop.deadline.min(deadline));
-                record.run.stop = Some(Stop { why: StopReason::Resized, deadline, kill: false });
+                let stop =
+                    record.run.stop.get_or_insert(Stop { why: StopReason::Resized, deadline, kill: false });
+                stop.deadline = stop.deadline.min(deadline);
             }
         });
     }

@@ -1,7 +1,7 @@
 //! Entering the namespaces of a running process, for a command that is to run there.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -52,6 +52,15 @@ impl Process {
         }
         Ok(setns(self.pidfd.as_fd(), entered)?)
     }
+}
+
+/// Lets `command` begin in the cgroups of which these are the `cgroup.procs`, open for writing: this process stays
+/// where it is.
+#[expect(unsafe_code, reason = "pre_exec")]
+pub fn begin_in(command: &mut Command, cgroups: Vec<File>) {
+    // SAFETY: the closure runs in a forked child and makes one system call for each file, write(2): it takes no lock
+    // and allocates nothing.
+    unsafe { command.pre_exec(move || cgroups.iter().try_for_each(|mut procs| procs.write_all(b"0"))) };
 }
 
 /// Lets `command` end with this process, however that ends.

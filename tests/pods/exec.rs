@@ -286,8 +286,29 @@ fn a_native_command_is_in_the_pod_and_ends_with_it() {
     sleeper.stdout.as_mut().unwrap().read_exact(&mut [0; 3]).unwrap();
     pod.signal(Signal::SIGTERM);
     pod.wait();
-    // Whoever runs the command is in the pod's cgroup, too, and may be killed with it: 137 to a shell either way.
-    assert!(matches!(sleeper.wait().unwrap().code(), Some(137) | None));
+    assert_eq!(sleeper.wait().unwrap().code(), Some(137));
+}
+
+#[test]
+fn standard_input_ends_when_the_container_is_asked_to_stop() {
+    let text = "
+apiVersion: v1
+kind: Pod
+metadata: {name: exec-stop}
+spec:
+  containers:
+  - {name: main, image: {probe}, args: [sleep, '1000000']}
+";
+    let mut pod = Running::start(text, &[]);
+    pod.wait_for("phase    Running");
+    let mut child = spawn(&["-i", "exec-stop", "--", "probe", "cat"]);
+    child.stdin.as_mut().unwrap().write_all(b"x\n").unwrap();
+    child.stdout.as_mut().unwrap().read_exact(&mut [0; 2]).unwrap();
+    pod.signal(Signal::SIGTERM);
+    // The container, which hears nothing, has its grace still.
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    pod.signal(Signal::SIGTERM);
+    pod.wait();
 }
 
 /// Opens a command's WebSocket by hand.

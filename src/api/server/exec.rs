@@ -36,6 +36,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
+use super::query::{Parameters, encode};
 use super::{Failure, Pods, uid};
 
 /// Sessions at the same time; the next one is refused. All clients are one user's.
@@ -54,6 +55,9 @@ pub const STDERR: u8 = 2;
 pub const ERROR: u8 = 3;
 /// Closes the channel whose number it holds.
 pub const CLOSE: u8 = 255;
+
+/// What the query may have.
+const PARAMETERS: [&str; 6] = ["command", "container", "stdin", "stdout", "stderr", "tty"];
 
 /// The longest message either side takes, bytes. kubectl sends 32 KiB at a time.
 pub const MAX_MESSAGE_BYTES: usize = 1 << 20;
@@ -91,29 +95,23 @@ impl ExecOptions {
     /// # Errors
     /// What is wrong with it.
     pub fn parse(query: &str) -> Result<Self, Failure> {
-        let mut options = Self { stdout: false, stderr: false, ..Self::default() };
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let value = decode(value).ok_or_else(|| Failure::BadRequest(format!("{name}: not UTF-8")))?;
-            let flag = || match &*value {
-                "true" | "1" => Ok(true),
-                "false" | "0" | "" => Ok(false),
-                other => Err(Failure::BadRequest(format!("{name}: {other:?} is neither true nor false"))),
-            };
-            match name {
-                "command" => options.command.push(value),
-                "container" => options.container = Some(value).filter(|name| !name.is_empty()),
-                "stdin" => options.stdin = flag()?,
-                "stdout" => options.stdout = flag()?,
-                "stderr" => options.stderr = flag()?,
-                "tty" if flag()? => {
-                    let why = "tty: a WebAssembly guest has no terminal; leave it out";
-                    return Err(Failure::BadRequest(why.to_owned()));
-                }
-                "tty" => {}
-                _ => return Err(Failure::BadRequest(format!("unknown parameter {name:?}"))),
-            }
+        let parameters = Parameters::parse(query, &PARAMETERS)?;
+        let flag = |name| match parameters.get(name) {
+            Some("true" | "1") => Ok(true),
+            None | Some("false" | "0" | "") => Ok(false),
+            Some(other) => Err(Failure::BadRequest(format!("{name}: {other:?} is neither true nor false"))),
+        };
+        if flag("tty")? {
+            let why = "tty: a WebAssembly guest has no terminal; leave it out";
+            return Err(Failure::BadRequest(why.to_owned()));
         }
+        let options = Self {
+            container: parameters.get("container").filter(|name| !name.is_empty()).map(str::to_owned),
+            command: parameters.all("command").map(str::to_owned).collect(),
+            stdin: flag("stdin")?,
+            stdout: flag("stdout")?,
+            stderr: flag("stderr")?,
+        };
         if options.command.is_empty() {
             return Err(Failure::BadRequest("you must specify at least 1 command".to_owned()));
         }
@@ -132,33 +130,6 @@ impl ExecOptions {
         pairs.extend(flags.iter().filter(|(_, set)| *set).map(|(name, _)| format!("{name}=true")));
         pairs.join("&")
     }
-}
-
-/// Percent-encoding of a query's value (RFC 3986, section 2.1).
-fn encode(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    text.bytes().fold(String::new(), |text, byte| match plain(byte) {
-        true => text + char::from(byte).encode_utf8(&mut [0; 4]),
-        false => text + &format!("%{byte:02X}"),
-    })
-}
-
-/// Undoes [`encode`]; `+` is a space, as forms have it.
-fn decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        (rest, _) = match (first, after) {
-            (b'%', [high, low, after @ ..]) => {
-                let digit = |byte: &u8| char::from(*byte).to_digit(16).map(|digit| digit as u8);
-                (after, bytes.push(digit(high)? << 4 | digit(low)?))
-            }
-            (b'%', _) => return None,
-            (b'+', after) => (after, bytes.push(b' ')),
-            (byte, after) => (after, bytes.push(*byte)),
-        };
-    }
-    String::from_utf8(bytes).ok()
 }
 
 /// A command under way, as the server has it. Dropping it ends the command.

@@ -14,7 +14,8 @@ impl Parameters {
         Self::parse(request.uri().query().unwrap_or_default(), known)
     }
 
-    fn parse(query: &str, known: &[&str]) -> Result<Self, Failure> {
+    /// Those of a query, which may be of these names only.
+    pub(super) fn parse(query: &str, known: &[&str]) -> Result<Self, Failure> {
         let mut parameters = Vec::new();
         for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
             let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
@@ -31,6 +32,20 @@ impl Parameters {
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
+
+    /// All of this name, in order.
+    pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// Percent-encoding of a parameter's value, or of a part of a path (RFC 3986, section 2.1).
+pub fn encode(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    text.bytes().fold(String::new(), |text, byte| match plain(byte) {
+        true => text + char::from(byte).encode_utf8(&mut [0; 4]),
+        false => text + &format!("%{byte:02X}"),
+    })
 }
 
 /// `application/x-www-form-urlencoded`: `+` is a space, `%2C` a comma.

@@ -6,6 +6,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::cli::AsyncStdinStream;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
 
+use super::stdio::UntilStop;
 use super::{Marks, Setup, Stdio, Streams};
 use crate::container::stop::StopSignal;
 use crate::engine::MemoryLimiter;
@@ -44,7 +45,7 @@ impl Host {
             Stdio::Streams(Streams { stdin, stdout, stderr }) => {
                 wasi.stdout(LogOutput::new(stdout.clone())).stderr(LogOutput::new(stderr.clone()));
                 if let Some(stdin) = stdin.take() {
-                    wasi.stdin(AsyncStdinStream::new(stdin));
+                    wasi.stdin(AsyncStdinStream::new(UntilStop::new(stdin, setup.stop.clone())));
                 }
             }
         }

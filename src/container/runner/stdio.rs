@@ -6,15 +6,18 @@
 //!                                                                     └─ capture: the first bytes are kept
 //! ```
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::net::unix::pipe;
 
 use crate::container::log::ContainerLog;
+use crate::container::stop::{Stop, StopSignal};
 
 /// What a sink holds that its pump has not taken yet, bytes: a pipe's default capacity (pipe(7)).
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -200,6 +203,34 @@ impl Pump {
     }
 }
 
+/// Standard input that ends when its container is asked to stop, whatever could still be read: a command that reads
+/// to the end, as most do, comes to its own end.
+pub(super) struct UntilStop {
+    input: pipe::Receiver,
+    stopping: Pin<Box<dyn Future<Output = Stop> + Send + Sync>>,
+    has_ended: bool,
+}
+
+impl UntilStop {
+    pub(super) fn new(input: pipe::Receiver, stop: StopSignal) -> Self {
+        Self { input, stopping: Box::pin(async move { stop.stopping().await }), has_ended: false }
+    }
+}
+
+impl AsyncRead for UntilStop {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.has_ended || self.stopping.as_mut().poll(cx).is_ready() {
+            self.has_ended = true;
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.input).poll_read(cx, buffer)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::io::AsyncReadExt;
@@ -214,6 +245,26 @@ mod tests {
             sink.write(b"abc");
         }
         assert_eq!(sink.captured(), b"abcab");
+    }
+
+    #[tokio::test]
+    async fn input_ends_when_its_container_is_asked_to_stop() {
+        use std::time::{Duration, Instant};
+        let (mut to, from) = pipe::pipe().unwrap();
+        let (sender, signal) = crate::container::stop::channel(Instant::now());
+        let mut input = UntilStop::new(from, signal);
+        to.write_all(b"before").await.unwrap();
+        let mut buffer = [0; 6];
+        input.read_exact(&mut buffer).await.unwrap();
+        assert_eq!(&buffer, b"before");
+        let reason = crate::pod::actions::StopReason::PodEnds;
+        let stop = async {
+            tokio::task::yield_now().await;
+            sender.ask(Stop { deadline: Duration::MAX, reason });
+        };
+        assert_eq!(tokio::join!(input.read(&mut buffer), stop).0.unwrap(), 0);
+        to.write_all(b"after").await.unwrap();
+        assert_eq!(input.read(&mut buffer).await.unwrap(), 0);
     }
 
     #[tokio::test]

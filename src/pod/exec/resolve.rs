@@ -15,6 +15,10 @@ use std::path::{Component, Path, PathBuf};
 use super::{CannotRun, EXIT_CANNOT_RUN, EXIT_NOT_FOUND, Target};
 use crate::container::runner::{Call, ExportError, Program};
 
+/// Mounts that are peapod's, where no command is looked for by people: the working directory under another name, names
+/// and addresses, and the termination message.
+const OWN_MOUNTS: [&str; 3] = [".", "/etc", "/dev"];
+
 /// What is run, and how.
 pub(super) struct Resolved {
     pub program: Program,
@@ -82,7 +86,7 @@ impl Target {
         there.extend(self.0.parts.program.exports().into_iter().map(|name| format!("{name} (an export)")));
         let mounts: Vec<_> =
             self.0.parts.setup.preopens.iter().map(|preopen| preopen.guest_path.as_str()).collect();
-        let mounts: Vec<_> = mounts.into_iter().filter(|path| !matches!(*path, "." | "/etc")).collect();
+        let mounts: Vec<_> = mounts.into_iter().filter(|path| !OWN_MOUNTS.contains(path)).collect();
         there.push(match mounts.is_empty() {
             true => "a component on a mount, but nothing is mounted".to_owned(),
             false => format!("the path of a component on a mount ({})", mounts.join(", ")),

@@ -14,10 +14,11 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::go;
+use super::{Place, go};
 use crate::net::{Endpoint, Error, Family, ReceiveHalf, SendHalf, Stack, TcpSocket};
 
 /// How many of the first bytes received are remembered: those by which one tells HTTP where TLS was expected, as
@@ -116,22 +117,44 @@ impl AsyncWrite for Connection {
     }
 }
 
-/// Connects to the first of the host's addresses that accepts, a name by the pod's own resolver.
+/// The first wait before a connection that was refused is tried again, doubled up to [`MAX_WAIT`].
+const MIN_WAIT: Duration = Duration::from_micros(500);
+/// Short next to what a server takes to listen, long next to a connection in memory.
+const MAX_WAIT: Duration = Duration::from_millis(20);
+
+/// Connects to the first of the host's addresses that accepts, a name by the pod's own resolver; again and again
+/// while it is refused and the place has patience.
 ///
 /// # Errors
 /// In Go's words, of the first address that was tried.
-pub(super) async fn dial(stack: &Arc<Stack>, host: &str, port: u16) -> Result<Connection, String> {
+pub(super) async fn dial(place: &Place, host: &str, port: u16) -> Result<Connection, String> {
+    let end = Instant::now() + place.patience;
+    let mut wait = MIN_WAIT;
+    loop {
+        match dial_once(&place.stack, host, port).await {
+            Err((_, true)) if Instant::now() + wait < end => tokio::time::sleep(wait).await,
+            answer => return answer.map_err(|(why, _)| why),
+        }
+        wait = MAX_WAIT.min(wait * 2);
+    }
+}
+
+/// The error comes with whether it is that nobody listens there.
+async fn dial_once(stack: &Arc<Stack>, host: &str, port: u16) -> Result<Connection, (String, bool)> {
     let endpoint = stack.attach_host();
     let addresses =
-        endpoint.resolve(host.to_owned()).await.map_err(|error| go::lookup_failed(host, error))?;
+        endpoint.resolve(host.to_owned()).await.map_err(|error| (go::lookup_failed(host, error), false))?;
     let mut first = None;
     for address in addresses.into_iter().map(|ip| SocketAddr::new(ip, port)) {
         match connect(&endpoint, address).await {
             Ok(connection) => return Ok(connection),
-            Err(error) => first = first.or_else(|| Some(go::dial_failed(address, error))),
+            Err(error) => {
+                let refused = error == Error::ConnectionRefused;
+                first = first.or_else(|| Some((go::dial_failed(address, error), refused)));
+            }
         }
     }
-    Err(first.unwrap_or_else(|| go::lookup_failed(host, Error::NameUnresolvable)))
+    Err(first.unwrap_or_else(|| (go::lookup_failed(host, Error::NameUnresolvable), false)))
 }
 
 async fn connect(endpoint: &Endpoint, address: SocketAddr) -> Result<Connection, Error> {

@@ -73,7 +73,7 @@ pub(super) async fn probe(port: u16, service: &str, place: &Place, timeout: Dura
 /// Connects, as long as it takes (`grpc.WithBlock`). The last failure is left in `why`.
 async fn connect(place: &Place, port: u16, why: &mut Option<String>) -> Connection {
     loop {
-        match connection::dial(&place.stack, &place.address.to_string(), port).await {
+        match connection::dial(place, &place.address.to_string(), port).await {
             Ok(connection) => return connection,
             Err(error) => *why = Some(error),
         }

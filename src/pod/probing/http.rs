@@ -187,7 +187,7 @@ async fn ask(
     };
     request.headers_mut().insert(header::HOST, host);
     request.headers_mut().extend(headers.clone());
-    let connection = connection::dial(&place.stack, &url.host, url.port()).await?;
+    let connection = connection::dial(place, &url.host, url.port()).await?;
     match url.scheme {
         Scheme::Http => send(connection, request).await,
         Scheme::Https => send(tls::handshake(connection, &url.host).await?, request).await,

@@ -32,6 +32,7 @@ mod tests;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::exec::Target;
 use crate::net::Stack;
@@ -46,7 +47,16 @@ pub struct Place {
     pub address: IpAddr,
     /// How commands run in the container; `None` where none can.
     pub target: Option<Target>,
+    /// For how long a connection that is refused is tried again.
+    pub patience: Duration,
 }
+
+/// The [`Place::patience`] of what comes first to a run of a container: its server may not listen yet.
+///
+/// A kubelet learns that a container runs a second later, and probes at any moment of the first period; here it
+/// is microseconds, in which no server gets ready, and a period that nothing is ready in is ten seconds by
+/// default. Half of the least `timeoutSeconds`.
+pub const FIRST_PATIENCE: Duration = Duration::from_millis(500);
 
 /// How one probe ended.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use super::{Outcome, Place, go};
 pub(super) async fn probe(host: Option<&str>, port: u16, place: &Place, timeout: Duration) -> Outcome {
     let own = place.address.to_string();
     let host = host.filter(|host| !host.is_empty()).unwrap_or(&own);
-    match tokio::time::timeout(timeout, dial(&place.stack, host, port)).await {
+    match tokio::time::timeout(timeout, dial(place, host, port)).await {
         Ok(Ok(_connection)) => Outcome::Success,
         Ok(Err(why)) => Outcome::Failure(why),
         Err(_) => Outcome::Failure(go::dial_timed_out(host, port)),

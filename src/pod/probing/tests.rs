@@ -66,7 +66,7 @@ impl Pod {
 
     fn with(config: StackConfig) -> Self {
         let stack = Stack::new(config);
-        let place = Place { stack, address: OWN.into(), target: None };
+        let place = Place { stack, address: OWN.into(), target: None, patience: Duration::ZERO };
         Self { place, served: Arc::default(), servers: JoinSet::new() }
     }
 
@@ -226,6 +226,32 @@ async fn a_tcp_probe_fails_in_go_s_words() {
     // RFC 6761: there is no such name, and here there is no nameserver either.
     let unknown = why(pod.connects(Some("nobody.invalid"), port, PATIENCE).await);
     assert!(unknown.starts_with("dial tcp: lookup nobody.invalid: "), "{unknown}");
+}
+
+#[tokio::test]
+async fn one_with_patience_waits_for_the_server_to_listen() {
+    let mut pod = Pod::new();
+    pod.place.patience = PATIENCE;
+    let (_endpoint, socket) = pod.listening();
+    let port = socket.local_address().expect("address").port();
+    let place = pod.place.clone();
+    let probe = tokio::spawn(async move { super::tcp::probe(None, port, &place, PATIENCE).await });
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert!(!probe.is_finished(), "nobody listens");
+    let _acceptor = socket.listen().expect("listen");
+    assert_eq!(probe.await.expect("probe"), Outcome::Success);
+}
+
+#[tokio::test]
+async fn patience_ends() {
+    let mut pod = Pod::new();
+    pod.place.address = Ipv4Addr::LOCALHOST.into();
+    pod.place.patience = Duration::from_millis(50);
+    let port = free_port().await;
+    let began = Instant::now();
+    let refused = pod.connects(None, port, PATIENCE).await;
+    assert_eq!(refused, failure(format!("dial tcp 127.0.0.1:{port}: connect: connection refused")));
+    assert!(began.elapsed() >= Duration::from_millis(25));
 }
 
 #[tokio::test]

@@ -1,0 +1,99 @@
+//! Images that the running pod needs: of containers that are added to it, and of commands.
+//!
+//! ```text
+//! pod process ─ Prepare + file ──┐                                  ┌─► Prepared + code ─► pod process
+//!                                ├─► prepare::prepared (a process) ─┤
+//! client ─ EphemeralContainer ───┘   `preparations`                 └─► AddEphemeral + code ─► pod process
+//!             └─► check                                                 `additions`: until EphemeralAdded
+//! ```
+
+use std::os::fd::OwnedFd;
+
+use k8s_openapi::api::core::v1::{EphemeralContainer, Pod};
+use tokio::sync::oneshot;
+
+use super::super::additions;
+use super::super::prepare::{self, Component, Prepared};
+use super::{MAX_OPEN, Outgoing, Questions};
+use crate::api::server::Failure;
+use crate::pod::control::{Addition, Preparation, Request};
+use crate::spec::Container;
+
+pub(super) struct Adding {
+    container: EphemeralContainer,
+    checked: Container,
+    answer: oneshot::Sender<Result<Pod, Failure>>,
+}
+
+/// What a preparation is for.
+pub(super) enum For {
+    /// The pod process, which asked with this id.
+    PodProcess(u64),
+    /// A container that is to be added.
+    Addition(Box<EphemeralContainer>, Box<Container>, oneshot::Sender<Result<Pod, Failure>>),
+}
+
+impl Questions<'_> {
+    /// Checks the container and has its image prepared.
+    pub(super) fn add_ephemeral(
+        &mut self,
+        container: Box<EphemeralContainer>,
+        answer: oneshot::Sender<Result<Pod, Failure>>,
+    ) {
+        match additions::check(&container, &self.spec, &self.pod, &self.directory) {
+            Ok(checked) if self.preparations.len() + self.additions.len() < MAX_OPEN => {
+                let component = Component::Path(checked.image.path().to_owned());
+                let purpose = For::Addition(container, Box::new(checked), answer);
+                self.preparations.spawn(async move { (purpose, prepare::prepared(component).await) });
+            }
+            Ok(_) => {
+                let why = "too many containers are being added to the pod already";
+                let _ = answer.send(Err(Failure::Unavailable(why.to_owned())));
+            }
+            Err(failure) => drop(answer.send(Err(failure))),
+        }
+    }
+
+    /// The pod process wants a component to be compiled.
+    pub fn prepare(&mut self, id: u64, name: String, carried: Vec<OwnedFd>) {
+        // It asks for few at a time: `MAX_PREPARED` of `pod::exec`.
+        self.preparations.spawn(async move {
+            let prepared = match carried.into_iter().next() {
+                Some(file) => prepare::prepared(Component::File { name, file }).await,
+                None => prepare::host_failure(&name, "its file was lost on the way"),
+            };
+            (For::PodProcess(id), prepared)
+        });
+    }
+
+    pub(super) fn prepared(&mut self, purpose: For, (outcome, code): Prepared) -> Option<Outgoing> {
+        let carried: Vec<_> = code.into_iter().collect();
+        match (purpose, outcome) {
+            (For::PodProcess(id), outcome) => Some((Request::Prepared { id, outcome }, carried)),
+            (For::Addition(_, _, answer), Preparation::Refused { message, .. }) => {
+                let _ = answer.send(Err(additions::refused(&self.pod, ".image", message)));
+                None
+            }
+            (For::Addition(container, checked, answer), Preparation::Ready { digest, path }) => {
+                let id = self.next_id();
+                let addition =
+                    Addition { container: (*container).clone(), pod: self.pod.clone(), path, digest };
+                self.additions.insert(id, Adding { container: *container, checked: *checked, answer });
+                Some((Request::AddEphemeral { id, addition: Box::new(addition) }, carried))
+            }
+        }
+    }
+
+    /// A container was added, or refused.
+    pub fn ephemeral_added(&mut self, id: u64, error: Option<String>) {
+        let Some(Adding { container, checked, answer }) = self.additions.remove(&id) else { return };
+        let _ = answer.send(match error {
+            Some(error) => Err(additions::refused(&self.pod, "", error)),
+            None => {
+                additions::add(&mut self.pod, container);
+                self.spec.ephemeral_containers.push(checked);
+                Ok(self.pod.clone())
+            }
+        });
+    }
+}

@@ -1,0 +1,341 @@
+//! What the supervisor of `peapod run` answers on its pod's control socket.
+//!
+//! ```text
+//! server's tasks ─ Desk ─► Inquiry (queue) ─► the watch ─► Questions ─ Ask ─► pod process
+//!        ▲                                       │             ▲               │
+//!        └──────────── oneshot ◄─────────────────┴─────────────┴── Answer ◄────┘
+//!
+//! exec:  Session (pipes) ◄─ Questions ─ Exec + pipes ─► pod process ─ ExecEnded ─► Session
+//! debug: container ─► check ─► prepare (a process) ─ AddEphemeral + code ─► pod process ─► the Pod
+//! ```
+//!
+//! The watch owns the way to the pod process, so that it asks and matches what comes back. A question stays open
+//! until the pod process has answered it, whether or not somebody still waits: that bounds what a pod process which
+//! does not answer is asked.
+
+mod asked;
+mod commands;
+mod desk;
+mod images;
+
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use k8s_openapi::api::core::v1::{Pod, PodStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+use self::asked::{Open, silent};
+pub use self::desk::{Desk, Inquiry};
+use self::images::{Adding, For};
+use super::additions;
+use super::journal::Journal;
+use super::prepare::Prepared;
+use super::startup::Startup;
+use crate::api::server::{Ended, Failure, MAX_CONNECTIONS};
+use crate::pod::control::{self, Question, Request};
+use crate::sandbox::cgroup::CgroupError;
+use crate::spec;
+use crate::spec::convert;
+
+/// Questions to the pod process that are open at the same time: one for each client.
+const MAX_OPEN: usize = MAX_CONNECTIONS;
+
+/// What goes to the pod process, and the descriptors with it.
+pub type Outgoing = (Request, Vec<OwnedFd>);
+
+/// Makes room for other resources of the pod; what the pod process is asked for.
+pub type Resize<'a> = &'a dyn Fn(&spec::Pod) -> Result<Request, CgroupError>;
+
+/// What is asked about.
+pub struct About<'a> {
+    /// The pod as it was submitted.
+    pub pod: &'a Pod,
+    /// The same, validated.
+    pub spec: &'a spec::Pod,
+    /// Where relative images start.
+    pub directory: &'a Path,
+    /// The supervisor's part of the pod's timeline.
+    pub startup: &'a Startup,
+    pub resize: Resize<'a>,
+}
+
+/// The watch's side.
+pub struct Questions<'a> {
+    /// The pod as a client sees it, but for its status.
+    pod: Pod,
+    /// The same, validated.
+    spec: spec::Pod,
+    /// Where relative images start.
+    directory: PathBuf,
+    startup: &'a Startup,
+    resize: Resize<'a>,
+    journal: Journal,
+    next_id: u64,
+    open: HashMap<u64, Open>,
+    /// Commands that have not ended.
+    execs: HashMap<u64, oneshot::Sender<Ended>>,
+    /// Ends for each command whose client is gone, and for those that have ended. The server bounds them
+    /// (`MAX_SESSIONS`).
+    clients: FuturesUnordered<BoxFuture<'static, u64>>,
+    /// Images that are being prepared.
+    preparations: JoinSet<(For, Prepared)>,
+    /// Containers that the pod process has been told to add.
+    additions: HashMap<u64, Adding>,
+}
+
+impl<'a> Questions<'a> {
+    /// About this pod.
+    pub fn new(about: About<'a>) -> Self {
+        let About { pod, spec, directory, startup, resize } = about;
+        let mut pod = pod.clone();
+        let host = host_name();
+        let journal = Journal::new(&pod, &host, startup.compiled());
+        let began = startup.began();
+        let began = jiff::Timestamp::from_second(began.as_second()).unwrap_or(began);
+        pod.metadata.creation_timestamp = Some(Time(began));
+        pod.spec.get_or_insert_default().node_name.get_or_insert(host);
+        Self {
+            pod,
+            spec: spec.clone(),
+            directory: directory.to_owned(),
+            startup,
+            resize,
+            journal,
+            next_id: 0,
+            open: HashMap::new(),
+            execs: HashMap::new(),
+            clients: FuturesUnordered::new(),
+            preparations: JoinSet::new(),
+            additions: HashMap::new(),
+        }
+    }
+
+    /// The pod as it was submitted and has been changed since, without status.
+    pub fn into_pod(self) -> Pod {
+        self.pod
+    }
+
+    /// The pod with this status.
+    fn pod(&self, status: Option<&PodStatus>) -> Pod {
+        Pod { status: status.cloned(), ..self.pod.clone() }
+    }
+
+    /// The pod process reports something for whoever watches.
+    pub fn reported(&mut self, event: &control::Event) {
+        self.journal.event(&self.pod, event);
+    }
+
+    /// It reports something for the events.
+    pub fn noted(&mut self, note: control::Note) {
+        self.journal.note(&self.pod, note);
+    }
+
+    /// The pod is asked to end within `grace`: its metadata say so, as those of a Pod that was deleted. A longer grace
+    /// than before says nothing.
+    pub fn is_deleted(&mut self, grace: Duration) {
+        let metadata = &mut self.pod.metadata;
+        let seconds = i64::try_from(grace.as_secs()).unwrap_or(i64::MAX);
+        if metadata.deletion_grace_period_seconds.is_some_and(|before| before <= seconds) {
+            return;
+        }
+        let now = jiff::Timestamp::now();
+        let before = metadata.deletion_grace_period_seconds.unwrap_or(0);
+        let asked = metadata
+            .deletion_timestamp
+            .take()
+            .map_or(now, |Time(at)| at.checked_sub(jiff::SignedDuration::from_secs(before)).unwrap_or(now));
+        let end = asked.checked_add(jiff::SignedDuration::from_secs(seconds)).unwrap_or(jiff::Timestamp::MAX);
+        let end = jiff::Timestamp::from_second(end.as_second()).unwrap_or(end);
+        metadata.deletion_timestamp = Some(Time(end));
+        metadata.deletion_grace_period_seconds = Some(seconds);
+    }
+
+    /// Answers what can be answered here; the rest is asked of the pod process with the request returned.
+    pub fn inquire(&mut self, inquiry: Inquiry, status: Option<&PodStatus>) -> Option<Outgoing> {
+        // A client that is gone wants no answer.
+        match inquiry {
+            Inquiry::Pod(answer) => {
+                let _ = answer.send(self.pod(status));
+                None
+            }
+            Inquiry::Events(answer) => {
+                let _ = answer.send(self.journal.list());
+                None
+            }
+            Inquiry::Network(answer) if self.open.len() >= MAX_OPEN => {
+                let _ = answer.send(Err(silent()));
+                None
+            }
+            Inquiry::Timeline(answer) if self.open.len() >= MAX_OPEN => {
+                let _ = answer.send(Err(silent()));
+                None
+            }
+            Inquiry::Ipc(answer) if self.open.len() >= MAX_OPEN => {
+                let _ = answer.send(Err(silent()));
+                None
+            }
+            Inquiry::RemoveIpc(_, _, answer) if self.open.len() >= MAX_OPEN => {
+                let _ = answer.send(Err(silent()));
+                None
+            }
+            Inquiry::Network(answer) => {
+                let open = Open::Network { answer, network: Box::new(self.empty()) };
+                Some((self.ask(Question::Network, open), Vec::new()))
+            }
+            Inquiry::Timeline(answer) => {
+                Some((self.ask(Question::Timeline, Open::Timeline { answer }), Vec::new()))
+            }
+            Inquiry::Ipc(answer) => Some((self.ask(Question::Ipc, Open::Ipc { answer }), Vec::new())),
+            Inquiry::RemoveIpc(kind, name, answer) => {
+                let open = Open::RemoveIpc { answer };
+                Some((self.ask(Question::RemoveIpc { kind, name }, open), Vec::new()))
+            }
+            Inquiry::SetConditions(conditions, answer) => {
+                let _ = answer.send(());
+                Some((Request::SetConditions(conditions), Vec::new()))
+            }
+            Inquiry::Resize(wanted, answer) => match self.resize(&wanted) {
+                Ok(request) => {
+                    let _ = answer.send(Ok(self.pod(status)));
+                    Some((request, Vec::new()))
+                }
+                Err(failure) => {
+                    let _ = answer.send(Err(failure));
+                    None
+                }
+            },
+            // The watch has done what there is to do.
+            Inquiry::Delete(_, answer) => {
+                let _ = answer.send(self.pod(status));
+                None
+            }
+            Inquiry::Exec(options, answer) => match self.exec(options, status) {
+                Ok((session, outgoing)) => {
+                    // A client that is gone meanwhile drops the session, which cancels the command.
+                    let _ = answer.send(Ok(session));
+                    Some(outgoing)
+                }
+                Err(failure) => {
+                    let _ = answer.send(Err(failure));
+                    None
+                }
+            },
+            Inquiry::AddEphemeral(container, answer) => {
+                self.add_ephemeral(container, answer);
+                None
+            }
+        }
+    }
+
+    fn next_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    /// Gives the running pod the resources of `wanted`: what the pod process is asked for.
+    fn resize(&mut self, wanted: &Pod) -> Result<Request, Failure> {
+        let converted = convert::resize(&self.spec, &self.pod, wanted);
+        let converted = converted.map_err(|invalid| additions::invalid(&self.pod, &invalid))?;
+        let request = (self.resize)(&converted.pod)
+            .map_err(|error| Failure::Unavailable(format!("the pod's cgroup takes no more: {error}")))?;
+        self.spec = converted.pod;
+        self.pod = converted.wire;
+        Ok(request)
+    }
+
+    /// What is to be told to the pod process next, because a client is gone or an image is ready. Safe to cancel.
+    pub async fn next(&mut self) -> Outgoing {
+        loop {
+            tokio::select! {
+                Some(id) = self.clients.next() => {
+                    if self.execs.remove(&id).is_some() {
+                        return (Request::CancelExec { id }, Vec::new());
+                    }
+                }
+                Some(Ok((purpose, prepared))) = self.preparations.join_next() => {
+                    if let Some(outgoing) = self.prepared(purpose, prepared) {
+                        return outgoing;
+                    }
+                }
+                else => std::future::pending().await,
+            }
+        }
+    }
+}
+
+/// `spec.nodeName`: the host.
+fn host_name() -> String {
+    nix::unistd::gethostname().map_or_else(|_| "localhost".into(), |name| name.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::types::DeniedPackets;
+    use crate::pod::control::Part;
+    use crate::testing::spec as testing;
+
+    fn about<'a>(pod: &'a Pod, spec: &'a spec::Pod, startup: &'a Startup) -> About<'a> {
+        let resize: Resize<'_> = &|_| Ok(Request::CancelExec { id: 0 });
+        About { pod, spec, directory: Path::new("/"), startup, resize }
+    }
+
+    fn counters(omitted: u64) -> Part {
+        Part::Containers { containers: Vec::new(), omitted, denied_packets: DeniedPackets::default() }
+    }
+
+    #[tokio::test]
+    async fn parts_become_one_answer_and_a_pod_that_is_silent_is_asked_no_more() {
+        let (startup, pod, spec) = (Startup::new(), Pod::default(), testing::pod([]));
+        let mut questions = Questions::new(about(&pod, &spec, &startup));
+        let mut waiting = Vec::new();
+        for id in 1..=MAX_OPEN as u64 {
+            let (sender, answer) = oneshot::channel();
+            let (request, _) = questions.inquire(Inquiry::Network(sender), None).unwrap();
+            assert_eq!(request, Request::Ask { id, question: Question::Network });
+            waiting.push(answer);
+        }
+        let (sender, refused) = oneshot::channel();
+        assert!(questions.inquire(Inquiry::Network(sender), None).is_none());
+        assert!(matches!(refused.await, Ok(Err(Failure::Unavailable(_)))));
+        // Also those that nobody waits for are open until they are answered.
+        waiting.truncate(1);
+        assert_eq!(questions.open.len(), MAX_OPEN);
+        for id in 1..=MAX_OPEN as u64 {
+            questions.answered(id, Part::Sockets(Vec::new()));
+            questions.answered(id, counters(id));
+        }
+        assert!(questions.open.is_empty());
+        assert_eq!(waiting.remove(0).await.unwrap().unwrap().kind, "PodNetwork");
+        questions.answered(7000, counters(0));
+    }
+
+    #[test]
+    fn deletion_is_told_and_its_grace_only_shrinks() {
+        let (startup, pod, spec) = (Startup::new(), Pod::default(), testing::pod([]));
+        let mut questions = Questions::new(about(&pod, &spec, &startup));
+        let told = |questions: &Questions<'_>| {
+            let metadata = questions.pod(None).metadata;
+            (
+                metadata.deletion_grace_period_seconds,
+                metadata.deletion_timestamp.map(|Time(at)| at.as_second()),
+            )
+        };
+        assert_eq!(told(&questions), (None, None));
+        questions.is_deleted(Duration::from_secs(600));
+        let (Some(600), Some(first)) = told(&questions) else { panic!() };
+        questions.is_deleted(Duration::from_secs(700));
+        assert_eq!(told(&questions), (Some(600), Some(first)));
+        questions.is_deleted(Duration::from_secs(10));
+        assert_eq!(told(&questions), (Some(10), Some(first - 590)));
+        questions.is_deleted(Duration::from_secs(0));
+        assert_eq!(told(&questions), (Some(0), Some(first - 600)));
+    }
+}
