@@ -356,6 +356,23 @@ async fn limits_hold() {
     a.open_sender(&name("/c"), None).unwrap();
 }
 
+#[tokio::test]
+async fn a_command_has_objects_of_its_own_and_the_containers_stop() {
+    let pod = Pod::new(&[("handles", 1)]);
+    let container = pod.ipc.attach();
+    let command = container.for_command();
+    let theirs = container.open_semaphore(&name("/s"), Open::Create, 1, true).unwrap();
+    let own = command.open_semaphore(&name("/s"), Open::Existing, 0, true).unwrap();
+    own.try_acquire(1).unwrap();
+    drop(own);
+    theirs.try_acquire(1).unwrap();
+    let own = command.open_semaphore(&name("/s"), Open::Existing, 0, true).unwrap();
+    let mut wait = Box::pin(own.acquire(1, None));
+    assert!(once(wait.as_mut()).is_pending());
+    container.stop();
+    assert_eq!(wait.await, Err(Errno::Canceled));
+}
+
 /// What killing a container is: its future is dropped at whatever it waits for, and everything that it has open.
 #[tokio::test]
 async fn a_run_that_is_killed_leaves_the_others_working() {
