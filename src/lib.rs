@@ -15,16 +15,16 @@
 //!
 //! | module | what it does, in the order of the data |
 //! |---|---|
-//! | [`cli`] | arguments, progress, exit codes; `cli::run` is the supervisor and shows the whole way |
+//! | [`cli`] | arguments, progress, exit codes; `cli::run` is the supervisor and shows the whole way, `cli::answer` is what it answers |
 //! | [`manifest`] | YAML and JSON into Kubernetes' own types; every unknown field, with its path |
 //! | [`spec`] | the validated pod; [`spec::convert`] is the one conversion, all errors at once |
 //! | [`image`] | a reference to machine code: build, wrap, compile once, cache, map |
 //! | [`engine`] | wasmtime's policy: pool, limits, epochs, what a component is |
 //! | [`sandbox`] | the pod's place in the kernel: made with roll-back, removed, swept up after a crash |
 //! | [`sys`] | the system calls that this takes |
-//! | [`pod`] | the pod's life: a pure state machine, the task that acts on it, the control protocol; what its network is made of |
-//! | [`api`] | how a running pod is asked: HTTP and JSON on a unix socket, as Kubernetes has it |
-//! | [`container`] | one container: its run, its state, its log, its end and last words |
+//! | [`pod`] | the pod's life: a pure state machine, the task that acts on it, hooks, probes and commands, the control protocol; what its network is made of |
+//! | [`api`] | how a running pod is asked and changed: HTTP and JSON on a unix socket, commands over a WebSocket, as Kubernetes has it |
+//! | [`container`] | one container: its run, its state, its memory and CPU account, its log, its end and last words |
 //! | [`volume`] | volumes to directory handles |
 //! | [`net`] | the pod's network: two planes, one port space, names, one policy; knows nothing of wasmtime |
 //! | [`ipc`] | the pod's message queues, shared memory, semaphores and channels; knows nothing of wasmtime |
@@ -36,8 +36,9 @@
 //! `peapod run` is the *supervisor* and the zygote in one: while it is still single-threaded it
 //! validates the manifest, loads every image's machine code and then forks the *pod process*
 //! straight into new namespaces and a new cgroup. The pod process runs all containers of the pod on
-//! one tokio runtime; the supervisor watches it, forwards stop requests and undoes everything that
-//! was created when it ends.
+//! one tokio runtime; the supervisor watches it, forwards stop requests, answers on the pod's control
+//! socket and undoes everything that was created when it ends. It never compiles while the pod runs: what a
+//! command or an ephemeral container needs is compiled by a process of its own (`peapod prepare-image`).
 //!
 //! ## Invariants (held by `tests/invariants.rs`)
 //!

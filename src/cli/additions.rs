@@ -45,12 +45,12 @@ pub fn refused(pod: &Pod, field: &str, message: String) -> Failure {
     Failure::Invalid { name, causes: vec![Cause { reason: "FieldValueInvalid", field, message }] }
 }
 
-/// Enters an added container into the pod's specification.
-pub fn add(pod: &mut Pod, container: EphemeralContainer) {
+/// Enters an added container into the pod's specification, which has at least this generation by it.
+pub fn add(pod: &mut Pod, container: EphemeralContainer, generation: i64) {
     if let Some(spec) = &mut pod.spec {
         spec.ephemeral_containers.get_or_insert_default().push(container);
     }
-    pod.metadata.generation = Some(pod.metadata.generation.unwrap_or(1) + 1);
+    pod.metadata.generation = pod.metadata.generation.max(Some(generation));
     convert::complete(pod);
 }
 

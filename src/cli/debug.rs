@@ -13,8 +13,8 @@ use k8s_openapi::api::core::v1::{EnvVar, EphemeralContainer, Pod};
 
 use super::display::Display;
 use super::images::Images;
-use super::{EXIT_BAD_MANIFEST, Failure, target};
-use crate::api::client::{self, ClientError};
+use super::{Failure, target};
+use crate::api::client;
 use crate::engine::Engine;
 use crate::image::Reference;
 use crate::paths::Paths;
@@ -24,9 +24,6 @@ const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
 /// How many of them.
 const SUFFIX_LENGTH: usize = 5;
-
-/// HTTP's "Unprocessable Content".
-const INVALID: u16 = 422;
 
 /// Add an ephemeral container to a running pod, to look at it from inside.
 ///
@@ -62,6 +59,9 @@ pub struct Args {
     /// Accepted because fingers know it: the container has no standard input.
     #[arg(short = 'i', long)]
     stdin: bool,
+    /// Accepted as -i is: a WebAssembly guest has no terminal.
+    #[arg(short, long)]
+    tty: bool,
     /// What follows -- are arguments in any case; accepted like the above.
     #[arg(long, hide = true)]
     arguments_only: bool,
@@ -101,12 +101,8 @@ pub fn run(args: Args, verbose: u8) -> Result<ExitCode, Failure> {
     };
     let path = format!("{}/ephemeralcontainers", target::path(&record));
     let added = client::post::<Pod>(&paths.pod_run(&record.uid), &path, &container);
-    added.map_err(|error| {
-        let code =
-            if let ClientError::Refused { code: INVALID, .. } = &error { EXIT_BAD_MANIFEST } else { 125 };
-        Failure::new(code, target::about(&record, &error))
-    })?;
-    if args.stdin && !args.quiet {
+    added.map_err(|error| target::refused(&record, &error))?;
+    if (args.stdin || args.tty) && !args.quiet {
         let hint = format!(
             "its output is where `peapod run` shows it; peapod exec -i {} -c {name}",
             record.identity.name

@@ -1,7 +1,8 @@
 //! `peapod delete POD`: ends a pod, as kubectl does.
 //!
 //! ```text
-//! records ─► DELETE on its control socket ─► its directory is gone
+//! records ─┬► DELETE on its control socket ─► its directory is gone
+//!          └► nobody answers, nobody owns it: cleaned up after, here and now
 //! ```
 
 use std::process::ExitCode;
@@ -12,6 +13,7 @@ use k8s_openapi::api::core::v1::Pod;
 use super::{Failure, target};
 use crate::api::client::{self, ClientError};
 use crate::paths::Paths;
+use crate::sandbox;
 use crate::sandbox::record::{self, Record};
 
 /// How often to look whether the pod is gone.
@@ -23,7 +25,8 @@ const REMOVAL: Duration = Duration::from_secs(30);
 /// End a pod that runs, and wait until it is gone.
 ///
 /// It ends as by SIGTERM: its containers have its terminationGracePeriodSeconds, or --grace-period, and `peapod run`
-/// exits with 143 unless all of them end well. Deleting it again with a shorter grace period shortens it.
+/// exits with 143 unless all of them end well. Deleting it again with a shorter grace period shortens it. A pod whose
+/// `peapod run` was killed is removed at once.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -70,6 +73,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
             Ok(_) => {}
             // It has just ended by itself.
             Err(ClientError::NotServed) if !record::exists(&paths, &pod.uid) => {}
+            Err(ClientError::NotServed) => remove(&paths, &pod)?,
             Err(error) => return Err(target::about(&pod, &error).into()),
         }
         let force = if args.force { "force " } else { "" };
@@ -106,6 +110,31 @@ fn grace(args: &Args) -> anyhow::Result<Option<u32>> {
             Some(u32::try_from(seconds)?)
         }
     })
+}
+
+/// Removes what is left of a pod whose `peapod run` was killed, unless somebody else is about to.
+fn remove(paths: &Paths, pod: &Record) -> anyhow::Result<()> {
+    let end = Instant::now() + REMOVAL;
+    let swept = loop {
+        if let Some(swept) = sandbox::sweep_pod(paths, &pod.uid)? {
+            break swept;
+        }
+        if !record::exists(paths, &pod.uid) {
+            return Ok(());
+        }
+        // It has only just begun, or its end hangs.
+        if target::is_served(paths, pod) || Instant::now() >= end {
+            return Err(target::about(pod, &ClientError::NotServed));
+        }
+        std::thread::sleep(INTERVAL);
+    };
+    match swept.errors.first() {
+        None => Ok(()),
+        Some(error) => anyhow::bail!(
+            "left of pod {}, not removed: {error}; delete it again, or the next `peapod run` tries",
+            target::full_name(pod)
+        ),
+    }
 }
 
 /// Waits until nothing of the pods is left.

@@ -5,7 +5,7 @@
 //! standard output, error ◄──── frames ◄────────┘      its exit code ◄─┘
 //! ```
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -24,6 +24,9 @@ use crate::paths::Paths;
 
 /// Which container a command runs in when nobody says so (`k8s.io/kubectl/pkg/cmd/util/podcmd`).
 const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
+
+/// Exit code when nobody reads the output any more, as of a command that SIGPIPE ends.
+const SIGPIPE_EXIT_CODE: u8 = 128 + 13;
 
 /// Bytes of standard input that are read at once.
 const CHUNK_BYTES: usize = 32 * 1024;
@@ -111,7 +114,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
         let socket = client::open(&directory, &path).await.map_err(|error| target::about(&record, &error))?;
         session(socket, options.stdin).await
     })?;
-    if code != 0 && !args.quiet {
+    if ![0, SIGPIPE_EXIT_CODE].contains(&code) && !args.quiet {
         let _ = writeln!(std::io::stderr(), "command terminated with exit code {code}");
     }
     Ok(ExitCode::from(code))
@@ -173,7 +176,11 @@ async fn session(socket: client::Socket, with_stdin: bool) -> anyhow::Result<u8>
                 Ok(_) => continue,
             };
             match data.split_first() {
-                Some((&STDOUT, bytes)) => write(&mut std::io::stdout(), bytes).context("standard output")?,
+                Some((&STDOUT, bytes)) => match write(&mut std::io::stdout(), bytes) {
+                    // `| head` has seen enough.
+                    Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(SIGPIPE_EXIT_CODE),
+                    written => written.context("standard output")?,
+                },
                 Some((&STDERR, bytes)) => write(&mut std::io::stderr(), bytes).context("standard error")?,
                 Some((&ERROR, status)) => return ended(status),
                 _ => {}
@@ -213,9 +220,15 @@ fn ended(status: &[u8]) -> anyhow::Result<u8> {
     }
     let causes = status.details.and_then(|details| details.causes).unwrap_or_default();
     let code = causes.iter().find(|cause| cause.reason.as_deref() == Some("ExitCode"));
-    let code = code.and_then(|cause| cause.message.as_deref()?.parse().ok()).unwrap_or(EXIT_HOST);
-    if code == EXIT_HOST {
+    let Some(code) = code.and_then(|cause| cause.message.as_deref()?.parse().ok()) else {
         warn(status.message.as_deref().unwrap_or("the command could not be run"));
+        return Ok(EXIT_HOST);
+    };
+    // Others say so on the command's standard error.
+    if let (EXIT_HOST | KILLED_EXIT_CODE, Some((_, why))) =
+        (code, status.message.as_deref().and_then(|message| message.split_once(": ")))
+    {
+        warn(why);
     }
     Ok(code)
 }

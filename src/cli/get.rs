@@ -22,7 +22,7 @@ const DEFAULT_NAMESPACE: &str = "default";
 
 /// Show the pods that run.
 ///
-/// A pod whose `peapod run` was killed is Unknown until the next `peapod run` removes it.
+/// A pod whose `peapod run` was killed is Unknown until `peapod delete` or the next `peapod run` removes it.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use anyhow::Context;
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 
 use super::{EXIT_IMAGE, Failure, target};
 use crate::sandbox::record::Record;
@@ -58,8 +58,10 @@ pub fn run(pod: &Record, words: &[String]) -> Result<ExitCode, Failure> {
     command.args(arguments).current_dir("/").env_clear().envs(environment(pod));
     enter::end_with_this_process(&mut command);
     enter::begin_in(&mut command, cgroups);
-    // Ctrl-C is the command's to handle: the standard library gives it an empty mask.
-    SigSet::from_iter([Signal::SIGINT, Signal::SIGQUIT]).thread_block().context("cannot block signals")?;
+    // Ctrl-C is the command's to handle.
+    let keys = SigSet::from_iter([Signal::SIGINT, Signal::SIGQUIT]);
+    let mask = keys.thread_swap_mask(SigmaskHow::SIG_BLOCK).context("cannot block signals")?;
+    enter::begin_with_mask(&mut command, mask);
     let mut child = command.spawn().map_err(|error| {
         let code = if error.kind() == io::ErrorKind::NotFound { EXIT_NOT_FOUND } else { EXIT_IMAGE };
         Failure::new(code, anyhow::Error::new(error).context(format!("{program:?} of the host")))

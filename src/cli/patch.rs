@@ -76,7 +76,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     };
     let directory = paths.pod_run(&pod.uid);
     let answer: Result<Pod, _> = client::patch(&directory, &path, kind, patch.to_string());
-    answer.map_err(|error| target::about(&pod, &error))?;
+    answer.map_err(|error| target::refused(&pod, &error))?;
     target::print(&format!("pod/{} patched\n", pod.identity.name))?;
     Ok(ExitCode::SUCCESS)
 }

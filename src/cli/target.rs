@@ -8,10 +8,14 @@ use anyhow::Context;
 use k8s_openapi::api::core::v1::{Pod, PodIP, PodStatus};
 
 use super::table::{Align, Table};
+use super::{EXIT_BAD_MANIFEST, EXIT_HOST, Failure};
 use crate::api::client::{self, ClientError};
 use crate::api::socket as control;
 use crate::paths::Paths;
 use crate::sandbox::record::{self, Record};
+
+/// HTTP's "Unprocessable Content".
+const INVALID: u16 = 422;
 
 /// What kubectl calls pods.
 const KINDS: [&str; 3] = ["pod", "pods", "po"];
@@ -120,6 +124,12 @@ pub fn print(text: &str) -> anyhow::Result<()> {
 /// An error in asking `pod`.
 pub fn about(pod: &Record, error: &ClientError) -> anyhow::Error {
     anyhow::anyhow!("pod {}: {error}", full_name(pod))
+}
+
+/// An error in asking `pod` for a change: what would make it invalid is as wrong in a manifest.
+pub fn refused(pod: &Record, error: &ClientError) -> Failure {
+    let is_invalid = matches!(error, ClientError::Refused { code: INVALID, .. });
+    Failure::new(if is_invalid { EXIT_BAD_MANIFEST } else { EXIT_HOST }, about(pod, error))
 }
 
 /// `namespace/name`.

@@ -115,7 +115,7 @@ impl CpuAccount {
         account
     }
 
-    /// Changes the limit, within [`LOOK_AGAIN`] also for an instance that is throttled.
+    /// Changes the limit, within `LOOK_AGAIN` also for an instance that is throttled.
     pub fn set_limit(&self, limit: Option<u64>) {
         let now = self.begin.elapsed();
         let mut bandwidth = self.bandwidth();

@@ -10,7 +10,7 @@ use crate::engine::WorldError;
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
     /// There is no such file.
-    #[error("{}: no such file; check the path (it is relative to the manifest){}", .path.display(), .hint)]
+    #[error("{}: no such file; check the path{}", .path.display(), .hint)]
     NotFound {
         /// The file.
         path: PathBuf,

@@ -10,9 +10,12 @@
 //! [`time`], [`event`], [`backoff`], [`conditions`], [`state`] and what it is made of (`record`, `outcome`),
 //! [`actions`] and what it asks (`stop`, `probe`) and [`status`] are pure: `now` is an argument, and there is
 //! no clock, no I/O and no runtime in them. Every rule of a pod's life can therefore be tested over any
-//! history in microseconds. [`worker`] is the one task that owns the state and acts;
-//! [`control`] is what the two processes say to each other; [`network`] makes the pod's network of its files, its
-//! policies and what it knows of the other pods; [`launch`] brings it all together.
+//! history in microseconds. [`worker`] is the one task that owns the state and acts. What it has done for a container's
+//! run ends with that: hooks and probes ([`probing`], held by `attend`) and commands ([`exec`]). Beside the machine
+//! it [changes resources](resize), takes in ephemeral containers (`additions`), watches the [disk's use](storage),
+//! keeps a [`timeline`] and [`answers`] questions. [`control`] is what the two processes say to each other;
+//! [`network`] makes the pod's network of its files, its policies and what it knows of the other pods; [`launch`]
+//! brings it all together.
 
 pub mod actions;
 mod additions;

@@ -53,7 +53,7 @@ pub use error::SandboxError;
 pub use floor::{Floor, floor};
 pub use process::{Entered, Inside, NotBegun};
 pub use remove::RemoveError;
-pub use sweep::{Swept, sweep};
+pub use sweep::{Swept, sweep, sweep_pod};
 
 use crate::paths::Paths;
 use crate::spec::NetworkMode;

@@ -1,4 +1,4 @@
-//! Cleans up after supervisors that were killed: called at the start of every run.
+//! Cleans up after supervisors that were killed: called at the start of every run, and to delete such a pod.
 //!
 //! A pod whose lock can be taken has no owner any more. Its record says what there is; what the record cannot
 //! say follows from the uid. Several sweeps and creations may go on at once: the lock decides.
@@ -29,14 +29,7 @@ pub struct Swept {
 /// When `<run>` cannot be read.
 pub fn sweep(paths: &Paths) -> Result<Vec<Swept>, RecordError> {
     let orphans = Owner::take_orphans(paths)?;
-    let mut swept = Vec::with_capacity(orphans.len());
-    for (uid, owner) in orphans {
-        let name = owner.read().map(|record| record.identity.name);
-        let mut holdings = Holdings::of_orphan(paths, &uid, owner);
-        let addresses = holdings.addresses.clone();
-        let errors = holdings.remove();
-        swept.push(Swept { uid, name, addresses, errors });
-    }
+    let swept = orphans.into_iter().map(|(uid, owner)| clean_up(paths, uid, owner)).collect();
     // A lease is taken after its pod's directory is made and given back before that is removed: one without
     // the other is left from someone who removed the directory by hand.
     let leases = Leases::of(paths);
@@ -46,4 +39,21 @@ pub fn sweep(paths: &Paths) -> Result<Vec<Swept>, RecordError> {
         }
     }
     Ok(swept)
+}
+
+/// Removes what this pod left behind; `None` when it has an owner, or nothing is left.
+///
+/// # Errors
+/// When `<run>` cannot be read.
+pub fn sweep_pod(paths: &Paths, uid: &str) -> Result<Option<Swept>, RecordError> {
+    let orphan = Owner::take_orphans(paths)?.into_iter().find(|(orphan, _)| orphan == uid);
+    Ok(orphan.map(|(uid, owner)| clean_up(paths, uid, owner)))
+}
+
+fn clean_up(paths: &Paths, uid: String, owner: Owner) -> Swept {
+    let name = owner.read().map(|record| record.identity.name);
+    let mut holdings = Holdings::of_orphan(paths, &uid, owner);
+    let addresses = holdings.addresses.clone();
+    let errors = holdings.remove();
+    Swept { uid, name, addresses, errors }
 }

@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use nix::sched::{CloneFlags, setns};
+use nix::sys::signal::SigSet;
 
 use super::{namespace, pidfd};
 
@@ -61,6 +62,14 @@ pub fn begin_in(command: &mut Command, cgroups: Vec<File>) {
     // SAFETY: the closure runs in a forked child and makes one system call for each file, write(2): it takes no lock
     // and allocates nothing.
     unsafe { command.pre_exec(move || cgroups.iter().try_for_each(|mut procs| procs.write_all(b"0"))) };
+}
+
+/// Lets `command` begin with this signal mask: it would inherit this process's.
+#[expect(unsafe_code, reason = "pre_exec")]
+pub fn begin_with_mask(command: &mut Command, mask: SigSet) {
+    // SAFETY: the closure runs in a forked child and makes one system call, sigprocmask(2): it takes no lock and
+    // allocates nothing.
+    unsafe { command.pre_exec(move || Ok(mask.thread_set_mask()?)) };
 }
 
 /// Lets `command` end with this process, however that ends.

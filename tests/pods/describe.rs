@@ -250,9 +250,36 @@ spec:
 }
 
 #[test]
+fn a_stop_is_told_before_its_hook_and_its_turn() {
+    let text = "
+apiVersion: v1
+kind: Pod
+metadata: {name: told, namespace: seen}
+spec:
+  terminationGracePeriodSeconds: 600
+  initContainers:
+  - {name: side, image: {probe}, args: [sleep, '600000'], restartPolicy: Always}
+  containers:
+  - {name: main, image: {probe}, args: [sleep, '600000'], lifecycle: {preStop: {sleep: {seconds: 500}}}}
+";
+    let mut pod = Running::start(text, &[]);
+    pod.wait_for("phase    Running");
+    ask(&["delete", "told", "--wait=false"]).expect_code(0);
+    said(&["describe", "told"], |text| {
+        text.contains("Stopping container main") && text.contains("Stopping container side")
+    });
+    ask(&["delete", "told", "--grace-period=0", "--force"]).expect_code(0);
+    assert_eq!(pod.wait(), 143, "{}", pod.output());
+}
+
+#[test]
 fn a_patch_of_what_is_peapods_own_is_refused_with_its_field() {
     let pod = Running::start(&server("patched", 0), &[]);
     pod.wait_for("phase    Running");
+    // Setting a condition to what it is changes nothing and is no error.
+    said(&["get", "-n", "seen"], |table| {
+        table.lines().any(|line| line.starts_with("patched") && line.contains("1/1"))
+    });
     let patch = |patch: &str| ask(&["patch", "patched", "--subresource", "status", "-p", patch]);
     patch("status: {conditions: [{type: example.com/warm, status: 'True'}]}")
         .expect_code(0)
@@ -278,4 +305,9 @@ fn a_pod_whose_supervisor_was_killed_is_unknown() {
     let text = ask(&["describe", "orphaned"]).stdout;
     assert!(text.contains("Status:       Unknown\nMessage:      nobody answers"), "{text}\n{table}");
     assert!(text.contains("Labels:       app=orphaned"), "{text}");
+    // The start of another test's pod may have removed it meanwhile, too.
+    let deleted = ask(&["delete", "orphaned"]);
+    assert!(deleted.code == 0 || deleted.stderr.contains("no pod \"orphaned\""), "{}", deleted.stderr);
+    let table = ask(&["get", "-n", "seen"]).stdout;
+    assert!(!table.contains("orphaned"), "{table}");
 }

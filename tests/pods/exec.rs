@@ -91,6 +91,10 @@ fn a_command_has_the_containers_environment_mounts_and_network_and_its_own_exit_
         .expect_code(0)
         .expect_stdout("ping");
     exec(&["exec-plain", "-c", "main", "--", "probe", "trap"]).expect_code(134).expect_stderr("unreachable");
+    let mut reader = spawn(&["exec-plain", "-c", "main", "--", "probe", "flood", "100000000"]);
+    drop(reader.stdout.take());
+    let deaf = reader.wait_with_output().unwrap();
+    assert_eq!((deaf.status.code(), deaf.stderr.len()), (Some(141), 0));
     // The container's own sockets outlive all of that.
     exec(&["exec-plain", "-c", "other", "--", "probe", "connect", "127.0.0.1:7000", "still"])
         .expect_code(0)
@@ -259,9 +263,9 @@ fn sessions_are_bounded_and_end_with_their_clients() {
 #[test]
 fn the_pods_end_is_the_commands_end() {
     let mut pod = pod("exec-last", EMPTY);
-    let mut child = spawn(&["-i", "exec-last", "-c", "main", "--", "probe", "cat"]);
-    child.stdin.as_mut().unwrap().write_all(b"x\n").unwrap();
-    child.stdout.as_mut().unwrap().read_exact(&mut [0; 2]).unwrap();
+    // Without input, whose end would be its end.
+    let mut child = spawn(&["exec-last", "-c", "main", "--", "probe", "sleep", "1000000"]);
+    child.stdout.as_mut().unwrap().read_exact(&mut [0; 8]).unwrap();
     pod.signal(Signal::SIGTERM);
     pod.wait();
     assert_eq!(child.wait().unwrap().code(), Some(137));
@@ -282,6 +286,7 @@ fn a_native_command_is_in_the_pod_and_ends_with_it() {
     exec(&["--native", "exec-native", "--", "no-such-command"])
         .expect_code(127)
         .expect_stderr("no-such-command");
+    sh("kill -INT $$").expect_code(130);
     let mut sleeper = spawn(&["--native", "exec-native", "--", "sh", "-c", "echo on; exec sleep 1000"]);
     sleeper.stdout.as_mut().unwrap().read_exact(&mut [0; 3]).unwrap();
     pod.signal(Signal::SIGTERM);
@@ -290,17 +295,20 @@ fn a_native_command_is_in_the_pod_and_ends_with_it() {
 }
 
 #[test]
-fn standard_input_ends_when_the_container_is_asked_to_stop() {
+fn memory_is_the_containers_and_standard_input_ends_when_it_is_asked_to_stop() {
     let text = "
 apiVersion: v1
 kind: Pod
 metadata: {name: exec-stop}
 spec:
   containers:
-  - {name: main, image: {probe}, args: [sleep, '1000000']}
+  - {name: main, image: {probe}, args: [sleep, '1000000'], resources: {limits: {memory: 32Mi}}}
 ";
     let mut pod = Running::start(text, &[]);
     pod.wait_for("phase    Running");
+    exec(&["exec-stop", "--", "probe", "alloc", "100"])
+        .expect_code(137)
+        .expect_stderr("peapod: memory limit");
     let mut child = spawn(&["-i", "exec-stop", "--", "probe", "cat"]);
     child.stdin.as_mut().unwrap().write_all(b"x\n").unwrap();
     child.stdout.as_mut().unwrap().read_exact(&mut [0; 2]).unwrap();

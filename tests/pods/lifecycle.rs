@@ -1,45 +1,8 @@
-//! Restarts, init containers, sidecars, stops.
+//! How a pod ends: by itself, by a signal, by its time; and what is printed of it then.
 
 use nix::sys::signal::Signal;
 
 use super::support::{Running, rootless, run};
-
-#[test]
-fn init_containers_run_in_order_before_the_main_ones() {
-    let text = "
-apiVersion: v1
-kind: Pod
-metadata: {name: ordered}
-spec:
-  restartPolicy: Never
-  initContainers:
-  - {name: first, image: {probe}, args: [append, /data/order, first], volumeMounts: [{name: data, mountPath: /data}]}
-  - {name: second, image: {probe}, args: [append, /data/order, second], volumeMounts: [{name: data, mountPath: /data}]}
-  containers:
-  - {name: main, image: {probe}, args: [read, /data/order], volumeMounts: [{name: data, mountPath: /data}]}
-  volumes: [{name: data, emptyDir: {}}]
-";
-    let finished = run(text, &[]).expect_code(0).expect_stdout("first");
-    let (first, second) = (finished.stdout.find("first"), finished.stdout.find("second"));
-    assert!(first < second, "{}", finished.stdout);
-}
-
-#[test]
-fn a_failing_init_container_fails_the_pod_before_the_main_ones_start() {
-    let text = "
-apiVersion: v1
-kind: Pod
-metadata: {name: stillborn}
-spec:
-  restartPolicy: Never
-  initContainers:
-  - {name: setup, image: {probe}, args: [exit, '7']}
-  containers:
-  - {name: main, image: {probe}, args: [hello]}
-";
-    let finished = run(text, &[]).expect_code(7);
-    assert!(!finished.stdout.contains("[main]"), "{}", finished.stdout);
-}
 
 #[test]
 fn a_sidecar_does_not_hold_the_pod_open() {
@@ -73,20 +36,6 @@ spec:
     pod.signal(Signal::SIGTERM);
     // Its last run ended well, so the stopped pod Succeeded.
     assert_eq!(pod.wait(), 0);
-}
-
-#[test]
-fn on_failure_does_not_restart_a_success() {
-    let text = "
-apiVersion: v1
-kind: Pod
-metadata: {name: done}
-spec:
-  restartPolicy: OnFailure
-  containers:
-  - {name: main, image: {probe}, args: [hello]}
-";
-    run(text, &[]).expect_code(0).expect_stdout("[main] hello");
 }
 
 #[test]

@@ -386,8 +386,8 @@ mod tests {
             ("command=x", "at least 1 of stdin"),
             ("command=x&stdout=maybe", "neither true nor false"),
             ("command=x&stdout=1&tty=true", "no terminal"),
-            ("command=%ff&stdout=1", "not UTF-8"),
-            ("command=%2&stdout=1", "not UTF-8"),
+            ("command=%ff&stdout=1", "not well encoded"),
+            ("command=%2&stdout=1", "not well encoded"),
             ("command=x&stdout=1&color=red", "unknown parameter"),
         ] {
             let error = ExecOptions::parse(query).unwrap_err().to_string();

@@ -22,6 +22,8 @@ use crate::spec::Container;
 pub(super) struct Adding {
     container: EphemeralContainer,
     checked: Container,
+    /// The pod's with it.
+    generation: i64,
     answer: oneshot::Sender<Result<Pod, Failure>>,
 }
 
@@ -76,9 +78,13 @@ impl Questions<'_> {
             }
             (For::Addition(container, checked, answer), Preparation::Ready { digest, path }) => {
                 let id = self.next_id();
-                let addition =
-                    Addition { container: (*container).clone(), pod: self.pod.clone(), path, digest };
-                self.additions.insert(id, Adding { container: *container, checked: *checked, answer });
+                // Another change may come before the answer: no two have the same one.
+                self.spec.generation += 1;
+                let generation = self.spec.generation;
+                let (added, pod) = ((*container).clone(), self.pod.clone());
+                let addition = Addition { container: added, pod, generation, path, digest };
+                let adding = Adding { container: *container, checked: *checked, generation, answer };
+                self.additions.insert(id, adding);
                 Some((Request::AddEphemeral { id, addition: Box::new(addition) }, carried))
             }
         }
@@ -86,11 +92,12 @@ impl Questions<'_> {
 
     /// A container was added, or refused.
     pub fn ephemeral_added(&mut self, id: u64, error: Option<String>) {
-        let Some(Adding { container, checked, answer }) = self.additions.remove(&id) else { return };
+        let Some(adding) = self.additions.remove(&id) else { return };
+        let Adding { container, checked, generation, answer } = adding;
         let _ = answer.send(match error {
             Some(error) => Err(additions::refused(&self.pod, "", error)),
             None => {
-                additions::add(&mut self.pod, container);
+                additions::add(&mut self.pod, container, generation);
                 self.spec.ephemeral_containers.push(checked);
                 Ok(self.pod.clone())
             }

@@ -70,7 +70,7 @@ pub struct About<'a> {
 pub struct Questions<'a> {
     /// The pod as a client sees it, but for its status.
     pod: Pod,
-    /// The same, validated.
+    /// The same, validated. Its generation is the last that a change was given.
     spec: spec::Pod,
     /// Where relative images start.
     directory: PathBuf,
@@ -259,11 +259,14 @@ impl<'a> Questions<'a> {
                         return (Request::CancelExec { id }, Vec::new());
                     }
                 }
-                Some(Ok((purpose, prepared))) = self.preparations.join_next() => {
-                    if let Some(outgoing) = self.prepared(purpose, prepared) {
-                        return outgoing;
+                Some(done) = self.preparations.join_next() => match done {
+                    Ok((purpose, prepared)) => {
+                        if let Some(outgoing) = self.prepared(purpose, prepared) {
+                            return outgoing;
+                        }
                     }
-                }
+                    Err(error) => tracing::error!("an image was not prepared (a bug): {error}"),
+                },
                 else => std::future::pending().await,
             }
         }
@@ -277,9 +280,12 @@ fn host_name() -> String {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::core::v1::EphemeralContainer;
+    use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
     use super::*;
     use crate::api::types::DeniedPackets;
-    use crate::pod::control::Part;
+    use crate::pod::control::{Part, Preparation};
     use crate::testing::spec as testing;
 
     fn about<'a>(pod: &'a Pod, spec: &'a spec::Pod, startup: &'a Startup) -> About<'a> {
@@ -315,6 +321,60 @@ mod tests {
         assert!(questions.open.is_empty());
         assert_eq!(waiting.remove(0).await.unwrap().unwrap().kind, "PodNetwork");
         questions.answered(7000, counters(0));
+    }
+
+    #[tokio::test]
+    async fn every_change_has_a_generation_of_its_own_whatever_comes_first() {
+        let text = b"{apiVersion: v1, kind: Pod, metadata: {name: web}, spec: {containers: [{name: web, \
+                     image: ./web.wasm, resources: {limits: {cpu: 100m}}}]}}";
+        let convert::Converted { pod: spec, wire, .. } =
+            convert::load(text, &convert::Options::default()).unwrap();
+        let startup = Startup::new();
+        let generations = std::cell::RefCell::new(Vec::new());
+        let resize = |pod: &spec::Pod| {
+            generations.borrow_mut().push(pod.generation);
+            Ok(Request::CancelExec { id: 0 })
+        };
+        let directory = Path::new("/");
+        let mut questions =
+            Questions::new(About { pod: &wire, spec: &spec, directory, startup: &startup, resize: &resize });
+        let add = |questions: &mut Questions<'_>, name: &str| {
+            let container = EphemeralContainer {
+                name: name.to_owned(),
+                image: Some("./web.wasm".to_owned()),
+                ..EphemeralContainer::default()
+            };
+            let checked = additions::check(&container, &questions.spec, &questions.pod, directory).unwrap();
+            let (answer, answered) = oneshot::channel();
+            let purpose = For::Addition(Box::new(container), Box::new(checked), answer);
+            let ready = Preparation::Ready { digest: String::new(), path: PathBuf::new() };
+            let Some((Request::AddEphemeral { id, addition }, _)) =
+                questions.prepared(purpose, (ready, None))
+            else {
+                panic!()
+            };
+            (id, addition.generation, answered)
+        };
+        let resized = |questions: &mut Questions<'_>, cpu: &str| {
+            let mut wanted = questions.pod.clone();
+            let resources = wanted.spec.as_mut().unwrap().containers[0].resources.as_mut().unwrap();
+            for list in [&mut resources.limits, &mut resources.requests] {
+                list.get_or_insert_default().insert("cpu".to_owned(), Quantity(cpu.to_owned()));
+            }
+            questions.resize(&wanted).unwrap();
+            questions.pod.metadata.generation
+        };
+        let (first, generation, answered) = add(&mut questions, "debug");
+        assert_eq!(generation, 2);
+        assert_eq!(resized(&mut questions, "200m"), Some(3));
+        questions.ephemeral_added(first, None);
+        assert_eq!(answered.await.unwrap().unwrap().metadata.generation, Some(3));
+        // One that is refused leaves a gap, and nothing else.
+        let (second, generation, _) = add(&mut questions, "more");
+        questions.ephemeral_added(second, Some("for the test".to_owned()));
+        assert_eq!((generation, questions.pod.metadata.generation), (4, Some(3)));
+        assert_eq!(resized(&mut questions, "300m"), Some(5));
+        assert_eq!(*generations.borrow(), [3, 5]);
     }
 
     #[test]

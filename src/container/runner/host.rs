@@ -20,7 +20,7 @@ use crate::wasi::{PodCtxView, PodView, SocketsCtx, SocketsCtxView, SocketsView};
 /// yield, and this many take some milliseconds. wasmtime-wasi's own bound is 64 MiB.
 const MAX_RANDOM_BYTES: u64 = 1 << 20;
 
-/// What a container's guest sees of the host: the data of its [`Store`].
+/// What a container's guest sees of the host: the data of its [`Store`](wasmtime::Store).
 pub struct Host {
     wasi: WasiCtx,
     sockets: SocketsCtx,

@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1 as wire;
 
 use super::{Facts, resources, time};
-use crate::container::state::{ContainerState, Termination};
+use crate::container::state::{ContainerState, KILLED_EXIT_CODE, Termination};
 use crate::pod::record::{ContainerRecord, is_ready};
 use crate::pod::state::State;
 use crate::spec::{Container, Pod, Role};
@@ -54,6 +54,11 @@ fn states(
             let running = wire::ContainerStateRunning { started_at: Some(time(started_at.wall)) };
             (wire::ContainerState { running: Some(running), ..wire::ContainerState::default() }, None)
         }
+        ContainerState::Waiting
+            if state.phase_is_final() && spec.role == Role::Main && state.is_initialized(pod) =>
+        {
+            (never_seen(), None)
+        }
         ContainerState::Waiting | ContainerState::Starting { .. } | ContainerState::Running { .. } => {
             let is_first = !record.has_run() && spec.role != Role::Ephemeral;
             let waits_for_init = is_first && !pod.init_containers.is_empty();
@@ -80,6 +85,18 @@ fn waiting(reason: &str, message: Option<String>) -> wire::ContainerState {
         waiting: Some(wire::ContainerStateWaiting { reason: Some(reason.to_owned()), message }),
         ..wire::ContainerState::default()
     }
+}
+
+/// A container that never ran in a pod that was initialized and is over (`TerminatePod` in
+/// `pkg/kubelet/status/status_manager.go`).
+fn never_seen() -> wire::ContainerState {
+    let terminated = wire::ContainerStateTerminated {
+        exit_code: KILLED_EXIT_CODE.into(),
+        reason: Some("ContainerStatusUnknown".to_owned()),
+        message: Some("The container could not be located when the pod was terminated".to_owned()),
+        ..wire::ContainerStateTerminated::default()
+    };
+    wire::ContainerState { terminated: Some(terminated), ..wire::ContainerState::default() }
 }
 
 fn ended(termination: &Termination, container_id: String) -> wire::ContainerState {

@@ -110,6 +110,22 @@ fn the_end_is_told_with_its_reason() {
 }
 
 #[test]
+fn what_never_ran_in_an_initialized_pod_is_unknown_at_its_end() {
+    let stop = || Event::StopRequested { cause: StopCause::Signal(15), grace: Duration::from_secs(30) };
+    let plain = pod(RestartPolicy::Always, "M:web");
+    let mut state = State::new(&plain, Default::default(), at(0));
+    state.step(&plain, stop(), at(1));
+    let web = json(&plain, &state)["containerStatuses"][0]["state"].clone();
+    assert_eq!(web["terminated"]["reason"], "ContainerStatusUnknown");
+    assert_eq!(web["terminated"]["exitCode"], 137);
+    let with_init = pod(RestartPolicy::Always, "I:prepare M:web");
+    let mut state = State::new(&with_init, Default::default(), at(0));
+    state.step(&with_init, stop(), at(1));
+    let web = json(&with_init, &state)["containerStatuses"][0]["state"].clone();
+    assert_eq!(web["waiting"]["reason"], "PodInitializing");
+}
+
+#[test]
 fn a_pod_stopped_with_success_has_completed() {
     let pod = pod(RestartPolicy::Always, "M:web");
     let mut state = run_to_start(&pod);

@@ -23,7 +23,7 @@ impl Worker {
         self.parts.programs.insert(container.name.clone(), program);
         let pod = Arc::make_mut(&mut self.parts.spec);
         pod.ephemeral_containers.push(container);
-        pod.generation += 1;
+        pod.generation = pod.generation.max(addition.generation);
         self.step(Event::EphemeralAdded);
         Ok(())
     }

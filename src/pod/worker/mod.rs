@@ -16,7 +16,7 @@
 //!                                 └─► ask: answered in small parts between these
 //! ```
 //!
-//! Hooks and probes run as [attendants](super::attend), commands as [`Execs`]: both belong to one run of a
+//! Hooks and probes run as attendants (`pod::attend`), commands as `Execs`: both belong to one run of a
 //! container and end with it.
 //!
 //! The runner tasks live in a `JoinSet`, which ends them all when the worker is dropped. The worker ends
