@@ -27,7 +27,8 @@
 //! | [`container`] | one container: its run, its state, its memory and CPU account, its log, its end and last words |
 //! | [`volume`] | volumes to directory handles |
 //! | [`net`] | the pod's network: two planes, one port space, names, one policy; knows nothing of wasmtime |
-//! | [`wasi`] | WASI 0.2 and 0.3 hosts over `net` and the log, and `peapod:pod`; everything else of WASI is upstream's |
+//! | [`ipc`] | the pod's message queues, shared memory, semaphores and channels; knows nothing of wasmtime |
+//! | [`wasi`] | WASI 0.2 and 0.3 hosts over `net` and the log, `peapod:pod` and `peapod:ipc`; everything else of WASI is upstream's |
 //! | [`paths`] | where things are on the host |
 //!
 //! ## Processes
@@ -60,6 +61,7 @@ pub mod cli;
 pub mod container;
 pub mod engine;
 pub mod image;
+pub mod ipc;
 pub mod manifest;
 pub mod net;
 pub mod paths;

@@ -129,6 +129,7 @@ impl Pod {
             preopens: [].into(),
             memory: Arc::new(MemoryAccount::new(None)),
             endpoint: self.stack.attach(name),
+            ipc: peapod::ipc::Ipc::new(Default::default(), "/dev/shm".into()).attach(),
             stop: StopSignal::never(),
             marks: runner::Marks::default(),
         };

@@ -10,6 +10,8 @@
 //! | `GET /api/v1/pods` | a PodList |
 //! | `GET /api/v1/namespaces/{namespace}/pods/{name}` | the Pod with its status of now |
 //! | `GET /api/v1/namespaces/{namespace}/pods/{name}/network` | a [`types::PodNetwork`]: sockets and counters |
+//! | `GET …/pods/{name}/ipc` | a [`types::PodIpc`]: what its containers share |
+//! | `DELETE …/pods/{name}/ipc/{kind}/{object}` | a metav1.Status; the object's name is removed |
 //! | `GET …/pods/{name}/timeline` | a [`types::Timeline`]: when the steps of its start happened |
 //! | `GET /api/v1/events`, `GET /api/v1/namespaces/{namespace}/events`, `?fieldSelector=` | an EventList |
 //! | `PATCH …/pods/{name}/status` | the Pod with other conditions; none of peapod's own can be set |

@@ -10,6 +10,7 @@
 mod ephemeral;
 mod events;
 mod exec;
+mod ipc;
 mod patch;
 mod query;
 
@@ -37,12 +38,13 @@ pub use exec::{
     CLOSE, ERROR, Ended, ExecOptions, MAX_MESSAGE_BYTES, MAX_SESSIONS, PROTOCOLS, STDERR, STDIN, STDOUT,
     Session, config, message,
 };
+pub use query::encode;
 
 use exec::Pending;
 
 use self::query::Parameters;
 use super::patch::Cause;
-use super::types::{PodNetwork, Timeline};
+use super::types::{IpcKind, PodIpc, PodNetwork, Timeline};
 
 /// Requests that are answered at the same time; others wait in the socket's backlog. All clients are one user's.
 pub const MAX_CONNECTIONS: usize = 16;
@@ -63,6 +65,17 @@ pub trait Pods: Clone + Send + Sync + 'static {
 
     /// The network of the one pod that [`Pods::list`] has under this uid.
     fn network(&self, uid: &str) -> impl Future<Output = Result<PodNetwork, Failure>> + Send;
+
+    /// What its containers share.
+    fn ipc(&self, uid: &str) -> impl Future<Output = Result<PodIpc, Failure>> + Send;
+
+    /// Removes the name of something that they share.
+    fn remove_ipc(
+        &self,
+        uid: &str,
+        kind: IpcKind,
+        name: String,
+    ) -> impl Future<Output = Result<(), Failure>> + Send;
 
     /// When the steps of its start happened.
     fn timeline(&self, uid: &str) -> impl Future<Output = Result<Timeline, Failure>> + Send;
@@ -283,6 +296,8 @@ enum Route<'a> {
     Events { namespace: Option<&'a str> },
     Pod { namespace: &'a str, name: &'a str },
     Network { namespace: &'a str, name: &'a str },
+    Ipc { namespace: &'a str, name: &'a str },
+    IpcObject { namespace: &'a str, name: &'a str, kind: &'a str, object: &'a str },
     Timeline { namespace: &'a str, name: &'a str },
     Patch { namespace: &'a str, name: &'a str, part: patch::Part },
     Exec { namespace: &'a str, name: &'a str },
@@ -299,6 +314,10 @@ impl<'a> Route<'a> {
             ["namespaces", namespace, "events"] => Self::Events { namespace: Some(namespace) },
             ["namespaces", namespace, "pods", name] => Self::Pod { namespace, name },
             ["namespaces", namespace, "pods", name, "network"] => Self::Network { namespace, name },
+            ["namespaces", namespace, "pods", name, "ipc"] => Self::Ipc { namespace, name },
+            ["namespaces", namespace, "pods", name, "ipc", kind, object] => {
+                Self::IpcObject { namespace, name, kind, object }
+            }
             ["namespaces", namespace, "pods", name, "timeline"] => Self::Timeline { namespace, name },
             ["namespaces", namespace, "pods", name, "exec"] => Self::Exec { namespace, name },
             ["namespaces", namespace, "pods", name, "ephemeralcontainers"] => {
@@ -317,6 +336,7 @@ impl<'a> Route<'a> {
             Self::Pod { .. } => "GET, DELETE",
             Self::Patch { .. } => "GET, PATCH",
             Self::Exec { .. } => "GET, POST",
+            Self::IpcObject { .. } => "DELETE",
             Self::Ephemeral { .. } => "POST, PATCH",
             _ => "GET",
         }
@@ -335,6 +355,10 @@ async fn get<P: Pods>(route: Route<'_>, pods: &P) -> Result<Response<Full<Bytes>
         }
         Route::Network { namespace, name } => {
             Ok(json(&pods.network(&uid(pods, namespace, name).await?).await?))
+        }
+        Route::Ipc { namespace, name } => Ok(json(&pods.ipc(&uid(pods, namespace, name).await?).await?)),
+        Route::IpcObject { namespace, name, kind, object } => {
+            ipc::remove(pods, namespace, name, kind, object).await
         }
         Route::Timeline { namespace, name } => {
             Ok(json(&pods.timeline(&uid(pods, namespace, name).await?).await?))

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::{Deserialize, Serialize};
 
-use crate::net;
+use crate::{ipc, net};
 
 /// `apiVersion` of peapod's own kinds.
 pub const API_VERSION: &str = "peapod.dev/v1alpha1";
@@ -298,5 +298,97 @@ impl From<net::UdpCounters> for Udp {
     fn from(counters: net::UdpCounters) -> Self {
         let net::UdpCounters { open, datagrams_in, datagrams_out, dropped, bytes_in, bytes_out } = counters;
         Self { open, datagrams_in, datagrams_out, dropped, bytes_in, bytes_out }
+    }
+}
+
+/// What the containers of a running pod share by `peapod:ipc`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodIpc {
+    /// [`API_VERSION`].
+    pub api_version: String,
+    /// `PodIpc`.
+    pub kind: String,
+    /// The pod's name, namespace and uid.
+    pub metadata: ObjectMeta,
+    /// The objects, by kind and name.
+    pub objects: Vec<IpcObject>,
+}
+
+/// What a shared object is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum IpcKind {
+    /// A message queue.
+    Queue,
+    /// A shared memory segment.
+    Memory,
+    /// A semaphore.
+    Semaphore,
+    /// A channel.
+    Channel,
+}
+
+impl IpcKind {
+    /// All kinds.
+    pub const ALL: [Self; 4] = [Self::Queue, Self::Memory, Self::Semaphore, Self::Channel];
+
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Queue => "queue",
+            Self::Memory => "memory",
+            Self::Semaphore => "semaphore",
+            Self::Channel => "channel",
+        }
+    }
+}
+
+impl From<ipc::Kind> for IpcKind {
+    fn from(kind: ipc::Kind) -> Self {
+        match kind {
+            ipc::Kind::Queue => Self::Queue,
+            ipc::Kind::Memory => Self::Memory,
+            ipc::Kind::Semaphore => Self::Semaphore,
+            ipc::Kind::Channel => Self::Channel,
+        }
+    }
+}
+
+impl From<IpcKind> for ipc::Kind {
+    fn from(kind: IpcKind) -> Self {
+        match kind {
+            IpcKind::Queue => Self::Queue,
+            IpcKind::Memory => Self::Memory,
+            IpcKind::Semaphore => Self::Semaphore,
+            IpcKind::Channel => Self::Channel,
+        }
+    }
+}
+
+/// A shared object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IpcObject {
+    /// What it is.
+    pub kind: IpcKind,
+    /// With its slash.
+    pub name: String,
+    /// Messages in a queue or a channel; bytes of a segment; free permits of a semaphore.
+    pub used: u64,
+    /// Messages that fit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+    /// Bytes of a message at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_size: Option<u64>,
+    /// Who has it open and who waits, for people.
+    pub note: String,
+}
+
+impl From<ipc::Object> for IpcObject {
+    fn from(object: ipc::Object) -> Self {
+        let ipc::Object { kind, name, used, limit, message_size, note } = object;
+        Self { kind: kind.into(), name, used, limit, message_size, note }
     }
 }

@@ -23,6 +23,7 @@ mod display;
 mod exec;
 mod get;
 mod images;
+mod ipc;
 mod journal;
 mod load;
 mod native;
@@ -73,6 +74,7 @@ Examples:
   peapod get -A                                           the pods that run
   peapod describe web                                     one of them, its events and its start
   peapod ss web -a                                        the sockets of a running pod's containers
+  peapod ipc ls web                                       its queues, shared memory, semaphores, channels
   peapod exec web -c app -- app.wasm --check              run a command in a running container
 
 Directories:                                     without root:
@@ -95,6 +97,7 @@ enum Command {
     Get(get::Args),
     Describe(describe::Args),
     Ss(ss::Args),
+    Ipc(ipc::Args),
     Patch(patch::Args),
     Delete(delete::Args),
     Exec(exec::Args),
@@ -115,6 +118,7 @@ pub fn main() -> ExitCode {
         Command::Get(args) => get::run(&args),
         Command::Describe(args) => describe::run(&args),
         Command::Ss(args) => ss::run(&args),
+        Command::Ipc(args) => ipc::run(&args),
         Command::Patch(args) => patch::run(&args),
         Command::Delete(args) => delete::run(&args),
         Command::Exec(args) => exec::run(args),

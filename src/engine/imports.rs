@@ -10,6 +10,7 @@ use wasmtime::component::{Component, Linker, ResourceType, types::ComponentItem}
 
 /// The packages that peapod offers, WASI's and its own, each with the newest version on every track.
 pub const OFFERED: &[(&str, &[Version])] = &[
+    ("peapod:ipc", &[Version::new(0, 1, 0)]),
     ("peapod:pod", &[Version::new(0, 1, 0)]),
     ("wasi:cli", &[Version::new(0, 2, 12), Version::new(0, 3, 0)]),
     ("wasi:clocks", &[Version::new(0, 2, 12), Version::new(0, 3, 0)]),

@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use super::control::{Part, Question, Report};
 use super::timeline::Timeline;
 use crate::api::types::DeniedPackets;
+use crate::ipc::Ipc;
 use crate::net::{Stack, Walk};
 
 /// Sockets that are looked at for a part: at most some 20 KiB of text.
@@ -48,7 +49,7 @@ struct Network {
 
 impl Answers {
     /// Takes a question. One that finds no place is not answered.
-    pub(super) fn ask(&mut self, id: u64, question: Question, stack: &Stack, timeline: &Timeline) {
+    pub(super) fn ask(&mut self, id: u64, question: Question, stack: &Stack, timeline: &Timeline, ipc: &Ipc) {
         if self.waiting.len() < MAX_WAITING {
             self.waiting.push_back(match question {
                 Question::Network => {
@@ -57,6 +58,15 @@ impl Answers {
                     Answer::Network(Network { id, walk: stack.observe(), told: 0, denied_packets })
                 }
                 Question::Timeline => Answer::Known { id, part: Part::Timeline(timeline.told()) },
+                Question::Ipc => {
+                    let objects = ipc.list().into_iter().map(Into::into).collect();
+                    Answer::Known { id, part: Part::Ipc(objects) }
+                }
+                Question::RemoveIpc { kind, name } => {
+                    let removed = ipc.remove(kind.into(), &name);
+                    let why = removed.err().map(|error| format!("cannot remove {name}: {error}"));
+                    Answer::Known { id, part: Part::IpcRemoved(why) }
+                }
             });
         }
     }
@@ -99,10 +109,11 @@ mod tests {
                 socket
             })
             .collect();
+        let ipc = Ipc::new(Default::default(), "/nonexistent".into());
         let mut answers = Answers::default();
         let timeline = Timeline::new(std::time::Instant::now());
         for id in 0..MAX_WAITING as u64 + 1 {
-            answers.ask(id, Question::Network, &stack, &timeline);
+            answers.ask(id, Question::Network, &stack, &timeline, &ipc);
         }
         let mut next = || answers.next();
         for id in 0..MAX_WAITING as u64 {

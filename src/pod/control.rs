@@ -191,13 +191,22 @@ pub enum Preparation {
 }
 
 /// What the supervisor wants to know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Question {
     /// The containers' sockets and counters: [`Part::Sockets`] as often as it takes, then [`Part::Containers`].
     Network,
     /// When what happened: one [`Part::Timeline`].
     Timeline,
+    /// What the containers share: one [`Part::Ipc`].
+    Ipc,
+    /// Remove the name of something that they share: one [`Part::IpcRemoved`].
+    RemoveIpc {
+        /// What it is.
+        kind: types::IpcKind,
+        /// Its name.
+        name: String,
+    },
 }
 
 /// A condition of the pod's status that is not peapod's own.
@@ -319,6 +328,10 @@ pub struct Note {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Part {
+    /// All that the containers share.
+    Ipc(Vec<types::IpcObject>),
+    /// Whether a name was removed, else why not.
+    IpcRemoved(Option<String>),
     /// Some of the sockets.
     Sockets(Vec<types::Socket>),
     /// The counters of all containers. The last part.

@@ -29,6 +29,7 @@ use crate::container::log::{Console, LogConfig, LogEvent, Logger};
 use crate::container::message::Messages;
 use crate::container::runner::{Hosts, Program};
 use crate::engine::EpochTicker;
+use crate::ipc::Ipc;
 use crate::net::{Recording, Tell};
 use crate::sandbox::{self, Entered, Inside, NotBegun, Sandbox, SandboxError};
 use crate::spec::qos::QosClass;
@@ -37,6 +38,9 @@ use crate::volume::{VolumeError, Volumes};
 
 /// Exit code of a pod process that could not begin; its supervisor has the reason.
 const EXIT_NOT_BEGUN: i32 = 125;
+
+/// Where the pod's shared memory is, a tmpfs of its own (`sandbox::process`).
+const SHARED_MEMORY: &str = "/dev/shm";
 
 /// Threads for the containers' file operations: well below what the pod's cgroup allows (`cgroup::PIDS`).
 const BLOCKING_THREADS: usize = 64;
@@ -176,6 +180,7 @@ impl Prepared {
         let capture = self.recording.as_ref().map(Recording::capture);
         let (stack, following) = self.network.open(&self.spec, &addresses, capture);
         self.timeline.step("network", begun);
+        let ipc = self.spec.ipc;
         let parts = Parts {
             facts: facts(&self.spec, &self.programs, addresses, host_addresses),
             spec: self.spec,
@@ -183,6 +188,7 @@ impl Prepared {
             volumes: self.volumes,
             messages: self.messages,
             stack,
+            ipc: Ipc::new(ipc, SHARED_MEMORY.into()),
             logger: self.logger,
             epochs: self.ticker.handle(),
             backoff: self.backoff,

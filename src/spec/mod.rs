@@ -9,6 +9,7 @@ pub mod container_network;
 pub mod convert;
 pub mod dns;
 pub mod expand;
+pub mod ipc;
 pub mod lifecycle;
 pub mod name;
 pub mod network_policy;
@@ -22,6 +23,7 @@ pub use container::{Container, HostPort, Mount, Port, Protocol, ResizePolicy, Re
 pub use container_network::ContainerNetwork;
 pub use convert::{Converted, Options, load};
 pub use dns::{CLUSTER_DOMAIN, Dns, DnsOption, DnsPolicy};
+pub use ipc::IpcLimits;
 pub use lifecycle::{Hook, HookKind, Hooks, RestartRule, SetOperator, TerminationMessage};
 pub use network_policy::{NetworkPolicy, NetworkRules};
 pub use pod::{HostAlias, NetworkMode, Pod, RestartPolicy};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{Container, Dns, DnsPolicy, NetworkRules, Resources, Volume};
+use super::{Container, Dns, DnsPolicy, IpcLimits, NetworkRules, Resources, Volume};
 
 /// A validated Pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub struct Pod {
     pub dns: Dns,
     /// The NetworkPolicies that select the pod, and what its annotations allow single containers.
     pub network_rules: NetworkRules,
+    /// How much `peapod:ipc` it may use: annotations `peapod.dev/ipc.<limit>`.
+    pub ipc: IpcLimits,
     /// `spec.hostAliases`.
     pub host_aliases: Vec<HostAlias>,
     /// `spec.initContainers`, in order: [`super::Role::Init`] and [`super::Role::Sidecar`].

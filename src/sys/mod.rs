@@ -13,6 +13,8 @@
 //! | [`process`] | what `/proc` says about a process: threads, start time, capabilities |
 //! | [`namespace`] | what a process does to the namespaces it has just entered |
 //! | [`mount`] | the mounts of a pod |
+//! | [`mqueue`] | POSIX message queues |
+//! | [`shared`] | numbers in memory that other processes have mapped too |
 //! | [`netlink`] | a small synchronous netlink socket: one send per batch |
 //! | [`socket`] | what the kernel says about a socket |
 //! | [`conntrack`] | connections that the kernel tracks, for [`netlink`] |
@@ -28,10 +30,12 @@ pub mod guard;
 pub mod heap;
 pub mod inotify;
 pub mod mount;
+pub mod mqueue;
 pub mod namespace;
 pub mod netlink;
 pub mod nftables;
 pub mod notices;
 pub mod pidfd;
 pub mod process;
+pub mod shared;
 pub mod socket;

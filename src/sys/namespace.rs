@@ -11,6 +11,9 @@ use nix::sys::signal::Signal;
 /// Where the parameters of the network namespace are that looks.
 const NETWORK_PARAMETERS: &str = "/proc/sys/net";
 
+/// Where the limits on the message queues of the IPC namespace are that looks.
+const MESSAGE_QUEUE_PARAMETERS: &str = "/proc/sys/fs/mqueue";
+
 /// Asks the kernel to kill this process when its parent's thread ends. A parent that ended before the call
 /// is not noticed: the caller needs a second sign of life, such as a socket's end of file.
 ///
@@ -90,6 +93,23 @@ pub fn set_network_parameter(name: &str, value: &str) -> io::Result<()> {
 /// The file's: not found where this kernel has no such parameter.
 pub fn network_parameter(name: &str) -> io::Result<String> {
     fs::read_to_string(format!("{NETWORK_PARAMETERS}/{name}")).map(|value| value.trim_end().to_owned())
+}
+
+/// Reads a limit on the message queues of this IPC namespace, such as `msg_max` (mq_overview(7)).
+///
+/// # Errors
+/// The file's.
+pub fn message_queue_parameter(name: &str) -> io::Result<u64> {
+    let text = fs::read_to_string(format!("{MESSAGE_QUEUE_PARAMETERS}/{name}"))?;
+    text.trim().parse().map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+/// Sets a limit on the message queues of this IPC namespace.
+///
+/// # Errors
+/// The file's: EACCES without root, EINVAL beyond the kernel's maximum.
+pub fn set_message_queue_parameter(name: &str, limit: u64) -> io::Result<()> {
+    fs::write(format!("{MESSAGE_QUEUE_PARAMETERS}/{name}"), limit.to_string())
 }
 
 /// The links that have parameters below `directory`, such as `ipv6/conf`; with `all` and `default`.

@@ -45,6 +45,7 @@ pub(crate) fn pod(containers: impl IntoIterator<Item = Container>) -> Pod {
         network: NetworkMode::None,
         dns: Default::default(),
         network_rules: Default::default(),
+        ipc: Default::default(),
         host_aliases: vec![],
         init_containers: vec![],
         containers: vec![],

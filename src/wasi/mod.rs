@@ -1,11 +1,13 @@
 //! The WASI hosts: thin adapters that put `wasi:sockets` 0.2 and 0.3 on the pod's
-//! [network](crate::net) and the container's output on its log, and `peapod:pod`, which is peapod's own.
+//! [network](crate::net) and the container's output on its log, and `peapod:pod` and `peapod:ipc`, which are
+//! peapod's own.
 //! Everything else of WASI (cli, clocks, filesystem, io, random) is wasmtime-wasi's.
 //!
 //! ```text
 //!  guest ─ wasi:sockets 0.2 ─► p2 ┐
 //!        ─ wasi:sockets 0.3 ─► p3 ┴─► net::{TcpSocket, UdpSocket, Endpoint}
 //!        ─ wasi:cli/stdout ──► wasmtime-wasi ─► stdio ─► the container's log
+//!        ─ peapod:ipc ───────► ipc ─► crate::ipc
 //!        ─ peapod:pod ───────► pod ─► whether the container is asked to end
 //!        ─ the rest ─────────► wasmtime-wasi
 //! ```
@@ -16,6 +18,7 @@
 
 mod convert;
 mod error;
+pub mod ipc;
 pub mod p2;
 pub mod p3;
 pub mod pod;
@@ -71,16 +74,17 @@ impl HasData for Sockets {
     type Data<'a> = SocketsCtxView<'a>;
 }
 
-/// Adds all of WASI 0.2 (its async variant) and 0.3 to the linker, with peapod's sockets, and `peapod:pod`.
+/// Adds all of WASI 0.2 (its async variant) and 0.3 to the linker, with peapod's sockets, `peapod:pod` and `peapod:ipc`.
 ///
 /// # Errors
 /// When the linker has one of the interfaces already, or the engine is not configured for
 /// component-model-async.
 pub fn add_to_linker<T>(linker: &mut Linker<T>) -> wasmtime::Result<()>
 where
-    T: WasiView + SocketsView + PodView + 'static,
+    T: WasiView + SocketsView + PodView + ipc::IpcView + 'static,
 {
     p2::add_to_linker(linker)?;
     p3::add_to_linker(linker)?;
-    pod::add_to_linker(linker)
+    pod::add_to_linker(linker)?;
+    ipc::add_to_linker(linker)
 }

@@ -12,6 +12,7 @@ mod exec;
 mod hooks;
 mod hostile;
 mod images;
+mod ipc;
 mod killed;
 mod lifecycle;
 mod live;

@@ -23,6 +23,10 @@ pub struct Guests {
     pub sockets_p2: PathBuf,
     /// Checks of `wasi:sockets` 0.3, `tests/guests/sockets-p3`.
     pub sockets_p3: PathBuf,
+    /// `peapod:ipc`, for WASI 0.2, `tests/guests/ipc`.
+    pub ipc: PathBuf,
+    /// `peapod:ipc`, for WASI 0.3, `tests/guests/ipc-p3`.
+    pub ipc_p3: PathBuf,
     /// Is asked to end, by `peapod:pod/lifecycle`, `tests/guests/lifecycle-p2`.
     pub lifecycle_p2: PathBuf,
     /// The same for WASI 0.3, `tests/guests/lifecycle-p3`.
@@ -37,12 +41,17 @@ pub fn guests() -> &'static Guests {
     GUESTS.get_or_init(|| {
         let packages = ["probe", "p3", "sockets-p2", "sockets-p3", "lifecycle-p2", "lifecycle-p3"];
         let p2 = build("wasm32-wasip2", &packages);
+        // By itself: its features of the helper crate are not those of the others.
+        build("wasm32-wasip2", &["ipc"]);
+        build("wasm32-wasip2", &["ipc-p3"]);
         let p1 = build("wasm32-wasip1", &["core-p1"]);
         Guests {
             probe: p2.join("probe.wasm"),
             p3: p2.join("p3.wasm"),
             sockets_p2: p2.join("sockets-p2.wasm"),
             sockets_p3: p2.join("sockets_p3.wasm"),
+            ipc: p2.join("ipc.wasm"),
+            ipc_p3: p2.join("ipc_p3.wasm"),
             lifecycle_p2: p2.join("lifecycle-p2.wasm"),
             lifecycle_p3: p2.join("lifecycle_p3.wasm"),
             core_p1: p1.join("core-p1.wasm"),
@@ -126,6 +135,8 @@ pub fn fill_in(text: &str) -> String {
         .replace("{p3}", &built.p3.to_string_lossy())
         .replace("{sockets-p2}", &built.sockets_p2.to_string_lossy())
         .replace("{sockets-p3}", &built.sockets_p3.to_string_lossy())
+        .replace("{ipc}", &built.ipc.to_string_lossy())
+        .replace("{ipc-p3}", &built.ipc_p3.to_string_lossy())
         .replace("{lifecycle-p2}", &built.lifecycle_p2.to_string_lossy())
         .replace("{lifecycle-p3}", &built.lifecycle_p3.to_string_lossy())
         .replace("{core}", &built.core_p1.to_string_lossy());

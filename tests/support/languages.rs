@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-/// A manifest's text with `{c}` and `{python}` replaced by the guests' directories.
+/// A manifest's text with `{c}` and `{python}` and the like replaced by the guests' directories.
 pub fn fill_in(mut text: String) -> String {
-    for name in ["c", "python"] {
+    for name in ["c", "python", "ipc-python"] {
         let placeholder = format!("{{{name}}}");
         if text.contains(&placeholder) {
             text = text.replace(&placeholder, &built(name).to_string_lossy());

@@ -39,8 +39,8 @@ impl Parameters {
     }
 }
 
-/// Percent-encoding of a parameter's value (RFC 3986, section 2.1).
-pub(super) fn encode(text: &str) -> String {
+/// Percent-encoding of a parameter's value, or of a part of a path (RFC 3986, section 2.1).
+pub fn encode(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
     text.bytes().fold(String::new(), |text, byte| match plain(byte) {
         true => text + char::from(byte).encode_utf8(&mut [0; 4]),
@@ -49,8 +49,8 @@ pub(super) fn encode(text: &str) -> String {
 }
 
 /// `application/x-www-form-urlencoded`: `+` is a space, `%2C` a comma.
-fn decode(text: &str) -> Result<String, Failure> {
-    let wrong = || Failure::BadRequest(format!("a parameter is not well encoded: {text:?}"));
+pub(super) fn decode(text: &str) -> Result<String, Failure> {
+    let wrong = || Failure::BadRequest(format!("not well encoded: {text:?}"));
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, after @ ..] = rest {

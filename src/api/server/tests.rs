@@ -36,6 +36,21 @@ impl Pods for One {
         }
     }
 
+    async fn ipc(&self, uid: &str) -> Result<PodIpc, Failure> {
+        assert_eq!(uid, "u1");
+        Ok(PodIpc {
+            api_version: API_VERSION.to_owned(),
+            kind: "PodIpc".to_owned(),
+            metadata: Default::default(),
+            objects: Vec::new(),
+        })
+    }
+
+    async fn remove_ipc(&self, uid: &str, kind: IpcKind, name: String) -> Result<(), Failure> {
+        assert_eq!(uid, "u1");
+        if (kind, &*name) == (IpcKind::Queue, "/a+b") { Ok(()) } else { Err(Failure::NotFound(name)) }
+    }
+
     async fn timeline(&self, uid: &str) -> Result<Timeline, Failure> {
         assert_eq!(uid, "u1");
         Ok(Timeline {
@@ -142,7 +157,15 @@ async fn every_path_answers_as_kubernetes_does() {
     assert_eq!((code, &pod["kind"]), (200, &"Pod".into()));
     let (code, network) = server.ask("GET", "/api/v1/namespaces/prod/pods/web/network").await;
     assert_eq!((code, &network["kind"]), (200, &"PodNetwork".into()));
+    let (code, ipc) = server.ask("GET", "/api/v1/namespaces/prod/pods/web/ipc").await;
+    assert_eq!((code, &ipc["kind"]), (200, &"PodIpc".into()));
+    let (code, status) = server.ask("DELETE", "/api/v1/namespaces/prod/pods/web/ipc/queue/%2Fa+b").await;
+    assert_eq!((code, &status["status"]), (200, &"Success".into()));
     for (code, reason, method, path) in [
+        (404, "NotFound", "DELETE", "/api/v1/namespaces/prod/pods/web/ipc/queue/%2Fmail"),
+        (404, "NotFound", "DELETE", "/api/v1/namespaces/prod/pods/web/ipc/queues/%2Fjobs"),
+        (400, "BadRequest", "DELETE", "/api/v1/namespaces/prod/pods/web/ipc/queue/%zz"),
+        (405, "MethodNotAllowed", "GET", "/api/v1/namespaces/prod/pods/web/ipc/queue/%2Fjobs"),
         (404, "NotFound", "GET", "/"),
         (404, "NotFound", "GET", "/api/v1/pods/web"),
         (404, "NotFound", "GET", "/api/v1/namespaces/default/pods/web"),

@@ -5,13 +5,15 @@ use tokio::sync::oneshot;
 
 use super::Questions;
 use crate::api::server::Failure;
-use crate::api::types::{API_VERSION, DeniedPackets, PodNetwork, Timeline};
+use crate::api::types::{API_VERSION, DeniedPackets, PodIpc, PodNetwork, Timeline};
 use crate::pod::control::{Part, Question, Request};
 
 /// What the pod process was asked for, as far as it has answered.
 pub(super) enum Open {
     Network { answer: oneshot::Sender<Result<PodNetwork, Failure>>, network: Box<PodNetwork> },
     Timeline { answer: oneshot::Sender<Result<Timeline, Failure>> },
+    Ipc { answer: oneshot::Sender<Result<PodIpc, Failure>> },
+    RemoveIpc { answer: oneshot::Sender<Result<(), Failure>> },
 }
 
 impl Questions<'_> {
@@ -21,12 +23,17 @@ impl Questions<'_> {
         Request::Ask { id, question }
     }
 
-    pub(super) fn empty(&self) -> PodNetwork {
+    /// The pod's name, namespace and uid.
+    fn metadata(&self) -> ObjectMeta {
         let ObjectMeta { name, namespace, uid, .. } = self.pod.metadata.clone();
+        ObjectMeta { name, namespace, uid, ..ObjectMeta::default() }
+    }
+
+    pub(super) fn empty(&self) -> PodNetwork {
         PodNetwork {
             api_version: API_VERSION.to_owned(),
             kind: "PodNetwork".to_owned(),
-            metadata: ObjectMeta { name, namespace, uid, ..ObjectMeta::default() },
+            metadata: self.metadata(),
             sockets: Vec::new(),
             omitted: 0,
             containers: Vec::new(),
@@ -51,6 +58,21 @@ impl Questions<'_> {
                     network.omitted = omitted;
                     network.denied_packets = denied_packets;
                     let _ = answer.send(Ok(*network));
+                }
+            }
+            Part::Ipc(objects) => {
+                if let Some(Open::Ipc { answer }) = self.open.remove(&id) {
+                    let _ = answer.send(Ok(PodIpc {
+                        api_version: API_VERSION.to_owned(),
+                        kind: "PodIpc".to_owned(),
+                        metadata: self.metadata(),
+                        objects,
+                    }));
+                }
+            }
+            Part::IpcRemoved(why) => {
+                if let Some(Open::RemoveIpc { answer }) = self.open.remove(&id) {
+                    let _ = answer.send(why.map_or(Ok(()), |why| Err(Failure::NotFound(why))));
                 }
             }
             Part::Timeline(inside) => {

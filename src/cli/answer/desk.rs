@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::MAX_OPEN;
 use crate::api::server::{ExecOptions, Failure, Pods, Session};
-use crate::api::types::{PodNetwork, Timeline};
+use crate::api::types::{IpcKind, PodIpc, PodNetwork, Timeline};
 use crate::pod::control::SetCondition;
 
 /// How long the pod process may take. It answers between two turns of its containers.
@@ -23,6 +23,8 @@ pub enum Inquiry {
     Events(oneshot::Sender<Vec<Event>>),
     Network(oneshot::Sender<Result<PodNetwork, Failure>>),
     Timeline(oneshot::Sender<Result<Timeline, Failure>>),
+    Ipc(oneshot::Sender<Result<PodIpc, Failure>>),
+    RemoveIpc(IpcKind, String, oneshot::Sender<Result<(), Failure>>),
     /// Answered when it is on its way.
     SetConditions(Vec<SetCondition>, oneshot::Sender<()>),
     /// The pod with the resources that it shall have.
@@ -74,6 +76,14 @@ impl Pods for Desk {
 
     async fn timeline(&self, _uid: &str) -> Result<Timeline, Failure> {
         self.ask(Inquiry::Timeline).await?
+    }
+
+    async fn ipc(&self, _uid: &str) -> Result<PodIpc, Failure> {
+        self.ask(Inquiry::Ipc).await?
+    }
+
+    async fn remove_ipc(&self, _uid: &str, kind: IpcKind, name: String) -> Result<(), Failure> {
+        self.ask(|answer| Inquiry::RemoveIpc(kind, name, answer)).await?
     }
 
     async fn events(&self) -> Result<Vec<Event>, Failure> {

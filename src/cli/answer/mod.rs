@@ -177,12 +177,25 @@ impl<'a> Questions<'a> {
                 let _ = answer.send(Err(silent()));
                 None
             }
+            Inquiry::Ipc(answer) if self.open.len() >= MAX_OPEN => {
+                let _ = answer.send(Err(silent()));
+                None
+            }
+            Inquiry::RemoveIpc(_, _, answer) if self.open.len() >= MAX_OPEN => {
+                let _ = answer.send(Err(silent()));
+                None
+            }
             Inquiry::Network(answer) => {
                 let open = Open::Network { answer, network: Box::new(self.empty()) };
                 Some((self.ask(Question::Network, open), Vec::new()))
             }
             Inquiry::Timeline(answer) => {
                 Some((self.ask(Question::Timeline, Open::Timeline { answer }), Vec::new()))
+            }
+            Inquiry::Ipc(answer) => Some((self.ask(Question::Ipc, Open::Ipc { answer }), Vec::new())),
+            Inquiry::RemoveIpc(kind, name, answer) => {
+                let open = Open::RemoveIpc { answer };
+                Some((self.ask(Question::RemoveIpc { kind, name }, open), Vec::new()))
             }
             Inquiry::SetConditions(conditions, answer) => {
                 let _ = answer.send(());

@@ -10,6 +10,8 @@ use super::stdio::UntilStop;
 use super::{Marks, Setup, Stdio, Streams};
 use crate::container::stop::StopSignal;
 use crate::engine::MemoryLimiter;
+use crate::ipc;
+use crate::wasi::ipc::{IpcCtxView, IpcView};
 use crate::wasi::pod::PodClock;
 use crate::wasi::stdio::LogOutput;
 use crate::wasi::{PodCtxView, PodView, SocketsCtx, SocketsCtxView, SocketsView};
@@ -22,6 +24,7 @@ const MAX_RANDOM_BYTES: u64 = 1 << 20;
 pub struct Host {
     wasi: WasiCtx,
     sockets: SocketsCtx,
+    ipc: ipc::Handle,
     stop: StopSignal,
     table: ResourceTable,
     pub(super) memory: MemoryLimiter,
@@ -57,8 +60,8 @@ impl Host {
         let sockets = SocketsCtx::new(setup.endpoint.clone());
         let memory = MemoryLimiter::new(Arc::clone(&setup.memory));
         let (wasi, table, marks) = (wasi.build(), ResourceTable::new(), setup.marks.clone());
-        let stop = setup.stop.clone();
-        Ok(Self { wasi, sockets, stop, table, memory, marks, called: false })
+        let (ipc, stop) = (setup.ipc.clone(), setup.stop.clone());
+        Ok(Self { wasi, sockets, ipc, stop, table, memory, marks, called: false })
     }
 
     /// The guest calls the host: each of its calls comes by here.
@@ -81,6 +84,13 @@ impl SocketsView for Host {
     fn sockets(&mut self) -> SocketsCtxView<'_> {
         self.is_called();
         SocketsCtxView { ctx: &mut self.sockets, table: &mut self.table }
+    }
+}
+
+impl IpcView for Host {
+    fn ipc(&mut self) -> IpcCtxView<'_> {
+        self.is_called();
+        IpcCtxView { handle: &self.ipc, table: &mut self.table }
     }
 }
 

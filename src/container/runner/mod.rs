@@ -32,6 +32,7 @@ use program::Entry;
 use super::state::Exit;
 use super::stop::StopSignal;
 use crate::engine::MemoryAccount;
+use crate::ipc;
 use crate::net::Endpoint;
 use crate::volume::Preopen;
 
@@ -54,6 +55,8 @@ pub struct Setup {
     pub memory: Arc<MemoryAccount>,
     /// The container's part of the pod's network.
     pub endpoint: Endpoint,
+    /// The run's way to the pod's IPC.
+    pub ipc: ipc::Handle,
     /// Tells the guest that it is asked to end.
     pub stop: StopSignal,
     /// When its steps happened.

@@ -7,6 +7,9 @@
 //!
 //! The C library is wasi-libc as it comes with Rust's target `wasm32-wasip2`, the linker is Rust's too; so
 //! a C guest needs nothing that a Rust guest does not need but a compiler, and that is fetched.
+//!
+//! Objects (`*.o`) in the directory are linked too: `wit-bindgen c` makes one beside its C, which tells the linker what
+//! the program imports besides WASI.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -47,7 +50,7 @@ pub fn found_in(directory: &Path) -> bool {
 /// Builds the program in `directory`.
 pub fn build(directory: &Path, tools: &Path, progress: Progress<'_>) -> Result<Built, ImageError> {
     let rust = Rust::find(directory, progress)?;
-    let sources = output::sources(directory, &["c", "h"])?;
+    let sources = output::sources(directory, &["c", "h", "o"])?;
     let with =
         format!("{} {} {} {} {}", ZIG.name, ZIG.version, rust.version, COMPILE.join(" "), LINK.join(" "));
     output::make(directory, &sources, &with, |work, file| {
@@ -60,6 +63,7 @@ pub fn build(directory: &Path, tools: &Path, progress: Progress<'_>) -> Result<B
             compile(&zig, directory, source, &object)?;
             objects.push(object);
         }
+        objects.extend(sources.iter().filter(|path| path.extension() == Some("o".as_ref())).cloned());
         rust.link(directory, &objects, file)
     })
 }

@@ -8,8 +8,8 @@
 //!               a file on a mount ─► Components ─► Report::Prepare ─► the supervisor compiles ─► Program
 //! ```
 //!
-//! A command lives at most as long as the run of its container. Its sockets are its own: they end with it, and those of
-//! the container go on.
+//! A command lives at most as long as the run of its container. Its sockets and what it opens of the pod's IPC are
+//! its own: they end with it, and those of the container go on.
 
 mod components;
 mod orders;
@@ -108,6 +108,7 @@ impl Target {
         let setup = Setup {
             argv: command.to_vec(),
             endpoint: stack.attach(container),
+            ipc: setup.ipc.for_command(),
             marks: Marks::default(),
             ..setup.clone()
         };

@@ -3,7 +3,7 @@
 //! ```text
 //! event ─► State::step ─┬─► Start ─────────► a runner task
 //!                       ├─► Hook, Probe ───► an attendant of the container's run
-//!                       ├─► Stop ──────────► its StopSender, its listeners
+//!                       ├─► Stop ──────────► its StopSender, its listeners, its waits for IPC
 //!                       ├─► Kill ──────────► the runner's future is dropped
 //!                       └─► WakeAt ────────► the timer
 //! ```
@@ -51,6 +51,7 @@ impl Worker {
                     // Asked again, it has another deadline.
                     if running.stop.ask(Stop { deadline, reason: why }) {
                         running.endpoint.stop_listening();
+                        running.ipc.stop();
                     }
                 }
                 Action::Kill { container } => {

@@ -3,8 +3,8 @@
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use super::Worker;
 use super::start::Running;
+use super::{Parts, Worker};
 use crate::container::state::{Exit, ExitReason};
 use crate::pod::attend::Attended;
 use crate::pod::control::{self, Report, Request};
@@ -85,7 +85,8 @@ impl Worker {
                 }
             }
             Request::Ask { id, question } => {
-                self.answers.ask(id, question, &self.parts.stack, &self.parts.timeline);
+                let Parts { stack, timeline, ipc, .. } = &self.parts;
+                self.answers.ask(id, question, stack, timeline, ipc);
             }
             Request::Exec { id, container, command, stdin, stdout, stderr } => {
                 let order = Order { id, command, wanted: [stdin, stdout, stderr], carried };

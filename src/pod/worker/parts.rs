@@ -11,6 +11,7 @@ use crate::container::log::Logger;
 use crate::container::message::Messages;
 use crate::container::runner::Program;
 use crate::engine::EpochHandle;
+use crate::ipc::Ipc;
 use crate::net::{Recording, Stack};
 use crate::pod::backoff::BackoffPolicy;
 use crate::pod::control;
@@ -31,6 +32,8 @@ pub struct Parts {
     pub messages: Messages,
     /// The pod's network.
     pub stack: Arc<Stack>,
+    /// What its containers share besides.
+    pub ipc: Arc<Ipc>,
     /// Where output goes.
     pub logger: Logger,
     /// The clock that makes guests yield.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Action::Start ─► account (kept from run to run) ─┐
-//!                  log, endpoint, stop, marks ─────┼─► Setup ─┬─► task: runner::run ─► Exit (+ last words)
+//!                  log, endpoint, ipc, stop, marks ┼─► Setup ─┬─► task: runner::run ─► Exit (+ last words)
 //!                  volumes, env, message file ─────┘          └─► Target: hooks, probes and commands
 //! ```
 
@@ -19,6 +19,7 @@ use crate::container::runner::{self, Call, Marks, Program, Setup, Stdio};
 use crate::container::state::Exit;
 use crate::container::stop::{self, StopSender, StopSignal};
 use crate::engine::{EpochHandle, MemoryAccount};
+use crate::ipc;
 use crate::net::Endpoint;
 use crate::pod::attend::Orders;
 use crate::pod::exec::{self, Target};
@@ -28,6 +29,7 @@ use crate::spec::Container;
 pub(super) struct Running {
     pub(super) task: tokio::task::Id,
     pub(super) endpoint: Endpoint,
+    pub(super) ipc: ipc::Handle,
     /// Dropping or sending it drops the runner's future.
     pub(super) kill: Option<oneshot::Sender<()>>,
     pub(super) ordered: Instant,
@@ -45,6 +47,7 @@ pub(super) struct Running {
 struct Own {
     memory: Arc<MemoryAccount>,
     endpoint: Endpoint,
+    ipc: ipc::Handle,
     stop: StopSignal,
     marks: Marks,
 }
@@ -59,10 +62,12 @@ impl Worker {
         let account = self.account(spec);
         let log = self.parts.logger.container(&name, restart);
         let endpoint = self.parts.stack.attach(&name);
+        let ipc = self.parts.ipc.attach();
         let (stop, stopping) = stop::channel(self.clock.0);
         let own = Own {
             memory: Arc::clone(&account.memory),
             endpoint: endpoint.clone(),
+            ipc: ipc.clone(),
             stop: stopping,
             marks: self.parts.timeline.ordered(&name, restart),
         };
@@ -109,6 +114,7 @@ impl Worker {
             Running {
                 task: task.id(),
                 endpoint,
+                ipc,
                 kill: Some(kill),
                 ordered,
                 stop,
@@ -127,7 +133,7 @@ impl Worker {
         log: &ContainerLog,
         own: Own,
     ) -> Result<(Setup, LastWords), String> {
-        let Own { memory, endpoint, stop, marks } = own;
+        let Own { memory, endpoint, ipc, stop, marks } = own;
         let image_entry = || vec![program.name().to_owned()];
         let command = if spec.command.is_empty() { image_entry() } else { spec.command.clone() };
         // Container runtimes set HOSTNAME, and the manifest may say otherwise.
@@ -145,6 +151,7 @@ impl Worker {
             preopens: preopens.into(),
             memory,
             endpoint,
+            ipc,
             stop,
             marks,
         };

@@ -187,7 +187,7 @@ pub(super) fn convert(
     let named =
         items(wire_init_containers).iter().chain(wire_containers).map(|container| container.name.as_str());
     let all: Vec<&str> = named.collect();
-    let networks = annotations::convert(&metadata.annotations, &all, report);
+    let annotated = annotations::convert(&metadata.annotations, &all, report);
     let resources = pod_resources::convert(
         resources,
         pod_resources::Containers {
@@ -215,7 +215,8 @@ pub(super) fn convert(
         network,
         dns,
         // The policies stand beside the Pod, and are converted after it.
-        network_rules: NetworkRules { policies: Vec::new(), containers: networks },
+        network_rules: NetworkRules { policies: Vec::new(), containers: annotated.networks },
+        ipc: annotated.ipc,
         host_aliases,
         init_containers,
         containers,

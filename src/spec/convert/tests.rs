@@ -113,6 +113,7 @@ fn every_supported_field_arrives() {
         network: NetworkMode::Pod,
         dns: crate::spec::Dns { hostname: "www".into(), ..Default::default() },
         network_rules: Default::default(),
+        ipc: Default::default(),
         host_aliases: vec![crate::spec::HostAlias {
             ip: "::1".parse().unwrap(),
             hostnames: strings(&["db.local", "db"]),

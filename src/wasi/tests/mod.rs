@@ -28,6 +28,7 @@ struct State {
     wasi: WasiCtx,
     sockets: SocketsCtx,
     stop: StopSignal,
+    ipc: crate::ipc::Handle,
     table: ResourceTable,
 }
 
@@ -46,6 +47,12 @@ impl SocketsView for State {
 impl PodView for State {
     fn pod(&mut self) -> PodCtxView<'_> {
         PodCtxView { stop: &self.stop, table: &mut self.table }
+    }
+}
+
+impl ipc::IpcView for State {
+    fn ipc(&mut self) -> ipc::IpcCtxView<'_> {
+        ipc::IpcCtxView { handle: &self.ipc, table: &mut self.table }
     }
 }
 
@@ -126,7 +133,8 @@ fn start(pod: &Arc<Stack>, args: &[&str]) -> (Output, Endpoint, JoinHandle<bool>
     wasi.stderr(LogOutput::new(output.clone()));
     let sockets = SocketsCtx::new(endpoint.clone());
     let stop = StopSignal::never();
-    let state = State { wasi: wasi.build(), sockets, stop, table: ResourceTable::new() };
+    let ipc = crate::ipc::Ipc::new(Default::default(), "/nonexistent".into()).attach();
+    let state = State { wasi: wasi.build(), sockets, stop, ipc, table: ResourceTable::new() };
     let mut store = Store::new(&guests.engine, state);
     let polls = output.polls.clone();
     let task = tokio::spawn(async move {

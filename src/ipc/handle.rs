@@ -1,0 +1,95 @@
+//! One run of a container, as the IPC knows it.
+//!
+//! ```text
+//!  Running ── stop ──► Stopping: nothing waits any more
+//! ```
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use tokio::sync::Notify;
+
+use super::{Errno, Ipc, Result};
+
+/// One run of a container; clones are the same run.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    pub(super) ipc: Arc<Ipc>,
+    run: Arc<Run>,
+}
+
+#[derive(Debug, Default)]
+struct Run {
+    stop: Arc<Stop>,
+    /// Objects that it has open.
+    open: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct Stop {
+    asked: AtomicBool,
+    notify: Notify,
+}
+
+impl Handle {
+    pub(super) fn new(ipc: Arc<Ipc>) -> Self {
+        Self { ipc, run: Arc::default() }
+    }
+
+    /// The handle of a command in the same container: its open objects are its own, and it is asked to end with
+    /// the container.
+    pub fn for_command(&self) -> Self {
+        let run = Run { stop: Arc::clone(&self.run.stop), open: AtomicUsize::new(0) };
+        Self { ipc: Arc::clone(&self.ipc), run: Arc::new(run) }
+    }
+
+    /// The container is asked to end: what waits fails with [`Errno::Canceled`], and what would begin to wait without
+    /// a timeout.
+    pub fn stop(&self) {
+        self.run.stop.asked.store(true, Ordering::Release);
+        self.run.stop.notify.notify_waiters();
+    }
+
+    /// Whether it was stopped.
+    pub fn is_stopping(&self) -> bool {
+        self.run.stop.asked.load(Ordering::Acquire)
+    }
+
+    /// Ends when the container is asked to end.
+    pub(super) async fn stopped(&self) {
+        let stopped = self.run.stop.notify.notified();
+        if !self.is_stopping() {
+            stopped.await;
+        }
+    }
+
+    /// A place for one more open object.
+    ///
+    /// # Errors
+    /// [`Errno::TooManyHandles`].
+    pub(super) fn place(&self) -> Result<Place> {
+        let limit = self.ipc.limits.handles as usize;
+        let one_more = |open: usize| (open < limit).then_some(open + 1);
+        self.run
+            .open
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
+            .map_err(|_| Errno::TooManyHandles)?;
+        Ok(Place(self.clone()))
+    }
+}
+
+/// An open object's place among those of its run, and the way to the run.
+#[derive(Debug)]
+pub(super) struct Place(Handle);
+
+impl Place {
+    pub(super) fn handle(&self) -> &Handle {
+        &self.0
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.run.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,370 @@
+//! Message queues: the kernel's, of the pod's IPC namespace.
+//!
+//! ```text
+//!  Queue ─ try ─► the kernel ◄─ native processes
+//!    └─ EAGAIN ─► another container has sent, or received; or the event loop tells when the descriptor is
+//!                 readable, or writable ─► try again
+//! ```
+//!
+//! Opening, sending and receiving are the kernel's; the limits on what containers make are kept here. A queue counts
+//! until it has no name and no container has it open. Queues of native processes do not count. The kernel's own limits
+//! are raised to the pod's where they are in the way: those of the IPC namespace (`fs.mqueue.*`, else 10 messages of
+//! 8192 bytes), which takes root, and that on all queues of a user (`RLIMIT_MSGQUEUE`, else 800 KiB), which takes
+//! CAP_SYS_RESOURCE.
+
+use std::collections::BTreeMap;
+use std::ffi::CStr;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use nix::errno::Errno as Kernel;
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::Notify;
+
+use super::handle::{Handle, Place};
+use super::wait;
+use super::{Errno, Ipc, Name, Open, Result};
+use crate::spec::IpcLimits;
+use crate::sys::mqueue::{self, MessageQueue};
+use crate::sys::namespace;
+
+pub use crate::sys::mqueue::{Access, Attributes as QueueStatus};
+
+/// Tries to open a queue that others make and remove at the same time.
+const ATTEMPTS: usize = 8;
+
+/// What a queue can hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueAttributes {
+    /// Messages at most.
+    pub max_messages: u32,
+    /// Bytes of a message at most.
+    pub message_size: u32,
+}
+
+impl Default for QueueAttributes {
+    /// Linux's (`fs.mqueue.msg_default`, `msgsize_default`).
+    fn default() -> Self {
+        Self { max_messages: 10, message_size: 8192 }
+    }
+}
+
+/// The queues that containers have made.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    by_name: Mutex<BTreeMap<Name, Arc<Charge>>>,
+    /// Bytes of all of them when they are full.
+    bytes: AtomicU64,
+}
+
+#[cfg(test)]
+impl Table {
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// What a queue takes of the pod's bytes.
+#[derive(Debug)]
+struct Charge {
+    bytes: u64,
+    ipc: Arc<Ipc>,
+    /// A container has sent or received: quicker than to ask the kernel who did.
+    changed: Notify,
+}
+
+impl Charge {
+    fn new(ipc: &Arc<Ipc>, bytes: u64) -> Result<Arc<Self>> {
+        let room = |used: u64| Some(used + bytes).filter(|used| *used <= ipc.limits.queue_bytes);
+        ipc.queues
+            .bytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, room)
+            .map_err(|_| Errno::NoSpace)?;
+        Ok(Arc::new(Self { bytes, ipc: Arc::clone(ipc), changed: Notify::new() }))
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.ipc.queues.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Lets this process make more queues than other programs may (`RLIMIT_MSGQUEUE`), where the kernel permits it: the
+/// pod's own limits hold.
+pub(super) fn raise_limit() {
+    if setrlimit(Resource::RLIMIT_MSGQUEUE, RLIM_INFINITY, RLIM_INFINITY).is_err()
+        && let Ok((_, hard)) = getrlimit(Resource::RLIMIT_MSGQUEUE)
+    {
+        // Without root there is no more.
+        let _ = setrlimit(Resource::RLIMIT_MSGQUEUE, hard, hard);
+    }
+}
+
+/// Sets the limits of this IPC namespace, which is the pod's own, to the pod's where they are lower; whether they are
+/// the pod's then.
+fn raise_namespace_limits(limits: &IpcLimits) -> bool {
+    let parameters = [
+        ("msg_max", limits.queue_messages),
+        ("msgsize_max", limits.queue_message_size),
+        ("queues_max", limits.queues),
+    ];
+    parameters.into_iter().all(|(name, limit)| {
+        let now = namespace::message_queue_parameter(name);
+        now.is_ok_and(|now| now >= limit || namespace::set_message_queue_parameter(name, limit).is_ok())
+    })
+}
+
+impl Handle {
+    /// Opens a message queue.
+    ///
+    /// # Errors
+    /// [`Errno::Access`], [`Errno::Exist`], [`Errno::Invalid`], [`Errno::NoEntry`], [`Errno::NoSpace`],
+    /// [`Errno::NotSupported`], [`Errno::TooManyHandles`].
+    pub fn open_queue(
+        &self,
+        name: &Name,
+        access: Access,
+        open: Open,
+        attributes: Option<QueueAttributes>,
+    ) -> Result<Queue> {
+        let place = self.place()?;
+        let c_name = name.to_c()?;
+        for _ in 0..ATTEMPTS {
+            if open != Open::Exclusive {
+                match MessageQueue::open(&c_name, access, None) {
+                    Ok(queue) => {
+                        let charge = lock(&self.ipc.queues.by_name).get(name).cloned();
+                        return Queue::new(queue, access, charge, place);
+                    }
+                    Err(error) if is(&error, Kernel::ENOENT) && open == Open::Create => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            match self.make_queue(name, &c_name, access, attributes.unwrap_or_default()) {
+                Ok((queue, charge)) => return Queue::new(queue, access, Some(charge), place),
+                Err(Errno::Exist) if open == Open::Create => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Errno::Again)
+    }
+
+    fn make_queue(
+        &self,
+        name: &Name,
+        c_name: &CStr,
+        access: Access,
+        attributes: QueueAttributes,
+    ) -> Result<(MessageQueue, Arc<Charge>)> {
+        let limits = &self.ipc.limits;
+        let QueueAttributes { max_messages, message_size } = attributes;
+        if max_messages == 0 || message_size == 0 {
+            return Err(Errno::Invalid);
+        }
+        let (messages, size) = (u64::from(max_messages), u64::from(message_size));
+        if messages > limits.queue_messages || size > limits.queue_message_size {
+            return Err(Errno::NoSpace);
+        }
+        let mut by_name = lock(&self.ipc.queues.by_name);
+        if by_name.len() as u64 >= limits.queues {
+            by_name.retain(|name, _| is_there(name));
+        }
+        if by_name.len() as u64 >= limits.queues {
+            return Err(Errno::NoSpace);
+        }
+        let charge = Charge::new(&self.ipc, messages * size)?;
+        let open = || MessageQueue::open(c_name, access, Some((max_messages, message_size)));
+        let queue = open().or_else(|error| {
+            // Beyond the kernel's limits, unless they can be raised.
+            let refused = is(&error, Kernel::EINVAL) || is(&error, Kernel::ENOSPC);
+            if refused && raise_namespace_limits(limits) { open() } else { Err(error) }
+        });
+        let queue =
+            queue.map_err(|error| match Kernel::from_raw(error.raw_os_error().unwrap_or_default()) {
+                // The kernel's limits: on attributes, and on all of a user's queues (mq_open(3)).
+                Kernel::EINVAL | Kernel::EMFILE => Errno::NoSpace,
+                errno => errno.into(),
+            })?;
+        by_name.insert(name.clone(), Arc::clone(&charge));
+        Ok((queue, charge))
+    }
+
+    /// Removes a queue's name.
+    ///
+    /// # Errors
+    /// [`Errno::Access`], [`Errno::NoEntry`], [`Errno::NotSupported`].
+    pub fn unlink_queue(&self, name: &Name) -> Result<()> {
+        unlink(&self.ipc.queues, name)
+    }
+}
+
+pub(super) fn unlink(table: &Table, name: &Name) -> Result<()> {
+    let mut by_name = lock(&table.by_name);
+    let unlinked = mqueue::unlink(&name.to_c()?);
+    by_name.remove(name);
+    Ok(unlinked?)
+}
+
+/// The queues that containers have made, and what is in them.
+pub(super) fn list(table: &Table) -> Vec<(Name, Option<QueueStatus>)> {
+    let names: Vec<Name> = lock(&table.by_name).keys().cloned().collect();
+    let status = |name: &Name| {
+        let queue = MessageQueue::open(&name.to_c().ok()?, Access::Read, None).ok()?;
+        queue.attributes().ok()
+    };
+    names.into_iter().map(|name| (name.clone(), status(&name))).collect()
+}
+
+/// Whether a queue that was made still has its name: native processes may have removed it.
+fn is_there(name: &Name) -> bool {
+    let opened = name.to_c().map(|name| MessageQueue::open(&name, Access::Read, None));
+    !matches!(opened, Ok(Err(error)) if is(&error, Kernel::ENOENT))
+}
+
+fn is(error: &io::Error, errno: Kernel) -> bool {
+    error.raw_os_error() == Some(errno as i32)
+}
+
+/// A run's handle on a message queue; clones are the same handle.
+#[derive(Debug, Clone)]
+pub struct Queue(Arc<Opened>);
+
+#[derive(Debug)]
+struct Opened {
+    queue: AsyncFd<MessageQueue>,
+    message_size: usize,
+    access: Access,
+    /// None for a queue that a native process has made.
+    charge: Option<Arc<Charge>>,
+    place: Place,
+}
+
+impl Queue {
+    fn new(queue: MessageQueue, access: Access, charge: Option<Arc<Charge>>, place: Place) -> Result<Self> {
+        let message_size = queue.attributes()?.message_size as usize;
+        let interest = match access {
+            Access::Read => Interest::READABLE,
+            Access::Write => Interest::WRITABLE,
+            Access::Both => Interest::READABLE | Interest::WRITABLE,
+        };
+        let queue = queue.watch(interest)?;
+        Ok(Self(Arc::new(Opened { queue, message_size, access, charge, place })))
+    }
+
+    /// What it can hold, and holds.
+    ///
+    /// # Errors
+    /// The kernel's; none is known.
+    pub fn status(&self) -> Result<QueueStatus> {
+        Ok(self.0.queue.get_ref().attributes()?)
+    }
+
+    /// Sends a message if there is room.
+    ///
+    /// # Errors
+    /// [`Errno::Access`], [`Errno::Again`], [`Errno::Canceled`], [`Errno::Invalid`], [`Errno::MessageSize`].
+    pub fn try_send(&self, message: &[u8], priority: u32) -> Result<()> {
+        wait::at_once(self.handle(), self.send_now(message, priority))
+    }
+
+    /// Sends a message, waits for room.
+    ///
+    /// # Errors
+    /// As [`Self::try_send`], with [`Errno::TimedOut`] and [`Errno::NoMemory`] instead of [`Errno::Again`].
+    pub async fn send(&self, message: &[u8], priority: u32, timeout: Option<Duration>) -> Result<()> {
+        let attempt = || self.send_now(message, priority);
+        wait::until(self.handle(), timeout, || self.changed(Interest::WRITABLE), attempt).await
+    }
+
+    fn send_now(&self, message: &[u8], priority: u32) -> Result<()> {
+        self.0.queue.get_ref().send(message, priority)?;
+        self.tell();
+        Ok(())
+    }
+
+    /// Receives the next message and its priority.
+    ///
+    /// # Errors
+    /// [`Errno::Access`], [`Errno::Again`], [`Errno::Canceled`].
+    pub fn try_receive(&self) -> Result<(Vec<u8>, u32)> {
+        let mut buffer = Vec::new();
+        let received = self.receive_now(&mut buffer);
+        wait::at_once(self.handle(), received.map(|priority| (buffer, priority)))
+    }
+
+    /// Receives the next message and its priority, waits for one.
+    ///
+    /// # Errors
+    /// As [`Self::try_receive`], with [`Errno::TimedOut`] and [`Errno::NoMemory`] instead of [`Errno::Again`].
+    pub async fn receive(&self, timeout: Option<Duration>) -> Result<(Vec<u8>, u32)> {
+        let mut buffer = Vec::new();
+        let attempt = || self.receive_now(&mut buffer);
+        let received =
+            wait::until(self.handle(), timeout, || self.changed(Interest::READABLE), attempt).await;
+        received.map(|priority| (buffer, priority))
+    }
+
+    fn receive_now(&self, buffer: &mut Vec<u8>) -> Result<u32> {
+        buffer.reserve_exact(self.0.message_size);
+        let priority = self.0.queue.get_ref().receive(buffer)?;
+        self.tell();
+        Ok(priority)
+    }
+
+    /// Ends when there is a message, or the container is asked to end; at once on a handle that cannot receive.
+    pub async fn readable(&self) {
+        if self.0.access != Access::Write {
+            let is_ready = || self.status().map_or(true, |status| status.messages > 0);
+            wait::ready(self.handle(), || self.changed(Interest::READABLE), is_ready).await;
+        }
+    }
+
+    /// Ends when there is room, or the container is asked to end; at once on a handle that cannot send.
+    pub async fn writable(&self) {
+        if self.0.access != Access::Read {
+            let is_ready = || self.status().map_or(true, |status| status.messages < status.max_messages);
+            wait::ready(self.handle(), || self.changed(Interest::WRITABLE), is_ready).await;
+        }
+    }
+
+    fn handle(&self) -> &Handle {
+        self.0.place.handle()
+    }
+
+    fn tell(&self) {
+        if let Some(charge) = &self.0.charge {
+            charge.changed.notify_waiters();
+        }
+    }
+
+    /// Ends when a container changes the queue from now on, or the event loop has heard of a change since the last time.
+    fn changed(&self, interest: Interest) -> impl Future<Output = ()> + Send {
+        let by_container = self.0.charge.as_ref().map(|charge| charge.changed.notified());
+        async move {
+            let by_container = async {
+                match by_container {
+                    Some(changed) => changed.await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = by_container => {}
+                ready = self.0.queue.ready(interest) => match ready {
+                    Ok(mut guard) => guard.clear_ready(),
+                    // When the event loop ends, and everything that waits with it.
+                    Err(_) => std::future::pending().await,
+                },
+            }
+        }
+    }
+}

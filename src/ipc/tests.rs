@@ -1,0 +1,415 @@
+//! The objects, with their waits, as containers of one pod use them.
+
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::*;
+
+/// A pod's IPC with a directory of its own; queues are the machine's, and so have names of their own.
+struct Pod {
+    ipc: Arc<Ipc>,
+    directory: tempfile::TempDir,
+}
+
+impl Pod {
+    fn new(set: &[(&str, u64)]) -> Self {
+        let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+        let mut limits = IpcLimits::default();
+        set.iter().for_each(|(name, value)| limits.set(name, *value).unwrap());
+        Self { ipc: Ipc::new(limits, PathBuf::from(directory.path())), directory }
+    }
+}
+
+/// A queue's name that no other test has; the queue goes with it.
+struct QueueName(Name);
+
+impl QueueName {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self(name(&format!("/peapod-test-{}-{number}", std::process::id())))
+    }
+}
+
+impl Drop for QueueName {
+    fn drop(&mut self) {
+        let _ = crate::sys::mqueue::unlink(&self.0.to_c().unwrap());
+    }
+}
+
+fn name(text: &str) -> Name {
+    Name::new(text).unwrap()
+}
+
+fn once<T>(future: Pin<&mut impl Future<Output = T>>) -> Poll<T> {
+    future.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+const SOON: Option<Duration> = Some(Duration::from_millis(10));
+const LONG: Option<Duration> = Some(Duration::from_secs(60));
+
+#[tokio::test]
+async fn a_semaphore_is_acquired_in_turn_and_undone() {
+    let pod = Pod::new(&[]);
+    let (a, b, c) = (pod.ipc.attach(), pod.ipc.attach(), pod.ipc.attach());
+    let open = |handle: &Handle| handle.open_semaphore(&name("/s"), Open::Create, 2, true).unwrap();
+    let (a, b, c) = (open(&a), open(&b), open(&c));
+    a.acquire(2, None).await.unwrap();
+    assert_eq!(b.try_acquire(1), Err(Errno::Again));
+    assert_eq!(b.acquire(1, SOON).await, Err(Errno::TimedOut));
+    let mut two = Box::pin(b.acquire(2, None));
+    assert!(once(two.as_mut()).is_pending());
+    let mut one = Box::pin(c.acquire(1, None));
+    assert!(once(one.as_mut()).is_pending());
+    a.release(1).unwrap();
+    assert!(once(one.as_mut()).is_pending(), "nobody overtakes");
+    assert_eq!(c.try_acquire(1), Err(Errno::Again));
+    // Its container ends, and gives back what it still holds.
+    drop(a);
+    two.await.unwrap();
+    assert!(once(one.as_mut()).is_pending());
+    drop(one);
+    drop(b);
+    assert_eq!(c.value(), 2);
+    assert_eq!(c.release(0), Err(Errno::Invalid));
+    let again = pod.ipc.attach().open_semaphore(&name("/s"), Open::Exclusive, 1, true);
+    assert_eq!(again.unwrap_err(), Errno::Exist);
+}
+
+#[tokio::test]
+async fn a_wait_that_is_dropped_after_its_turn_gives_it_on() {
+    let pod = Pod::new(&[]);
+    let handle = pod.ipc.attach();
+    let semaphore = handle.open_semaphore(&name("/s"), Open::Create, 0, false).unwrap();
+    let mut first = Box::pin(semaphore.acquire(1, None));
+    let mut second = Box::pin(semaphore.acquire(1, None));
+    assert!(once(first.as_mut()).is_pending());
+    assert!(once(second.as_mut()).is_pending());
+    semaphore.release(1).unwrap();
+    drop(first);
+    assert_eq!(once(second.as_mut()), Poll::Ready(Ok(())));
+    drop(second);
+    drop(semaphore);
+    assert_eq!(pod.ipc.list()[0].used, 0, "no undo");
+}
+
+#[tokio::test]
+async fn stop_ends_every_wait() {
+    let pod = Pod::new(&[]);
+    let (run, other) = (pod.ipc.attach(), pod.ipc.attach());
+    let queue_name = QueueName::new();
+    let semaphore = run.open_semaphore(&name("/s"), Open::Create, 0, true).unwrap();
+    let receiver = run.open_receiver(&name("/c"), None).unwrap();
+    let queue = run.open_queue(&queue_name.0, Access::Both, Open::Create, None).unwrap();
+    let segment = run.open_segment(&name("/m"), Access::Both, Open::Create, Some(8)).await.unwrap();
+    let mut acquire = Box::pin(semaphore.acquire(1, None));
+    let mut receive = Box::pin(receiver.receive(LONG));
+    let mut from_queue = Box::pin(queue.receive(None));
+    let mut address = Box::pin(segment.wait(0, 0, None));
+    let mut ready = Box::pin(receiver.ready());
+    assert!(once(acquire.as_mut()).is_pending());
+    assert!(once(receive.as_mut()).is_pending());
+    assert!(once(from_queue.as_mut()).is_pending());
+    assert!(once(address.as_mut()).is_pending());
+    assert!(once(ready.as_mut()).is_pending());
+    assert_eq!(receiver.try_receive(), Err(Errno::Again));
+    run.stop();
+    assert_eq!(acquire.await, Err(Errno::Canceled));
+    assert_eq!(receive.await, Err(Errno::Canceled));
+    assert_eq!(from_queue.await, Err(Errno::Canceled));
+    assert_eq!(address.await, Err(Errno::Canceled));
+    ready.await;
+    assert_eq!(receiver.try_receive(), Err(Errno::Canceled));
+    assert_eq!(receiver.receive(None).await, Err(Errno::Canceled));
+    // A wait with a timeout is bounded anyway, and what is there is had.
+    assert_eq!(receiver.receive(SOON).await, Err(Errno::TimedOut));
+    other.open_sender(&name("/c"), None).unwrap().try_send("last".into()).unwrap();
+    assert_eq!(receiver.receive(None).await, Ok(Some("last".into())));
+    assert_eq!(pod.ipc.waits.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn a_channel_holds_back_ends_and_breaks() {
+    let pod = Pod::new(&[]);
+    let (a, b) = (pod.ipc.attach(), pod.ipc.attach());
+    let attributes = ChannelAttributes { delivery: Delivery::ToOne, max_messages: 1, message_size: 4 };
+    let sender = a.open_sender(&name("/c"), Some(attributes)).unwrap();
+    let receiver = b.open_receiver(&name("/c"), None).unwrap();
+    assert_eq!(receiver.attributes(), attributes);
+    assert_eq!(sender.try_send("toolong".into()), Err(Errno::MessageSize));
+    sender.try_send("1".into()).unwrap();
+    assert_eq!(sender.try_send("2".into()), Err(Errno::Again));
+    let mut second = Box::pin(sender.send("2".into(), None));
+    assert!(once(second.as_mut()).is_pending());
+    assert_eq!(receiver.receive(None).await, Ok(Some("1".into())));
+    second.await.unwrap();
+    drop(sender);
+    assert_eq!(receiver.receive(None).await, Ok(Some("2".into())));
+    assert_eq!(receiver.receive(None).await, Ok(None), "the end of the stream");
+    let sender = a.open_sender(&name("/c"), None).unwrap();
+    let mut more = Box::pin(receiver.receive(None));
+    assert!(once(more.as_mut()).is_pending(), "the stream goes on");
+    sender.try_send("3".into()).unwrap();
+    more.await.unwrap();
+    drop(receiver);
+    assert_eq!(sender.try_send("4".into()), Err(Errno::Pipe));
+    drop(sender);
+    assert!(pod.ipc.list().is_empty(), "a channel goes with its last end");
+    assert_eq!(b.open_receiver(&name("/c"), None).unwrap().attributes(), ChannelAttributes::default());
+}
+
+#[tokio::test]
+async fn a_message_to_all_waits_for_the_slowest() {
+    let pod = Pod::new(&[]);
+    let handle = pod.ipc.attach();
+    let attributes = ChannelAttributes { delivery: Delivery::ToAll, max_messages: 2, message_size: 64 };
+    let sender = handle.open_sender(&name("/c"), Some(attributes)).unwrap();
+    let one = handle.open_receiver(&name("/c"), None).unwrap();
+    let two = handle.open_receiver(&name("/c"), None).unwrap();
+    let wrong = ChannelAttributes { delivery: Delivery::ToOne, ..attributes };
+    assert_eq!(handle.open_sender(&name("/c"), Some(wrong)).unwrap_err(), Errno::Invalid);
+    sender.try_send("1".into()).unwrap();
+    sender.try_send("2".into()).unwrap();
+    assert_eq!(one.try_receive(), Ok(Some("1".into())));
+    assert_eq!(one.try_receive(), Ok(Some("2".into())));
+    assert_eq!(sender.try_send("3".into()), Err(Errno::Again));
+    let mut third = Box::pin(sender.send("3".into(), None));
+    assert!(once(third.as_mut()).is_pending());
+    // The slow one's container is killed.
+    drop(two);
+    third.await.unwrap();
+    assert_eq!(one.try_receive(), Ok(Some(Bytes::from("3"))));
+}
+
+#[tokio::test]
+async fn a_queue_is_the_kernels() {
+    let pod = Pod::new(&[]);
+    let (a, b) = (pod.ipc.attach(), pod.ipc.attach());
+    let queue_name = QueueName::new();
+    let attributes = Some(QueueAttributes { max_messages: 1, message_size: 16 });
+    assert_eq!(a.open_queue(&queue_name.0, Access::Both, Open::Existing, None).unwrap_err(), Errno::NoEntry);
+    let sender = a.open_queue(&queue_name.0, Access::Write, Open::Exclusive, attributes).unwrap();
+    let receiver = b.open_queue(&queue_name.0, Access::Read, Open::Create, None).unwrap();
+    let native = crate::sys::mqueue::MessageQueue::open(&queue_name.0.to_c().unwrap(), Access::Both, None);
+    let native = native.unwrap();
+    assert_eq!(receiver.receive(SOON).await, Err(Errno::TimedOut));
+    assert_eq!(receiver.try_send(b"x", 0), Err(Errno::Access));
+    assert_eq!(sender.try_send(&[0; 17], 0), Err(Errno::MessageSize));
+    assert_eq!(sender.try_send(b"x", 32768), Err(Errno::Invalid));
+
+    // A native process sends to one who waits, and makes room for one who waits.
+    let mut receive = Box::pin(receiver.receive(None));
+    assert!(once(receive.as_mut()).is_pending());
+    native.send(b"native", 3).unwrap();
+    assert_eq!(receive.await, Ok((b"native".to_vec(), 3)));
+    sender.send(b"one", 1, None).await.unwrap();
+    receiver.readable().await;
+    let mut full = Box::pin(sender.send(b"two", 2, None));
+    assert!(once(full.as_mut()).is_pending());
+    let mut writable = Box::pin(sender.writable());
+    assert!(once(writable.as_mut()).is_pending());
+    native.receive(&mut Vec::with_capacity(16)).unwrap();
+    writable.await;
+    full.await.unwrap();
+    assert_eq!(receiver.status().unwrap().messages, 1);
+
+    let listed = pod.ipc.list();
+    assert_eq!((listed[0].kind, listed[0].used, listed[0].limit), (Kind::Queue, 1, Some(1)));
+    pod.ipc.remove(Kind::Queue, queue_name.0.as_str()).unwrap();
+    assert_eq!(b.unlink_queue(&queue_name.0), Err(Errno::NoEntry));
+    assert_eq!(receiver.try_receive(), Ok((b"two".to_vec(), 2)));
+    assert_ne!(pod.ipc.queues.bytes(), 0);
+    drop((sender, receiver));
+    assert_eq!(pod.ipc.queues.bytes(), 0);
+}
+
+#[tokio::test]
+async fn a_segment_is_a_file_that_all_see() {
+    let pod = Pod::new(&[]);
+    let (a, b) = (pod.ipc.attach(), pod.ipc.attach());
+    let one = a.open_segment(&name("/m"), Access::Both, Open::Exclusive, Some(4096)).await.unwrap();
+    let two = b.open_segment(&name("/m"), Access::Read, Open::Existing, None).await.unwrap();
+    let native =
+        std::fs::OpenOptions::new().read(true).write(true).open(pod.directory.path().join("m")).unwrap();
+    one.write(100, b"bytes").unwrap();
+    assert_eq!(two.read(100, 5).unwrap(), b"bytes");
+    assert_eq!(two.write(0, b"x"), Err(Errno::Access));
+    assert_eq!(two.fetch_add_u32(0, 1), Err(Errno::Access));
+    assert_eq!(one.write(4092, b"bytes"), Err(Errno::Fault));
+    assert_eq!(one.read(4090, 100).unwrap().len(), 6);
+    assert_eq!(one.read(4097, 1), Err(Errno::Fault));
+    one.copy_from(102, &one, 100, 5).unwrap();
+    assert_eq!(one.read(100, 7).unwrap(), b"bybytes");
+
+    assert_eq!(one.fetch_add_u64(8, 5), Ok(0));
+    assert_eq!(one.compare_and_swap_u64(8, 4, 1), Ok(5));
+    assert_eq!(one.compare_and_swap_u64(8, 5, u64::MAX), Ok(5));
+    assert_eq!(two.load_u64(8), Ok(u64::MAX));
+    assert_eq!(one.load_u32(2), Err(Errno::Invalid));
+    assert_eq!(one.load_u32(4096), Err(Errno::Fault));
+    native.write_all_at(&7u32.to_le_bytes(), 16).unwrap();
+    assert_eq!(one.load_u32(16), Ok(7));
+
+    one.resize(3 << 20).await.unwrap();
+    assert_eq!(two.fetch_add_u32(2 << 20, 1), Err(Errno::Access));
+    assert_eq!(one.fetch_add_u32(2 << 20, 1), Ok(0));
+    // A native process makes the file shorter: an error, and nobody dies of it.
+    native.set_len(4096).unwrap();
+    assert_eq!(one.fetch_add_u32(2 << 20, 1), Err(Errno::Fault));
+    assert_eq!(one.fetch_add_u64(8, 2), Ok(u64::MAX));
+    assert_eq!(one.load_u64(8), Ok(1));
+
+    a.unlink_segment(&name("/m")).unwrap();
+    assert_eq!(one.load_u64(8), Ok(1));
+    assert_eq!(
+        b.open_segment(&name("/m"), Access::Both, Open::Existing, None).await.unwrap_err(),
+        Errno::NoEntry
+    );
+    std::os::unix::fs::symlink("/etc/passwd", pod.directory.path().join("link")).unwrap();
+    let link = b.open_segment(&name("/link"), Access::Both, Open::Create, None).await;
+    assert_eq!(link.unwrap_err(), Errno::Access);
+}
+
+#[tokio::test]
+async fn whoever_waits_on_an_address_is_notified_in_turn() {
+    let pod = Pod::new(&[]);
+    let (a, b) = (pod.ipc.attach(), pod.ipc.attach());
+    let one = a.open_segment(&name("/m"), Access::Both, Open::Create, Some(64)).await.unwrap();
+    let two = b.open_segment(&name("/m"), Access::Both, Open::Create, None).await.unwrap();
+    assert_eq!(one.wait(0, 1, None).await, Ok(WaitResult::Mismatch));
+    assert_eq!(one.wait(0, 0, SOON).await, Err(Errno::TimedOut));
+    let mut first = Box::pin(one.wait(0, 0, None));
+    let mut second = Box::pin(one.wait(0, 0, None));
+    let elsewhere = one.begin_wait(4, 0).unwrap();
+    assert!(once(first.as_mut()).is_pending());
+    assert!(once(second.as_mut()).is_pending());
+    two.store_u32(0, 1).unwrap();
+    assert_eq!(two.notify(0, 1), Ok(1));
+    assert_eq!(first.await, Ok(WaitResult::Notified));
+    assert!(once(second.as_mut()).is_pending());
+    assert_eq!(two.notify(0, u32::MAX), Ok(1));
+    assert_eq!(second.await, Ok(WaitResult::Notified));
+    let mut ready = Box::pin(elsewhere.ready());
+    assert!(once(ready.as_mut()).is_pending());
+    drop(ready);
+    drop(elsewhere);
+    assert_eq!(two.notify(4, 1), Ok(0));
+}
+
+#[tokio::test]
+async fn limits_hold() {
+    let pod = Pod::new(&[
+        ("handles", 5),
+        ("waits", 1),
+        ("semaphores", 1),
+        ("channels", 1),
+        ("channel-bytes", 1000),
+        ("segments", 1),
+        ("queues", 1),
+        ("queue-messages", 10),
+        ("queue-bytes", 100),
+    ]);
+    let (a, b) = (pod.ipc.attach(), pod.ipc.attach());
+    let semaphore = a.open_semaphore(&name("/s"), Open::Create, 0, true).unwrap();
+    assert_eq!(a.open_semaphore(&name("/t"), Open::Create, 0, true).unwrap_err(), Errno::NoSpace);
+    let channel =
+        |messages| ChannelAttributes { delivery: Delivery::ToOne, max_messages: messages, message_size: 100 };
+    assert_eq!(a.open_sender(&name("/c"), Some(channel(11))).unwrap_err(), Errno::NoSpace);
+    let sender = a.open_sender(&name("/c"), Some(channel(10))).unwrap();
+    assert_eq!(a.open_sender(&name("/d"), Some(channel(1))).unwrap_err(), Errno::NoSpace);
+    let _segment = a.open_segment(&name("/m"), Access::Both, Open::Create, None).await.unwrap();
+    assert_eq!(
+        a.open_segment(&name("/n"), Access::Both, Open::Create, None).await.unwrap_err(),
+        Errno::NoSpace
+    );
+    let (queue_name, other_name) = (QueueName::new(), QueueName::new());
+    let make = |name: &QueueName, max_messages, message_size| {
+        let attributes = Some(QueueAttributes { max_messages, message_size });
+        a.open_queue(&name.0, Access::Both, Open::Create, attributes)
+    };
+    assert_eq!(make(&queue_name, 11, 1).unwrap_err(), Errno::NoSpace);
+    assert_eq!(make(&queue_name, 10, 11).unwrap_err(), Errno::NoSpace);
+    assert_eq!(make(&queue_name, 0, 11).unwrap_err(), Errno::Invalid);
+    let queue = make(&queue_name, 10, 10).unwrap();
+    assert_eq!(make(&other_name, 1, 1).unwrap_err(), Errno::NoSpace);
+    // A native process removes it.
+    crate::sys::mqueue::unlink(&queue_name.0.to_c().unwrap()).unwrap();
+    assert_eq!(make(&other_name, 1, 1).unwrap_err(), Errno::NoSpace, "its bytes are in use");
+    drop(queue);
+    make(&other_name, 1, 1).unwrap();
+
+    let mut wait = Box::pin(semaphore.acquire(1, None));
+    assert!(once(wait.as_mut()).is_pending());
+    assert_eq!(semaphore.acquire(1, None).await, Err(Errno::NoMemory));
+    let _one = a.open_sender(&name("/c"), None).unwrap();
+    let _two = a.open_sender(&name("/c"), None).unwrap();
+    assert_eq!(a.open_sender(&name("/c"), None).unwrap_err(), Errno::TooManyHandles);
+    b.open_sender(&name("/c"), None).unwrap();
+    drop(sender);
+    a.open_sender(&name("/c"), None).unwrap();
+}
+
+#[tokio::test]
+async fn a_command_has_objects_of_its_own_and_the_containers_stop() {
+    let pod = Pod::new(&[("handles", 1)]);
+    let container = pod.ipc.attach();
+    let command = container.for_command();
+    let theirs = container.open_semaphore(&name("/s"), Open::Create, 1, true).unwrap();
+    let own = command.open_semaphore(&name("/s"), Open::Existing, 0, true).unwrap();
+    own.try_acquire(1).unwrap();
+    drop(own);
+    theirs.try_acquire(1).unwrap();
+    let own = command.open_semaphore(&name("/s"), Open::Existing, 0, true).unwrap();
+    let mut wait = Box::pin(own.acquire(1, None));
+    assert!(once(wait.as_mut()).is_pending());
+    container.stop();
+    assert_eq!(wait.await, Err(Errno::Canceled));
+}
+
+/// What killing a container is: its future is dropped at whatever it waits for, and everything that it has open.
+#[tokio::test]
+async fn a_run_that_is_killed_leaves_the_others_working() {
+    let pod = Pod::new(&[]);
+    let queue_name = QueueName::new();
+    let (victim, other) = (pod.ipc.attach(), pod.ipc.attach());
+    let attributes = Some(QueueAttributes { max_messages: 1, message_size: 16 });
+    let queue = other.open_queue(&queue_name.0, Access::Both, Open::Create, attributes).unwrap();
+    let semaphore = other.open_semaphore(&name("/s"), Open::Create, 1, true).unwrap();
+    let segment = other.open_segment(&name("/m"), Access::Both, Open::Create, Some(4096)).await.unwrap();
+    let receiver = other.open_receiver(&name("/c"), None).unwrap();
+    let in_the_middle = {
+        let queue_name = queue_name.0.clone();
+        tokio::spawn(async move {
+            let semaphore = victim.open_semaphore(&name("/s"), Open::Existing, 0, true).unwrap();
+            semaphore.acquire(1, None).await.unwrap();
+            let segment = victim.open_segment(&name("/m"), Access::Both, Open::Existing, None).await.unwrap();
+            segment.fetch_add_u32(0, 1).unwrap();
+            let _waits = segment.begin_wait(4, 0).unwrap();
+            let sender = victim.open_sender(&name("/c"), None).unwrap();
+            sender.send("whole".into(), None).await.unwrap();
+            let queue = victim.open_queue(&queue_name, Access::Both, Open::Existing, None).unwrap();
+            queue.send(b"whole", 0, None).await.unwrap();
+            let _ = queue.send(b"never", 0, None).await;
+        })
+    };
+    queue.readable().await;
+    tokio::task::yield_now().await;
+    in_the_middle.abort();
+    assert!(in_the_middle.await.unwrap_err().is_cancelled());
+    semaphore.acquire(1, LONG).await.unwrap();
+    assert_eq!(segment.fetch_add_u32(0, 1), Ok(1));
+    assert_eq!(segment.notify(4, 9), Ok(0), "it waits no more");
+    assert_eq!(receiver.receive(LONG).await, Ok(Some("whole".into())));
+    assert_eq!(receiver.receive(LONG).await, Ok(None), "its stream has ended");
+    assert_eq!(queue.receive(LONG).await, Ok((b"whole".to_vec(), 0)));
+    assert_eq!(queue.try_receive(), Err(Errno::Again), "half a send is none");
+    queue.send(b"on", 0, LONG).await.unwrap();
+    assert_eq!(pod.ipc.waits.load(Ordering::Relaxed), 0);
+}
