@@ -45,7 +45,7 @@ pub fn connect(directory: &Path) -> io::Result<UnixStream> {
     UnixStream::connect(path)
 }
 
-/// [`connect`], but waits for [`BEGINNING`] where a pod has a directory and no socket yet: it is being made.
+/// [`connect`], but waits for `BEGINNING` where a pod has a directory and no socket yet: it is being made.
 ///
 /// # Errors
 /// As [`connect`]'s.

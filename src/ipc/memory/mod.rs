@@ -313,7 +313,7 @@ impl Segment {
         Ok(allocated?)
     }
 
-    /// Reads up to `length` bytes, at most [`MAX_READ`]; fewer where the segment ends.
+    /// Reads up to `length` bytes, at most `MAX_READ`; fewer where the segment ends.
     ///
     /// # Errors
     /// [`Errno::Fault`] behind the end.
@@ -341,7 +341,7 @@ impl Segment {
     /// Copies bytes of another segment, or of this one, also where they overlap.
     ///
     /// # Errors
-    /// As [`Self::write`]; [`Errno::Invalid`] for more than [`MAX_COPY`].
+    /// As [`Self::write`]; [`Errno::Invalid`] for more than `MAX_COPY`.
     pub fn copy_from(&self, offset: u64, source: &Self, source_offset: u64, length: u64) -> Result<()> {
         self.check_writable()?;
         if length > MAX_COPY {
