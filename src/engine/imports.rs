@@ -178,9 +178,11 @@ mod tests {
     use super::*;
     use crate::container::stop::StopSignal;
     use crate::engine::Engine;
+    use crate::ipc;
+    use crate::wasi::ipc::{IpcCtxView, IpcView};
     use crate::wasi::{self, PodCtxView, PodView};
 
-    struct Host(WasiCtx, ResourceTable, StopSignal);
+    struct Host(WasiCtx, ResourceTable, StopSignal, ipc::Handle);
 
     impl WasiView for Host {
         fn ctx(&mut self) -> WasiCtxView<'_> {
@@ -194,11 +196,18 @@ mod tests {
         }
     }
 
+    impl IpcView for Host {
+        fn ipc(&mut self) -> IpcCtxView<'_> {
+            IpcCtxView { handle: &self.3, table: &mut self.1 }
+        }
+    }
+
     fn linker(engine: &Engine) -> Linker<Host> {
         let mut linker = Linker::new(engine.wasmtime());
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).unwrap();
         wasmtime_wasi::p3::add_to_linker(&mut linker).unwrap();
         wasi::pod::add_to_linker(&mut linker).unwrap();
+        wasi::ipc::add_to_linker(&mut linker).unwrap();
         linker
     }
 
@@ -278,6 +287,7 @@ mod tests {
             "wasi:cli" => "exit",
             "wasi:clocks" => "monotonic-clock",
             "wasi:filesystem" => "preopens",
+            "peapod:ipc" => "message-queue",
             "peapod:pod" => "lifecycle",
             "wasi:io" => "poll",
             "wasi:random" => "random",
