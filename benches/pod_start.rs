@@ -170,6 +170,7 @@ impl Zygote {
             storage_period: storage::PERIOD,
             origin: Instant::now(),
             tells_timeline: false,
+            bound: Default::default(),
         };
         let config = sandbox::Config {
             host: &self.host,

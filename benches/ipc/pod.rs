@@ -84,6 +84,7 @@ impl Pod {
             argv: std::iter::once(name).chain(args.iter().copied()).map(str::to_owned).collect(),
             env: vec![],
             working_dir: None,
+            user: Default::default(),
             preopens: [].into(),
             memory: Arc::new(MemoryAccount::new(None)),
             endpoint: self.stack.attach(name),

@@ -126,6 +126,7 @@ impl Pod {
             argv: std::iter::once(name.to_owned()).chain(args).collect(),
             env: vec![],
             working_dir: None,
+            user: Default::default(),
             preopens: [].into(),
             memory: Arc::new(MemoryAccount::new(None)),
             endpoint: self.stack.attach(name),

@@ -235,7 +235,13 @@ mod tests {
 
         /// A run of a container that has the volume at `/data`.
         fn run(&self, path: &str, read_only: bool, log: Option<LogTail>) -> (LastWords, Vec<Preopen>) {
-            let mount = Mount { volume: "data".into(), path: "/data".into(), sub_path: None, read_only };
+            let mount = Mount {
+                volume: "data".into(),
+                path: "/data".into(),
+                sub_path: None,
+                sub_path_expr: None,
+                read_only,
+            };
             let container = Container {
                 mounts: vec![mount],
                 termination_message: TerminationMessage {

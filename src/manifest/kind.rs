@@ -11,22 +11,26 @@ pub(super) enum Kind {
     ConfigMap,
     Secret,
     PersistentVolumeClaim,
+    PersistentVolume,
+    Service,
     NetworkPolicy,
 }
 
-const KINDS: [(&str, Kind); 5] = [
+const KINDS: [(&str, Kind); 7] = [
     ("Pod", Kind::Pod),
     ("ConfigMap", Kind::ConfigMap),
     ("Secret", Kind::Secret),
     ("PersistentVolumeClaim", Kind::PersistentVolumeClaim),
+    ("PersistentVolume", Kind::PersistentVolume),
+    ("Service", Kind::Service),
     ("NetworkPolicy", Kind::NetworkPolicy),
 ];
 
 impl Kind {
     fn api_version(self) -> &'static str {
         match self {
-            Self::Pod | Self::ConfigMap | Self::Secret | Self::PersistentVolumeClaim => "v1",
             Self::NetworkPolicy => "networking.k8s.io/v1",
+            _ => "v1",
         }
     }
 }
@@ -92,7 +96,7 @@ fn other_kind(name: &str) -> String {
         "List" | "PodList" => {
             format!("a {name} holds several objects; write each as a document of its own, divided by `---`")
         }
-        "Service" | "Ingress" => {
+        "Ingress" => {
             format!(
                 "peapod has no {name}; remove this document (containers of a pod reach each other on localhost)"
             )
@@ -102,7 +106,7 @@ fn other_kind(name: &str) -> String {
             match suggest::closest(name, known) {
                 Some(meant) => format!("unknown kind {name:?}, did you mean {meant}?"),
                 None => format!(
-                    "peapod runs a Pod, with ConfigMap, Secret, PersistentVolumeClaim and NetworkPolicy beside it, not a {name:?}; remove this document"
+                    "peapod runs a Pod, with ConfigMap, Secret, PersistentVolumeClaim, PersistentVolume, Service and NetworkPolicy beside it, not a {name:?}; remove this document"
                 ),
             }
         }

@@ -25,7 +25,7 @@ mod typed;
 
 use std::cell::Cell;
 
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use serde::de::DeserializeOwned;
 
@@ -43,14 +43,21 @@ pub struct Manifest {
     /// The Pod, without `status`.
     pub pod: Pod,
     /// ConfigMaps, in order.
-    pub config_maps: Vec<ConfigMap>,
+    pub config_maps: Vec<Numbered<ConfigMap>>,
     /// Secrets, in order.
-    pub secrets: Vec<Secret>,
+    pub secrets: Vec<Numbered<Secret>>,
     /// PersistentVolumeClaims, in order.
-    pub claims: Vec<PersistentVolumeClaim>,
-    /// NetworkPolicies, in order, each with the number of its document, counted from 1.
-    pub network_policies: Vec<(usize, NetworkPolicy)>,
+    pub claims: Vec<Numbered<PersistentVolumeClaim>>,
+    /// PersistentVolumes, in order.
+    pub volumes: Vec<Numbered<PersistentVolume>>,
+    /// Services, in order.
+    pub services: Vec<Numbered<Service>>,
+    /// NetworkPolicies, in order.
+    pub network_policies: Vec<Numbered<NetworkPolicy>>,
 }
+
+/// An object beside the Pod, with the number of its document, counted from 1.
+pub type Numbered<T> = (usize, T);
 
 /// A manifest as far as it could be read, and everything that is wrong with what could not.
 #[derive(Debug, Default)]
@@ -136,12 +143,10 @@ pub fn read(bytes: &[u8]) -> Reading {
             Kind::PersistentVolumeClaim => {
                 manifest.claims.extend(beside(&mut root, number, spelling, errors))
             }
+            Kind::PersistentVolume => manifest.volumes.extend(beside(&mut root, number, spelling, errors)),
+            Kind::Service => manifest.services.extend(beside(&mut root, number, spelling, errors)),
             Kind::NetworkPolicy => {
-                let before = errors.len();
-                let policy = beside(&mut root, number, spelling, errors);
-                // Half a policy would only be reported as such once more.
-                let policy = policy.filter(|_| errors.len() == before);
-                manifest.network_policies.extend(policy.map(|policy| (number, policy)));
+                manifest.network_policies.extend(beside(&mut root, number, spelling, errors));
             }
         }
     }
@@ -163,16 +168,18 @@ pub fn read(bytes: &[u8]) -> Reading {
     reading
 }
 
-/// Reads an object that stands beside the Pod.
+/// Reads an object that stands beside the Pod. One that is wrong is left out: half of it would only be reported once
+/// more.
 fn beside<T: DeserializeOwned>(
     root: &mut node::Node,
     number: usize,
     spelling: typed::Spelling<'_>,
     errors: &mut Vec<FieldError>,
-) -> Option<T> {
+) -> Option<Numbered<T>> {
     let outcome = typed::read::<T>(root, spelling);
+    let whole = outcome.errors.is_empty();
     errors.extend(outcome.errors.into_iter().map(|error| in_named_document(error, number)));
-    outcome.value
+    outcome.value.filter(|_| whole).map(|object| (number, object))
 }
 
 /// Like [`in_document`], for the first document too.

@@ -113,7 +113,7 @@ fn objects_may_stand_beside_the_pod() {
          apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: m}}\n"
     );
     let manifest = parse(text.as_bytes()).unwrap();
-    assert_eq!(manifest.secrets[0].data.as_ref().unwrap()["a"].0, b"hi");
+    assert_eq!(manifest.secrets[0].1.data.as_ref().unwrap()["a"].0, b"hi");
     assert_eq!((manifest.claims.len(), manifest.config_maps.len()), (1, 1));
     assert_eq!(manifest.pod.metadata.name.as_deref(), Some("web"));
 }

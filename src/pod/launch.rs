@@ -32,9 +32,10 @@ use crate::engine::EpochTicker;
 use crate::ipc::Ipc;
 use crate::net::{Recording, Tell};
 use crate::sandbox::{self, Entered, Inside, NotBegun, Sandbox, SandboxError};
+use crate::spec::environment::Surroundings;
 use crate::spec::qos::QosClass;
 use crate::spec::{NetworkMode, Pod};
-use crate::volume::{VolumeError, Volumes};
+use crate::volume::{Bound, VolumeError, Volumes};
 
 /// Exit code of a pod process that could not begin; its supervisor has the reason.
 const EXIT_NOT_BEGUN: i32 = 125;
@@ -75,6 +76,8 @@ pub struct Plan {
     pub origin: Instant,
     /// Whether the supervisor wants the timeline when the pod has ended.
     pub tells_timeline: bool,
+    /// The directories of claims and images.
+    pub bound: Bound,
 }
 
 /// Makes the pod's sandbox and starts it there. This process must be single-threaded.
@@ -137,13 +140,13 @@ struct Prepared {
 impl Prepared {
     fn new(plan: Plan, outside: Outside, pod_dir: &Path) -> Result<Self, BeginError> {
         let Plan { spec, programs, hosts, console, log_dir, pcap, backoff, .. } = plan;
-        let Plan { storage_period, origin, tells_timeline, .. } = plan;
+        let Plan { storage_period, origin, tells_timeline, bound, .. } = plan;
         let mut timeline = Timeline::new(origin);
         let begun = Instant::now();
         crate::sys::heap::share_between_threads();
         let start = |what| move |error| BeginError::Start { what, error };
         let (trouble, troubles) = mpsc::channel(worker::TROUBLE_QUEUE);
-        let mut volumes = Volumes::prepare(&spec, pod_dir)?;
+        let mut volumes = Volumes::prepare(&spec, pod_dir, &bound)?;
         volumes.mount_memory()?;
         let containers = spec.all_containers().count();
         let messages = Messages::mount(&pod_dir.join(MESSAGES), containers).map_err(BeginError::Messages)?;
@@ -181,7 +184,13 @@ impl Prepared {
         let (stack, following) = self.network.open(&self.spec, &addresses, capture);
         self.timeline.step("network", begun);
         let ipc = self.spec.ipc;
+        let around = Surroundings {
+            pod_ips: addresses.clone(),
+            host_ips: host_addresses.clone(),
+            ..Surroundings::default()
+        };
         let parts = Parts {
+            around,
             facts: facts(&self.spec, &self.programs, addresses, host_addresses),
             spec: self.spec,
             programs: self.programs,

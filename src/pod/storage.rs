@@ -293,7 +293,7 @@ mod tests {
         let pod_dir = tempfile::tempdir().unwrap();
         let logs = pod_dir.path().join("logs");
         let pod = pod(&[("web", Role::Main, Some(MIB))], vec![volume("cache", false, None)]);
-        let volumes = Volumes::prepare(&pod, pod_dir.path()).unwrap();
+        let volumes = Volumes::prepare(&pod, pod_dir.path(), &Default::default()).unwrap();
         std::fs::create_dir_all(logs.join("web")).unwrap();
         let watch = Watch::new(&pod, &volumes, &logs, Duration::from_millis(1)).unwrap().unwrap();
         let mut measurement = Measurement::begin(&watch.volumes, &watch.logs);

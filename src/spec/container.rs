@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use super::RestartPolicy;
 use super::lifecycle::{Hooks, RestartRule, TerminationMessage};
 use super::probe::Probes;
+use super::{Environment, RestartPolicy, User};
 use crate::image::Reference;
 
 /// A validated container.
@@ -24,12 +24,15 @@ pub struct Container {
     pub image_name: String,
     /// `image`, parsed.
     pub image: Reference,
-    /// `command`, with `$(VAR)` expanded. Empty: the image's own entry point.
+    /// `command`. Empty: the image's own entry point. `$(VAR)` is expanded at every start
+    /// ([`super::environment::resolve`]).
     pub command: Vec<String>,
-    /// `args`, with `$(VAR)` expanded.
+    /// `args`, likewise.
     pub args: Vec<String>,
-    /// `env`, in order, with `$(VAR)` expanded.
-    pub env: Vec<(String, String)>,
+    /// `env` and `envFrom`.
+    pub environment: Environment,
+    /// Whose its files are.
+    pub user: User,
     /// `workingDir`: an absolute path, `/` or below a mount.
     pub working_dir: Option<String>,
     /// `volumeMounts`, in order.
@@ -89,6 +92,8 @@ pub struct Mount {
     pub path: String,
     /// A relative path inside the volume, without `..`.
     pub sub_path: Option<PathBuf>,
+    /// `subPathExpr`: becomes a `sub_path` at every start ([`super::environment::resolve`]).
+    pub sub_path_expr: Option<String>,
     /// Whether writes are refused.
     pub read_only: bool,
 }

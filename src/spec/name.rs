@@ -99,6 +99,21 @@ pub fn env(name: &str) -> Checked {
     ))
 }
 
+/// A key of a ConfigMap or a Secret (`IsConfigMapKey` in `apimachinery/pkg/util/validation`).
+pub fn config_key(key: &str) -> Checked {
+    const MAX: usize = 253;
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if key.is_empty() || key.len() > MAX || !key.chars().all(fits) {
+        return Err(format!("{key:?} is no valid key: 1 to {MAX} alphanumeric characters, '-', '_' or '.'"));
+    }
+    match key {
+        "." => Err("must not be '.'".to_owned()),
+        ".." => Err("must not be '..'".to_owned()),
+        _ if key.starts_with("..") => Err(format!("{key:?} must not start with '..'")),
+        _ => Ok(()),
+    }
+}
+
 /// The name of a port.
 ///
 /// # Errors

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{Container, Dns, DnsPolicy, IpcLimits, NetworkRules, Resources, Volume};
+use super::{
+    Container, Dns, DnsPolicy, FsGroup, IpcLimits, NetworkRules, Objects, Resources, Service, Storage, User,
+    Volume,
+};
 
 /// A validated Pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +57,21 @@ pub struct Pod {
     pub resources: Resources,
     /// `spec.volumes`, in order.
     pub volumes: Vec<Volume>,
+    /// `spec.securityContext`: whose the files are of containers that say nothing else.
+    pub user: User,
+    /// `spec.securityContext.fsGroup`.
+    pub fs_group: Option<FsGroup>,
+    /// What variables and volumes come from.
+    pub objects: Objects,
+    /// What the claims among the volumes ask for: the PersistentVolumeClaims and PersistentVolumes that stand
+    /// beside the Pod.
+    pub storage: Storage,
+    /// The Services that stand beside the Pod: for variables.
+    pub services: Vec<Service>,
+    /// `spec.enableServiceLinks`: whether containers get variables of Services.
+    pub service_links: bool,
+    /// `spec.serviceAccountName`.
+    pub service_account: String,
 }
 
 impl Pod {

@@ -15,7 +15,8 @@ pub(crate) fn container(name: &str, role: Role) -> Container {
         image: crate::image::Reference::Local(PathBuf::from(format!("/images/{name}.wasm"))),
         command: vec![],
         args: vec![],
-        env: vec![],
+        environment: Default::default(),
+        user: Default::default(),
         working_dir: None,
         mounts: vec![],
         ports: vec![],
@@ -53,6 +54,13 @@ pub(crate) fn pod(containers: impl IntoIterator<Item = Container>) -> Pod {
         readiness_gates: vec![],
         resources: Default::default(),
         volumes: vec![],
+        user: Default::default(),
+        fs_group: None,
+        objects: Default::default(),
+        storage: Default::default(),
+        services: vec![],
+        service_links: true,
+        service_account: "default".into(),
     };
     for container in containers {
         match container.role {

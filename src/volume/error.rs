@@ -92,6 +92,12 @@ pub enum VolumeError {
         /// The system's answer.
         source: io::Error,
     },
+    /// A claim or an image without its directory.
+    #[error("volume {volume:?} is bound to nothing")]
+    Unbound {
+        /// The volume.
+        volume: String,
+    },
     /// A mount of a volume that is not there or not mounted yet.
     #[error("container {container:?} mounts volume {volume:?} at {mount_path}: the volume is not ready")]
     NotReady {

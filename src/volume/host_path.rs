@@ -42,7 +42,7 @@ pub(super) fn check_or_create(volume: &str, path: &Path, kind: HostPathType) -> 
                 create_file(path).map_err(io("create file"))?;
                 Found::File
             }
-            HostPathType::Any | HostPathType::Directory | HostPathType::File => {
+            _ => {
                 return Err(VolumeError::Missing { volume: volume.to_owned(), path: path.to_owned() });
             }
         },

@@ -14,8 +14,9 @@ mod error;
 mod host_path;
 mod preopen;
 mod prepare;
+mod projected;
 pub mod usage;
 
 pub use error::VolumeError;
 pub use preopen::{ETC, Preopen};
-pub use prepare::Volumes;
+pub use prepare::{Bound, Volumes};

@@ -9,6 +9,7 @@ use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
 
 use super::VolumeError;
 use super::prepare::{Prepared, Volumes};
+use crate::spec::environment::Files;
 use crate::spec::{Container, Mount};
 
 /// Where the pod's own files are: `hosts`, `resolv.conf`, `hostname`.
@@ -64,7 +65,8 @@ impl Preopen {
 }
 
 impl Volumes {
-    /// The directories for the mounts of `container`, in their order. A `subPath` that is missing is made,
+    /// The directories for `mounts`, those of `container` as [resolved](crate::spec::environment::resolve) for this run,
+    /// in their order. A `subPath` that is missing is made,
     /// with the volume's permissions, as the kubelet does; it is resolved beneath its volume, and a symlink that leads out is refused.
     ///
     /// After them comes `/etc` with the pod's own files, unless a mount is there or is everything, `/`. A mount
@@ -74,8 +76,8 @@ impl Volumes {
     /// paths there. A working directory that is missing is made, as container runtimes do.
     ///
     /// For every start of the container anew: volumes change between runs.
-    pub fn preopens(&self, container: &Container) -> Result<Vec<Preopen>, VolumeError> {
-        let mounts = container.mounts.iter().map(|mount| self.preopen(container, mount));
+    pub fn preopens(&self, container: &Container, mounts: &[Mount]) -> Result<Vec<Preopen>, VolumeError> {
+        let mounts = mounts.iter().map(|mount| self.preopen(container, mount));
         mounts.chain(self.etc(container)).chain(self.working_dir(container)).collect()
     }
 
@@ -109,8 +111,8 @@ impl Volumes {
     fn preopen(&self, container: &Container, mount: &Mount) -> Result<Preopen, VolumeError> {
         let (container, volume, mount_path) =
             (container.name.clone(), mount.volume.clone(), mount.path.clone());
-        let (path, dir) = match self.by_name.get(&mount.volume) {
-            Some(Prepared::Open { path, dir }) => (path, dir),
+        let (path, dir, read_only) = match self.by_name.get(&mount.volume) {
+            Some(Prepared::Open { path, dir, read_only }) => (path, dir, *read_only),
             Some(Prepared::File { path }) => {
                 return Err(VolumeError::FileMount { container, volume, mount_path, path: path.clone() });
             }
@@ -123,7 +125,10 @@ impl Volumes {
             Some(sub_path) => open_beneath(dir, sub_path),
         };
         match opened {
-            Ok(dir) => Ok(Preopen { guest_path: mount.path.clone(), read_only: mount.read_only, dir }),
+            Ok(dir) => {
+                let read_only = mount.read_only || read_only;
+                Ok(Preopen { guest_path: mount.path.clone(), read_only, dir })
+            }
             Err(source) => {
                 let sub_path = mount.sub_path.clone().unwrap_or_default();
                 Err(match source.kind() {
@@ -134,6 +139,17 @@ impl Volumes {
                     _ => VolumeError::SubPath { container, volume, mount_path, sub_path, source },
                 })
             }
+        }
+    }
+}
+
+impl Files for Volumes {
+    fn read(&self, volume: &str, path: &Path) -> Result<Option<String>, String> {
+        let Some(directory) = self.directory(volume) else { return Ok(None) };
+        match directory.read_to_string(path) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.to_string()),
         }
     }
 }
@@ -161,6 +177,7 @@ mod tests {
     use super::*;
     use crate::spec::{HostPathType, Pod, Role, Volume, VolumeSource};
     use crate::testing::spec as testing;
+    use crate::volume::Bound;
 
     fn pod(volumes: Vec<(&str, VolumeSource)>, mounts: Vec<Mount>) -> Pod {
         let volume = |(name, source): (&str, VolumeSource)| Volume { name: name.to_owned(), source };
@@ -173,6 +190,7 @@ mod tests {
             volume: volume.into(),
             path: path.into(),
             sub_path: sub_path.map(PathBuf::from),
+            sub_path_expr: None,
             read_only: path.ends_with("ro"),
         }
     }
@@ -184,7 +202,7 @@ mod tests {
     }
 
     fn preopens(pod: &Pod, pod_dir: &Path) -> Result<Vec<Preopen>, VolumeError> {
-        Volumes::prepare(pod, pod_dir)?.preopens(&pod.containers[0])
+        Volumes::prepare(pod, pod_dir, &Bound::new())?.preopens(&pod.containers[0], &pod.containers[0].mounts)
     }
 
     #[test]
@@ -209,9 +227,9 @@ mod tests {
             let mounts = mounts.iter().map(|path| at("data", path, None)).collect();
             let mut pod = pod(vec![("data", DISK)], mounts);
             pod.containers[0].working_dir = working_dir.map(Into::into);
-            let mut volumes = Volumes::prepare(&pod, dir.path()).unwrap();
+            let mut volumes = Volumes::prepare(&pod, dir.path(), &Bound::new()).unwrap();
             volumes.offer_etc(etc());
-            let preopens = volumes.preopens(&pod.containers[0]).unwrap();
+            let preopens = volumes.preopens(&pod.containers[0], &pod.containers[0].mounts).unwrap();
             assert!(preopens.iter().all(|p| p.read_only == (p.guest_path == "/etc")));
             preopens.into_iter().map(|preopen| preopen.guest_path).collect::<Vec<_>>()
         };
@@ -226,9 +244,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for path in ["/", "/etc"] {
             let pod = pod(vec![("data", DISK)], vec![at("data", path, None)]);
-            let mut volumes = Volumes::prepare(&pod, dir.path()).unwrap();
+            let mut volumes = Volumes::prepare(&pod, dir.path(), &Bound::new()).unwrap();
             volumes.offer_etc(Dir::open_ambient_dir(dir.path(), cap_std::ambient_authority()).unwrap());
-            let preopens = volumes.preopens(&pod.containers[0]).unwrap();
+            let preopens = volumes.preopens(&pod.containers[0], &pod.containers[0].mounts).unwrap();
             assert_eq!(preopens.len(), 1);
             assert!(!preopens[0].read_only);
         }
@@ -304,8 +322,11 @@ mod tests {
             vec![("sized", memory(Some(1 << 20))), ("free", memory(Some(0)))],
             vec![at("sized", "/s", None), at("free", "/f", None)],
         );
-        let mut volumes = Volumes::prepare(&pod, dir.path()).unwrap();
-        assert!(matches!(volumes.preopens(&pod.containers[0]), Err(VolumeError::NotReady { .. })));
+        let mut volumes = Volumes::prepare(&pod, dir.path(), &Bound::new()).unwrap();
+        assert!(matches!(
+            volumes.preopens(&pod.containers[0], &pod.containers[0].mounts),
+            Err(VolumeError::NotReady { .. })
+        ));
         if !crate::testing::needs_root() {
             return;
         }
@@ -316,7 +337,7 @@ mod tests {
                 mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
                     .unwrap();
                 volumes.mount_memory().unwrap();
-                let preopens = volumes.preopens(&pod.containers[0]).unwrap();
+                let preopens = volumes.preopens(&pod.containers[0], &pod.containers[0].mounts).unwrap();
                 let stat = nix::sys::statfs::fstatfs(preopens[0].dir()).unwrap();
                 assert_eq!(stat.filesystem_type(), nix::sys::statfs::TMPFS_MAGIC);
                 assert_eq!(stat.blocks() * stat.block_size() as u64, 1 << 20);

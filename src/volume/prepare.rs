@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 
-use super::VolumeError;
 use super::host_path::{Found, check_or_create};
+use super::{VolumeError, projected};
 use crate::spec::{Container, Pod, Volume, VolumeSource};
 use crate::sys::mount;
 
@@ -20,6 +20,9 @@ const EMPTY_DIR_MODE: u32 = 0o777;
 
 /// Where a pod's emptyDirs are below its state directory, as the kubelet has them.
 const EMPTY_DIRS: &str = "volumes/kubernetes.io~empty-dir";
+
+/// The directories that the supervisor has found or made for claims and images, by volume.
+pub type Bound = BTreeMap<String, PathBuf>;
 
 /// The volumes of one pod.
 #[derive(Debug)]
@@ -36,6 +39,8 @@ pub(super) enum Prepared {
     Open {
         path: PathBuf,
         dir: Dir,
+        /// Whatever the mount says.
+        read_only: bool,
     },
     /// A directory that is still to be covered by a tmpfs of this size in bytes.
     Memory {
@@ -48,12 +53,13 @@ pub(super) enum Prepared {
 }
 
 impl Volumes {
-    /// Makes the emptyDirs of `pod` below `pod_dir`, its state directory, and checks or makes its hostPaths.
+    /// Makes the emptyDirs of `pod` below `pod_dir`, its state directory, and checks or makes its hostPaths; `bound`
+    /// are the directories of claims and images.
     ///
     /// Mounts that cannot work are found here, before any container starts. What was made below
     /// `pod_dir` is left to its owner to remove, also after an error.
-    pub fn prepare(pod: &Pod, pod_dir: &Path) -> Result<Self, VolumeError> {
-        let prepared = |volume: &Volume| Ok((volume.name.clone(), prepare(volume, pod_dir)?));
+    pub fn prepare(pod: &Pod, pod_dir: &Path, bound: &Bound) -> Result<Self, VolumeError> {
+        let prepared = |volume: &Volume| Ok((volume.name.clone(), prepare(volume, pod, pod_dir, bound)?));
         let by_name = pod.volumes.iter().map(prepared).collect::<Result<_, _>>()?;
         let volumes = Self { by_name, etc: None };
         pod.all_containers().try_for_each(|container| volumes.refuse_file_mounts(container))?;
@@ -72,7 +78,7 @@ impl Volumes {
                     "mount a tmpfs on",
                     path,
                 ))?;
-                *prepared = open(name, path)?;
+                *prepared = open(name, path, false)?;
             }
         }
         Ok(())
@@ -106,7 +112,7 @@ impl Volumes {
     }
 }
 
-fn prepare(volume: &Volume, pod_dir: &Path) -> Result<Prepared, VolumeError> {
+fn prepare(volume: &Volume, pod: &Pod, pod_dir: &Path, bound: &Bound) -> Result<Prepared, VolumeError> {
     let name = &volume.name;
     match &volume.source {
         VolumeSource::EmptyDir { memory, size_limit } => {
@@ -119,19 +125,27 @@ fn prepare(volume: &Volume, pod_dir: &Path) -> Result<Prepared, VolumeError> {
             ))?;
             match memory {
                 true => Ok(Prepared::Memory { path, size: *size_limit }),
-                false => open(name, &path),
+                false => open(name, &path, false),
             }
         }
         VolumeSource::HostPath { path, kind } => match check_or_create(name, path, *kind)? {
-            Found::Directory => open(name, path),
+            Found::Directory => open(name, path, false),
             Found::File => Ok(Prepared::File { path: path.clone() }),
         },
+        VolumeSource::Projected { .. } => projected::prepare(volume, pod, pod_dir),
+        VolumeSource::Claim { read_only, .. } => open(name, bound_to(name, bound)?, *read_only),
+        VolumeSource::Image { .. } => open(name, bound_to(name, bound)?, true),
     }
 }
 
-fn open(volume: &str, path: &Path) -> Result<Prepared, VolumeError> {
+fn bound_to<'b>(volume: &str, bound: &'b Bound) -> Result<&'b Path, VolumeError> {
+    let missing = || VolumeError::Unbound { volume: volume.to_owned() };
+    bound.get(volume).map(PathBuf::as_path).ok_or_else(missing)
+}
+
+pub(super) fn open(volume: &str, path: &Path, read_only: bool) -> Result<Prepared, VolumeError> {
     let dir = Dir::open_ambient_dir(path, ambient_authority()).map_err(io_error(volume, "open", path))?;
-    Ok(Prepared::Open { path: path.to_owned(), dir })
+    Ok(Prepared::Open { path: path.to_owned(), dir, read_only })
 }
 
 fn io_error(volume: &str, operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> VolumeError {

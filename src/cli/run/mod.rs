@@ -49,6 +49,7 @@ use crate::sandbox::{self, Sandbox};
 use crate::spec::convert::Converted;
 use crate::spec::{NetworkMode, Pod, Protocol};
 use crate::sys::pidfd::Exit;
+use crate::volume::Bound;
 
 /// Size of a pod's /dev/shm, bytes: what container runtimes give.
 const SHM_BYTES: u64 = 64 << 20;
@@ -179,6 +180,7 @@ fn prepare(
         storage_period: args.storage_period.unwrap_or(storage::PERIOD),
         origin: startup.origin(),
         tells_timeline: args.trace.is_some(),
+        bound: Bound::new(),
     })
 }
 

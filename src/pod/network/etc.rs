@@ -160,7 +160,7 @@ fn resolv_conf(
 fn is_given_to_guests(pod: &Pod, file: &Path) -> bool {
     let mut paths = pod.volumes.iter().filter_map(|volume| match &volume.source {
         VolumeSource::HostPath { path, .. } => Some(path),
-        VolumeSource::EmptyDir { .. } => None,
+        _ => None,
     });
     // A link leads to what is covered.
     paths.any(|path| {

@@ -18,6 +18,7 @@ use crate::pod::control;
 use crate::pod::status::Facts;
 use crate::pod::timeline::Timeline;
 use crate::spec::Pod;
+use crate::spec::environment::Surroundings;
 use crate::volume::Volumes;
 
 /// What the pod is made of, ready to run.
@@ -28,6 +29,8 @@ pub struct Parts {
     pub programs: BTreeMap<String, Program>,
     /// The pod's volumes, mounted.
     pub volumes: Volumes,
+    /// What variables say of the pod that it does not say itself.
+    pub around: Surroundings,
     /// Where the containers leave their last words.
     pub messages: Messages,
     /// The pod's network.

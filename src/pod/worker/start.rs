@@ -24,6 +24,7 @@ use crate::net::Endpoint;
 use crate::pod::attend::Orders;
 use crate::pod::exec::{self, Target};
 use crate::spec::Container;
+use crate::spec::environment::{self, Resolved};
 
 /// What the worker holds of a live container.
 pub(super) struct Running {
@@ -135,19 +136,22 @@ impl Worker {
     ) -> Result<(Setup, LastWords), String> {
         let Own { memory, endpoint, ipc, stop, marks } = own;
         let image_entry = || vec![program.name().to_owned()];
-        let command = if spec.command.is_empty() { image_entry() } else { spec.command.clone() };
+        let resolved = environment::resolve(spec, &self.parts.spec, &self.parts.around, &self.parts.volumes);
+        let Resolved { env, command, args, mounts } = resolved.map_err(|error| error.to_string())?;
+        let command = if command.is_empty() { image_entry() } else { command };
         // Container runtimes set HOSTNAME, and the manifest may say otherwise.
         let hostname = ("HOSTNAME".to_owned(), self.parts.spec.hostname.clone());
-        let mut preopens = self.parts.volumes.preopens(spec).map_err(|error| error.to_string())?;
+        let mut preopens = self.parts.volumes.preopens(spec, &mounts).map_err(|error| error.to_string())?;
         let tail = spec.termination_message.falls_back_to_logs.then(|| log.tail());
         let words = self.parts.messages.for_run(spec, tail, &mut preopens);
         let words = words.map_err(|error| {
             format!("cannot make {} for its last words: {error}", spec.termination_message.path)
         })?;
         let setup = Setup {
-            argv: command.into_iter().chain(spec.args.iter().cloned()).collect(),
-            env: std::iter::once(hostname).chain(spec.env.iter().cloned()).collect(),
+            argv: command.into_iter().chain(args).collect(),
+            env: std::iter::once(hostname).chain(env).collect(),
             working_dir: spec.working_dir.clone(),
+            user: spec.user.clone(),
             preopens: preopens.into(),
             memory,
             endpoint,

@@ -11,7 +11,8 @@ use super::volume::Volumes;
 use super::{environment, hooks, location, port, probe, resources, restart, security};
 use crate::manifest::{FieldPath, hint};
 use crate::spec::{
-    Container, Hooks, Mount, Probes, ResizePolicy, RestartPolicy, Role, TerminationMessage, name,
+    Container, Hooks, Mount, Objects, Probes, ResizePolicy, RestartPolicy, Role, TerminationMessage, User,
+    name,
 };
 
 /// What a container is converted within.
@@ -22,8 +23,11 @@ pub(super) struct Surroundings<'a> {
     /// `terminationGracePeriodSeconds`; `None` when it is wrong.
     pub(super) grace_seconds: Option<u64>,
     pub(super) host_ports: port::HostPorts,
-    /// Bytes that `$(VAR)` may still expand to in this pod.
-    pub(super) expansion_budget: usize,
+    /// The pod's `securityContext`: what a container has that says nothing else.
+    pub(super) pod_user: &'a User,
+    /// What variables come from.
+    #[allow(dead_code)]
+    pub(super) objects: &'a Objects,
 }
 
 /// What an init container may have only when it is a sidecar.
@@ -72,12 +76,11 @@ pub(super) fn convert(
     let probes =
         probe::Fields { startup: startup_probe, liveness: liveness_probe, readiness: readiness_probe };
     report.check(&path.field("name"), name::label(name));
-    report.unsupported(is_set(env_from), &path.field("envFrom"), "give the variables under env");
     report.unsupported(is_set(stdin), &path.field("stdin"), NO_STDIN);
     report.unsupported(is_set(stdin_once), &path.field("stdinOnce"), NO_STDIN);
     report.unsupported(is_set(tty), &path.field("tty"), "a container has no terminal; remove it");
     report.unsupported(is_set(volume_devices), &path.field("volumeDevices"), "WASI has no block devices");
-    security::container(security_context, &path.field("securityContext"), report);
+    let user = security::container(security_context, around.pod_user, &path.field("securityContext"), report);
     pull_policy(image_pull_policy, &path.field("imagePullPolicy"), report);
     let Restart { role, policy: restart_policy, rules: restart_rules } =
         restart::convert(restart_policy.as_deref(), items(restart_policy_rules), role, path, report);
@@ -103,11 +106,7 @@ pub(super) fn convert(
         path,
         report,
     );
-    let mut environment =
-        environment::convert(items(env), &path.field("env"), &mut around.expansion_budget, report);
-    let command = environment.expand_all(items(command), &path.field("command"), report);
-    let args = environment.expand_all(items(args), &path.field("args"), report);
-    let env = environment.into_variables();
+    let environment = environment::convert(items(env), items(env_from), path, report);
     let working_dir = working_dir.as_deref().filter(|dir| !dir.is_empty()).and_then(|dir| {
         location::in_container(dir).map_err(|message| report.error(&path.field("workingDir"), message)).ok()
     });
@@ -131,9 +130,10 @@ pub(super) fn convert(
         restart_rules,
         image_name,
         image,
-        command,
-        args,
-        env,
+        command: command.clone().unwrap_or_default(),
+        args: args.clone().unwrap_or_default(),
+        environment,
+        user,
         working_dir,
         mounts,
         ports,
@@ -301,5 +301,5 @@ fn convert_mount(
         other => other,
     };
     let mounted = mounted.map_err(|message| report.error(&path.field("mountPath"), message)).ok()?;
-    Some(Mount { volume: name.clone(), path: mounted, sub_path, read_only })
+    Some(Mount { volume: name.clone(), path: mounted, sub_path, sub_path_expr: None, read_only })
 }

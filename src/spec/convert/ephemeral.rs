@@ -7,7 +7,7 @@ use super::container::{self, Surroundings};
 use super::pod_spec::MAX_CONTAINERS;
 use super::report::{Report, is_set, items};
 use super::volume::Volumes;
-use super::{MAX_EXPANSION_BYTES, Options, port};
+use super::{Options, port};
 use crate::manifest::{FieldPath, FieldWarning, Invalid, hint};
 use crate::spec::{Container, NetworkMode, Pod, Role};
 
@@ -67,7 +67,8 @@ pub fn ephemeral(
         restart_policy: pod.restart_policy,
         grace_seconds: Some(pod.termination_grace.as_secs()),
         host_ports: port::HostPorts::new(pod.network == NetworkMode::Host),
-        expansion_budget: MAX_EXPANSION_BYTES.saturating_sub(expanded(pod)),
+        pod_user: &pod.user,
+        objects: &pod.objects,
     };
     let converted = container::convert(&ordinary, Role::Ephemeral, &path, &mut around, &mut report);
     let Report { errors, warnings } = report;
@@ -155,13 +156,4 @@ fn without_sub_paths(mut container: wire::Container) -> wire::Container {
         mount.sub_path_expr = None;
     }
     container
-}
-
-/// Bytes that the pod's variables, commands and arguments have been expanded to.
-fn expanded(pod: &Pod) -> usize {
-    let of = |container: &Container| -> usize {
-        let words = container.command.iter().chain(&container.args).map(String::len);
-        words.chain(container.env.iter().map(|(_, value)| value.len())).sum()
-    };
-    pod.all_containers().map(of).sum()
 }

@@ -638,7 +638,7 @@ mod running {
         .unwrap();
         assert_eq!((container.role, container.target.as_deref()), (Role::Ephemeral, Some("main")));
         assert_eq!(container.image, crate::image::Reference::Local("/srv/debug/debug.wasm".into()));
-        assert_eq!((container.args, container.mounts.len()), (vec!["a".to_owned()], 1));
+        assert_eq!((container.args, container.mounts.len()), (vec!["$(A)".to_owned()], 1));
         assert_eq!(container.restart_policy, None);
     }
 

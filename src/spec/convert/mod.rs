@@ -3,6 +3,7 @@
 //! ```text
 //! Manifest ─► metadata, volumes, names, network, resources of the pod ──────────────────────────────┬─► Pod
 //!            containers (image, env, mounts, ports, resources, probes, hooks, restart rules) ───────┤
+//!            ConfigMaps, Secrets, claims, Services of its namespace ────────────────────────────────┤
 //!            NetworkPolicies that select it, annotations of its containers ─────────────────────────┘
 //!          ├► errors:   wrong, or not supported and ignoring it would change what runs
 //!          └► warnings: ignored, and nothing about what runs here changes
@@ -15,11 +16,14 @@
 
 mod action;
 mod annotations;
+mod claim;
+mod config;
 mod container;
 mod defaults;
 mod environment;
 mod ephemeral;
 mod hooks;
+mod image_volume;
 #[cfg(test)]
 mod lifecycle_tests;
 mod location;
@@ -32,11 +36,14 @@ mod pod_spec;
 mod policy_tests;
 mod port;
 mod probe;
+mod projected;
 mod report;
 mod resize;
 mod resources;
 mod restart;
 mod security;
+mod service;
+mod storage;
 #[cfg(test)]
 mod tests;
 mod volume;
@@ -50,13 +57,9 @@ pub use ephemeral::ephemeral;
 pub use names::{MAX_NAMESERVERS, MAX_SEARCH_BYTES, MAX_SEARCHES};
 pub use resize::resize;
 
-use super::{NetworkMode, Pod};
+use super::{NetworkMode, Objects, Pod, Service, Storage};
 use crate::manifest::{self, FieldPath, FieldWarning, Invalid, Manifest};
 use report::Report;
-
-/// Bytes of all variables, commands and arguments of a pod after `$(VAR)` was expanded: values that
-/// repeat one another would grow without bound.
-const MAX_EXPANSION_BYTES: usize = 16 << 20;
 
 /// `terminationGracePeriodSeconds` when absent.
 const DEFAULT_GRACE_SECONDS: i64 = 30;
@@ -120,19 +123,30 @@ fn is_within(path: &str, outer: &str) -> bool {
     path.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
+/// What stands beside the Pod and is part of it.
+struct Beside {
+    objects: Objects,
+    storage: Storage,
+    services: Vec<Service>,
+}
+
 /// Converts the Pod of a manifest.
 ///
 /// # Errors
 /// Everything that is wrong with it at once.
 pub fn pod(manifest: &Manifest, options: &Options) -> Result<Converted, Invalid> {
-    // ConfigMaps, Secrets and claims are read and kept; volumes and variables of them come later.
-    let Manifest { pod, config_maps: _, secrets: _, claims: _, network_policies } = manifest;
+    let Manifest { pod, config_maps, secrets, claims, volumes, services, network_policies } = manifest;
     let wire::Pod { metadata, spec, status: _ } = pod;
     let mut report = Report::default();
     let metadata = metadata::convert(metadata, options.name.as_deref(), &mut report);
     let spec_path = FieldPath::root().field("spec");
+    let beside = Beside {
+        objects: config::convert_all(config_maps, secrets, &metadata.namespace, &mut report),
+        storage: storage::convert_all(claims, volumes, &metadata.namespace, &mut report),
+        services: service::convert_all(services, &metadata.namespace, &mut report),
+    };
     let mut converted = match spec {
-        Some(spec) => Some(pod_spec::convert(metadata, spec, &spec_path, options, &mut report)),
+        Some(spec) => Some(pod_spec::convert(metadata, spec, beside, &spec_path, options, &mut report)),
         None => {
             report.error(&spec_path, "required; it holds the containers");
             None

@@ -10,8 +10,8 @@ use super::metadata::Metadata;
 use super::report::{Report, is_set, items};
 use super::restart::RESTART_POLICIES;
 use super::{
-    DEFAULT_GRACE_SECONDS, MAX_EXPANSION_BYTES, Options, annotations, container, names, pod_resources, port,
-    security, volume,
+    Beside, DEFAULT_GRACE_SECONDS, Options, annotations, container, names, pod_resources, port, security,
+    volume,
 };
 use crate::manifest::FieldPath;
 use crate::spec::{Container, NetworkMode, NetworkRules, Pod, Role, name};
@@ -23,6 +23,7 @@ pub(super) const MAX_CONTAINERS: usize = 100;
 pub(super) fn convert(
     metadata: Metadata,
     spec: &wire::PodSpec,
+    beside: Beside,
     path: &FieldPath,
     options: &Options,
     report: &mut Report,
@@ -34,8 +35,7 @@ pub(super) fn convert(
         containers,
         dns_config,
         dns_policy,
-        // There are no Services whose variables a container would get.
-        enable_service_links: _,
+        enable_service_links,
         ephemeral_containers,
         eviction_responders,
         host_aliases,
@@ -123,7 +123,7 @@ pub(super) fn convert(
     {
         report.error(&path.field("os").field("name"), format_args!("{name:?}: pods run on linux here"));
     }
-    security::pod(security_context, &path.field("securityContext"), report);
+    let (pod_user, fs_group) = security::pod(security_context, &path.field("securityContext"), report);
 
     let network = options.network.unwrap_or(match host_network {
         Some(true) => NetworkMode::Host,
@@ -147,14 +147,15 @@ pub(super) fn convert(
     let names::Names { hostname, subdomain, dns } =
         names::convert(&fields, &metadata.name, &metadata.namespace, path, report);
     let host_aliases = names::host_aliases(items(host_aliases), &path.field("hostAliases"), report);
-    let volumes = volume::convert(volumes, &path.field("volumes"), report);
+    let volumes = volume::convert(volumes, &options.manifest_dir, &path.field("volumes"), report);
     let mut around = Surroundings {
         manifest_dir: &options.manifest_dir,
         volumes: &volumes,
         restart_policy,
         grace_seconds,
         host_ports: port::HostPorts::new(network == NetworkMode::Host),
-        expansion_budget: MAX_EXPANSION_BYTES,
+        pod_user: &pod_user,
+        objects: &beside.objects,
     };
     if containers.is_empty() {
         report.error(&path.field("containers"), "required; a pod has at least one container");
@@ -228,6 +229,16 @@ pub(super) fn convert(
         ),
         resources,
         volumes: volumes.volumes,
+        user: pod_user,
+        fs_group,
+        objects: beside.objects,
+        storage: beside.storage,
+        services: beside.services,
+        service_links: enable_service_links.unwrap_or(true),
+        service_account: service_account_name
+            .clone()
+            .filter(|name| !name.is_empty())
+            .unwrap_or_else(|| "default".to_owned()),
     }
 }
 

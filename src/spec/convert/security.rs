@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{
 
 use super::report::{Report, is_set};
 use crate::manifest::FieldPath;
+use crate::spec::{FsGroup, User};
 
 const NO_USERS: &str = "a WebAssembly guest has no user or group; remove it";
 const NO_SELINUX: &str = "a WebAssembly guest is no process with a label; remove it";
@@ -17,8 +18,14 @@ const NO_WINDOWS: &str = "pods run on Linux; remove it";
 const NO_LOCAL_PROFILE: &str =
     "a WebAssembly guest makes no system calls to filter; use RuntimeDefault or remove it";
 
-pub(super) fn pod(context: &Option<PodSecurityContext>, path: &FieldPath, report: &mut Report) {
-    let Some(context) = context else { return };
+/// Whose the files of the pod's containers are, and whom its volumes belong to.
+pub(super) fn pod(
+    context: &Option<PodSecurityContext>,
+    path: &FieldPath,
+    report: &mut Report,
+) -> (User, Option<FsGroup>) {
+    let unchanged = (User::default(), None);
+    let Some(context) = context else { return unchanged };
     let PodSecurityContext {
         app_armor_profile,
         fs_group,
@@ -56,10 +63,17 @@ pub(super) fn pod(context: &Option<PodSecurityContext>, path: &FieldPath, report
     }
     app_armor(app_armor_profile, &path.field("appArmorProfile"), report);
     seccomp(seccomp_profile, &path.field("seccompProfile"), report);
+    unchanged
 }
 
-pub(super) fn container(context: &Option<SecurityContext>, path: &FieldPath, report: &mut Report) {
-    let Some(context) = context else { return };
+/// Whose the files of a container are; what it does not say is as `pod` has it.
+pub(super) fn container(
+    context: &Option<SecurityContext>,
+    pod: &User,
+    path: &FieldPath,
+    report: &mut Report,
+) -> User {
+    let Some(context) = context else { return pod.clone() };
     let SecurityContext {
         // There are no privileges to escalate, whatever it says.
         allow_privilege_escalation: _,
@@ -99,6 +113,7 @@ pub(super) fn container(context: &Option<SecurityContext>, path: &FieldPath, rep
     }
     app_armor(app_armor_profile, &path.field("appArmorProfile"), report);
     seccomp(seccomp_profile, &path.field("seccompProfile"), report);
+    pod.clone()
 }
 
 fn app_armor(profile: &Option<AppArmorProfile>, path: &FieldPath, report: &mut Report) {

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::image::Reference;
+use crate::spec::environment::{Environment, Value, Variable};
 use crate::spec::{
     Container, HostPathType, HostPort, Mount, Port, Protocol, QosClass, Resources, RestartPolicy, Role,
     Volume, VolumeSource,
@@ -96,6 +97,7 @@ fn every_supported_field_arrives() {
         volume: volume.into(),
         path: path.into(),
         sub_path: sub_path.map(Into::into),
+        sub_path_expr: None,
         read_only,
     };
     let strings = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
@@ -140,16 +142,19 @@ fn every_supported_field_arrives() {
             role: Role::Main,
             image_name: "./app.wasm".into(),
             image: Reference::Local("/srv/pods/app.wasm".into()),
-            command: strings(&["serve", "localhost:8080"]),
-            args: strings(&["$(PORT)", "$(NOTHING)"]),
-            env: [
-                ("PORT", "8080"),
-                ("HOST", "localhost"),
-                ("URL", "http://localhost:8080/$(LATER)"),
-                ("LATER", ""),
-            ]
-            .map(|(k, v)| (k.to_owned(), v.to_owned()))
-            .to_vec(),
+            command: strings(&["serve", "$(HOST):$(PORT)"]),
+            args: strings(&["$$(PORT)", "$(NOTHING)"]),
+            environment: Environment {
+                from: vec![],
+                variables: [
+                    ("PORT", "8080"),
+                    ("HOST", "localhost"),
+                    ("URL", "http://$(HOST):$(PORT)/$(LATER)"),
+                    ("LATER", ""),
+                ]
+                .map(|(name, text)| Variable { name: name.into(), value: Value::Text(text.into()) })
+                .to_vec(),
+            },
             working_dir: Some("/site".into()),
             mounts: vec![
                 mount("site", "/site", None, true),
@@ -178,6 +183,13 @@ fn every_supported_field_arrives() {
         ephemeral_containers: vec![],
         readiness_gates: vec![],
         resources: Resources::default(),
+        user: Default::default(),
+        fs_group: None,
+        objects: Default::default(),
+        storage: Default::default(),
+        services: vec![],
+        service_links: true,
+        service_account: "default".into(),
         volumes: vec![
             Volume {
                 name: "site".into(),

@@ -1,13 +1,14 @@
 //! `volumes` of the pod.
 
 use std::collections::HashSet;
+use std::path::Path;
 
 use k8s_openapi::api::core::v1 as wire;
 use k8s_openapi::apimachinery::pkg::api::resource;
 
-use super::location;
 use super::report::{Report, items};
 use super::resources::quantity;
+use super::{claim, image_volume, location, projected};
 use crate::manifest::FieldPath;
 use crate::spec::{HostPathType, Volume, VolumeSource, name};
 
@@ -24,7 +25,12 @@ pub(super) struct Volumes {
     pub(super) left_out: HashSet<String>,
 }
 
-pub(super) fn convert(volumes: &Option<Vec<wire::Volume>>, path: &FieldPath, report: &mut Report) -> Volumes {
+pub(super) fn convert(
+    volumes: &Option<Vec<wire::Volume>>,
+    manifest_dir: &Path,
+    path: &FieldPath,
+    report: &mut Report,
+) -> Volumes {
     let mut result = Volumes::default();
     for (index, volume) in items(volumes).iter().enumerate() {
         let path = path.index(index);
@@ -44,7 +50,7 @@ pub(super) fn convert(volumes: &Option<Vec<wire::Volume>>, path: &FieldPath, rep
             result.left_out.insert(volume.name.clone());
             continue;
         }
-        if let Some(source) = source(volume, &path, report) {
+        if let Some(source) = source(volume, manifest_dir, &path, report) {
             result.volumes.push(Volume { name: volume.name.clone(), source });
         }
     }
@@ -68,7 +74,12 @@ impl Volumes {
     }
 }
 
-fn source(volume: &wire::Volume, path: &FieldPath, report: &mut Report) -> Option<VolumeSource> {
+fn source(
+    volume: &wire::Volume,
+    manifest_dir: &Path,
+    path: &FieldPath,
+    report: &mut Report,
+) -> Option<VolumeSource> {
     let wire::Volume {
         name: _,
         empty_dir,
@@ -108,9 +119,7 @@ fn source(volume: &wire::Volume, path: &FieldPath, report: &mut Report) -> Optio
         ("azureFile", azure_file.is_some()),
         ("cephfs", cephfs.is_some()),
         ("cinder", cinder.is_some()),
-        ("configMap", config_map.is_some()),
         ("csi", csi.is_some()),
-        ("downwardAPI", downward_api.is_some()),
         ("ephemeral", ephemeral.is_some()),
         ("fc", fc.is_some()),
         ("flexVolume", flex_volume.is_some()),
@@ -118,17 +127,13 @@ fn source(volume: &wire::Volume, path: &FieldPath, report: &mut Report) -> Optio
         ("gcePersistentDisk", gce_persistent_disk.is_some()),
         ("gitRepo", git_repo.is_some()),
         ("glusterfs", glusterfs.is_some()),
-        ("image", image.is_some()),
         ("iscsi", iscsi.is_some()),
         ("nfs", nfs.is_some()),
-        ("persistentVolumeClaim", persistent_volume_claim.is_some()),
         ("photonPersistentDisk", photon_persistent_disk.is_some()),
         ("portworxVolume", portworx_volume.is_some()),
-        ("projected", projected.is_some()),
         ("quobyte", quobyte.is_some()),
         ("rbd", rbd.is_some()),
         ("scaleIO", scale_io.is_some()),
-        ("secret", secret.is_some()),
         ("storageos", storageos.is_some()),
         ("vsphereVolume", vsphere_volume.is_some()),
     ];
@@ -137,26 +142,47 @@ fn source(volume: &wire::Volume, path: &FieldPath, report: &mut Report) -> Optio
         report.unsupported(
             true,
             &path.field(name),
-            "this kind of volume does not exist yet; use emptyDir or hostPath",
+            "peapod has no driver for it; use persistentVolumeClaim or hostPath",
         );
     }
-    given.extend(empty_dir.as_ref().map(|_| "emptyDir"));
-    given.extend(host_path.as_ref().map(|_| "hostPath"));
+    let known = [
+        ("emptyDir", empty_dir.is_some()),
+        ("hostPath", host_path.is_some()),
+        ("configMap", config_map.is_some()),
+        ("secret", secret.is_some()),
+        ("downwardAPI", downward_api.is_some()),
+        ("projected", projected.is_some()),
+        ("persistentVolumeClaim", persistent_volume_claim.is_some()),
+        ("image", image.is_some()),
+    ];
+    given.extend(known.iter().filter(|(_, given)| *given).map(|(name, _)| *name));
     match given[..] {
-        [] => report.error(
-            path,
-            "must specify a volume type: emptyDir or hostPath (`emptyDir: {}` for an empty one)",
-        ),
+        [] => {
+            let names = known.map(|(name, _)| name).join(", ");
+            let message = format_args!(
+                "must specify a volume type: one of {names} (`emptyDir: {{}}` for an empty one)"
+            );
+            report.error(path, message);
+        }
         [_] => {}
         _ => report.error(
             path,
             format_args!("may not specify more than 1 volume type, found {}", given.join(" and ")),
         ),
     }
-    if let Some(empty_dir) = empty_dir {
-        return Some(convert_empty_dir(empty_dir, &path.field("emptyDir"), report));
-    }
-    host_path.as_ref().and_then(|host_path| convert_host_path(host_path, &path.field("hostPath"), report))
+    let at = |name| path.field(name);
+    let empty_dir = empty_dir.as_ref().map(|own| convert_empty_dir(own, &at("emptyDir"), report));
+    let host_path = host_path.as_ref().and_then(|own| convert_host_path(own, &at("hostPath"), report));
+    let config_map = config_map.as_ref().and_then(|own| projected::config_map(own, &at("configMap"), report));
+    let secret = secret.as_ref().and_then(|own| projected::secret(own, &at("secret"), report));
+    let downward =
+        downward_api.as_ref().and_then(|own| projected::downward_api(own, &at("downwardAPI"), report));
+    let all = projected.as_ref().and_then(|own| projected::projected(own, &at("projected"), report));
+    let claim = persistent_volume_claim
+        .as_ref()
+        .and_then(|own| claim::convert(own, &at("persistentVolumeClaim"), report));
+    let image = image.as_ref().and_then(|own| image_volume::convert(own, manifest_dir, &at("image"), report));
+    empty_dir.or(host_path).or(config_map).or(secret).or(downward).or(all).or(claim).or(image)
 }
 
 fn convert_empty_dir(
