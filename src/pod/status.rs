@@ -44,16 +44,21 @@ pub struct Facts {
     pub image_ids: BTreeMap<String, String>,
 }
 
-/// The status of `pod` in `state`.
-pub fn pod_status(pod: &Pod, state: &State, facts: &Facts) -> wire::PodStatus {
-    let phase = state.phase(pod);
-    let (reason, message) = match state.stage {
+/// `reason` and `message` of the pod's status.
+pub fn reason(state: &State) -> (Option<String>, Option<String>) {
+    match state.stage {
         Stage::Finished { cause: Cause::DeadlineExceeded, .. } => {
             (Some("DeadlineExceeded".to_owned()), Some(DEADLINE_MESSAGE.to_owned()))
         }
         Stage::Finished { cause: Cause::Evicted, .. } => (Some("Evicted".to_owned()), state.eviction.clone()),
         _ => (None, None),
-    };
+    }
+}
+
+/// The status of `pod` in `state`.
+pub fn pod_status(pod: &Pod, state: &State, facts: &Facts) -> wire::PodStatus {
+    let phase = state.phase(pod);
+    let (reason, message) = reason(state);
     let statuses = |roles: &[Role]| {
         let those = state.each(pod).filter(|(spec, _)| roles.contains(&spec.role));
         let statuses = those.map(|(spec, record)| container_status(pod, state, facts, spec, record));

@@ -52,7 +52,7 @@ use super::exec::{Components, ExecEvent, Execs};
 use super::reports::Reports;
 use super::resize::Resize;
 use super::state::State;
-use super::status::pod_status;
+use super::status::{self, pod_status};
 use super::storage;
 use crate::container::account::Account;
 use crate::container::runner::Hosts;
@@ -62,6 +62,10 @@ use crate::net::{Recording, Summary};
 
 /// Troubles that wait to be passed on. Each is told once per kind and log file.
 pub const TROUBLE_QUEUE: usize = 64;
+
+/// How long a new status waits to be told, with all that changes meanwhile. A start changes it several times within
+/// microseconds, and to write it down takes longer than the guest needs to its first output.
+const STATUS_DELAY: Duration = Duration::from_millis(1);
 
 /// Runs the pod to its end and returns the exit code of its supervisor. Images that come later are linked against
 /// `hosts`.
@@ -98,6 +102,7 @@ pub async fn run(parts: Parts, hosts: Arc<Hosts>, control: StdUnixStream) -> std
         wake_at: None,
         phase: None,
         changed: false,
+        status_due: None,
         alone: false,
         started,
         has_started,
@@ -159,8 +164,10 @@ struct Worker {
     wake_at: Option<Duration>,
     /// The last phase that the supervisor was told.
     phase: Option<Phase>,
-    /// Whether there is something to tell the supervisor.
+    /// Whether there may be a phase to tell the supervisor, and a status after it.
     changed: bool,
+    /// When the supervisor is to be told the status, where it does not know it yet.
+    status_due: Option<tokio::time::Instant>,
     /// Whether the supervisor is gone.
     alone: bool,
     requests: Receiver<Request>,
@@ -181,6 +188,7 @@ enum Happening {
     Troubled(control::Event),
     /// The supervisor has read everything.
     Told,
+    StatusDue,
     Woken,
 }
 
@@ -189,14 +197,15 @@ impl Worker {
         self.step(Event::SandboxReady);
         loop {
             if let Some(code) = self.state.exit_code(&self.parts.spec) {
-                self.report_changes();
+                self.report_phase();
                 return code.into();
             }
-            if self.changed {
-                // Events are told before the containers go on, for whoever watches both; the rest after.
+            if std::mem::take(&mut self.changed) {
+                self.report_phase();
+                self.status_due.get_or_insert_with(|| tokio::time::Instant::now() + STATUS_DELAY);
+                // Events are told before the containers go on, for whoever watches both.
                 self.reports.flush_now();
                 tokio::task::yield_now().await;
-                self.report_changes();
             }
             match self.next().await {
                 Happening::Started(name) => self.has_started(name),
@@ -215,6 +224,7 @@ impl Worker {
                 }
                 Happening::Troubled(event) => self.reports.event(event),
                 Happening::Told => {}
+                Happening::StatusDue => self.report_status(),
                 Happening::Woken => self.step(Event::Tick),
             }
         }
@@ -254,6 +264,7 @@ impl Worker {
                 Ok(()) => Happening::Told,
                 Err(_) => Happening::SupervisorGone,
             },
+            () = due(self.status_due) => Happening::StatusDue,
             () = wake => Happening::Woken,
         };
         if matches!(happening, Happening::Woken) {
@@ -275,17 +286,28 @@ impl Worker {
         }
     }
 
-    /// Tells the supervisor the status, and the phase when it is another one.
-    fn report_changes(&mut self) {
+    /// Tells the supervisor the phase when it is another one.
+    fn report_phase(&mut self) {
         let phase = self.state.phase(&self.parts.spec);
-        let status = pod_status(&self.parts.spec, &self.state, &self.parts.facts);
         if self.phase != Some(phase) {
             self.phase = Some(phase);
-            let reason = status.reason.clone();
+            let (reason, _) = status::reason(&self.state);
             self.reports.event(control::Event::Phase { phase: phase.as_str().to_owned(), reason });
         }
-        self.reports.status(status);
+    }
+
+    /// Tells the supervisor the status.
+    fn report_status(&mut self) {
+        self.status_due = None;
+        self.reports.status(pod_status(&self.parts.spec, &self.state, &self.parts.facts));
         self.parts.logger.catch_up();
-        self.changed = false;
+    }
+}
+
+/// Ends at `at`, or never.
+async fn due(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
