@@ -111,6 +111,8 @@ fn pod_process(plan: Plan, outside: Outside, entered: Entered) -> i32 {
             return EXIT_NOT_BEGUN;
         }
     };
+    // The supervisor is making the pod's link meanwhile.
+    crate::sys::text::map_ahead();
     match entered.begin() {
         Ok(inside) => prepared.run(inside),
         Err(NotBegun) => EXIT_NOT_BEGUN,

@@ -17,6 +17,7 @@
 //! | [`shared`] | numbers in memory that other processes have mapped too |
 //! | [`netlink`] | a small synchronous netlink socket: one send per batch |
 //! | [`socket`] | what the kernel says about a socket |
+//! | [`text`] | this program's own code in memory |
 //! | [`conntrack`] | connections that the kernel tracks, for [`netlink`] |
 //! | [`notices`] | a descriptor that says that something has happened |
 //! | [`nftables`] | nf_tables messages, for [`netlink`] |
@@ -39,3 +40,4 @@ pub mod pidfd;
 pub mod process;
 pub mod shared;
 pub mod socket;
+pub mod text;
