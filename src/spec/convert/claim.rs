@@ -24,8 +24,7 @@ pub(super) fn convert(
         report.error(&path, "required; the name of a PersistentVolumeClaim");
         return None;
     }
-    let source =
-        VolumeSource::Claim { name: claim_name.clone(), read_only: read_only.unwrap_or_default() };
+    let source = VolumeSource::Claim { name: claim_name.clone(), read_only: read_only.unwrap_or_default() };
     report.check(&path, name::subdomain(claim_name)).then_some(source)
 }
 
@@ -45,10 +44,16 @@ pub(super) fn ephemeral(
     let labels_path = path.field("metadata").field("labels");
     let labels = metadata::checked_labels(&metadata.labels, &labels_path, report);
     // Of others than these the API server says so as well.
-    let allowed =
-        ObjectMeta { labels: metadata.labels.clone(), annotations: metadata.annotations.clone(), ..Default::default() };
+    let allowed = ObjectMeta {
+        labels: metadata.labels.clone(),
+        annotations: metadata.annotations.clone(),
+        ..Default::default()
+    };
     if metadata != allowed {
-        report.error(&path.field("metadata"), "only labels and annotations may be set: the pod names its claim");
+        report.error(
+            &path.field("metadata"),
+            "only labels and annotations may be set: the pod names its claim",
+        );
     }
     let claim = storage::claim_spec(spec, &path.field("spec"), report)?;
     Some(VolumeSource::Ephemeral { claim: Claim { labels, ..claim } })

@@ -34,13 +34,17 @@ pub(super) fn convert_all(
     for (number, wire::PersistentVolumeClaim { metadata, spec, status: _ }) in claims {
         let mut own = Report::default();
         let root = FieldPath::root();
-        let labels = metadata::checked_labels(&metadata.labels, &root.field("metadata").field("labels"), &mut own);
+        let labels =
+            metadata::checked_labels(&metadata.labels, &root.field("metadata").field("labels"), &mut own);
         let spec = spec.clone().unwrap_or_default();
         let claim = claim_spec(&spec, &root.field("spec"), &mut own).map(|claim| Claim { labels, ..claim });
         let path = root.field("metadata").field("namespace");
         let given = metadata.namespace.as_deref().filter(|given| !given.is_empty()).unwrap_or("default");
         if given != namespace {
-            own.warn(&path, format_args!("ignored: the pod is in {namespace:?}, and uses claims of its namespace only"));
+            own.warn(
+                &path,
+                format_args!("ignored: the pod is in {namespace:?}, and uses claims of its namespace only"),
+            );
         } else {
             add(&mut storage.claims, metadata.name.as_deref(), claim, &mut own);
         }
@@ -183,7 +187,8 @@ fn persistent_volume(wire: &wire::PersistentVolume, report: &mut Report) -> Opti
         }
         text => {
             let choices = [("", ReclaimPolicy::Retain)].into_iter();
-            let choices = choices.chain([ReclaimPolicy::Retain, ReclaimPolicy::Delete].map(|p| (p.as_str(), p)));
+            let choices =
+                choices.chain([ReclaimPolicy::Retain, ReclaimPolicy::Delete].map(|p| (p.as_str(), p)));
             report.choice(&at("persistentVolumeReclaimPolicy"), text, &choices.collect::<Vec<_>>())
         }
     };
@@ -244,8 +249,10 @@ fn source(
     match given[..] {
         [] => report.error(path, "must specify a volume type: hostPath or local"),
         [_] => {}
-        _ => report
-            .error(path, format_args!("may not specify more than 1 volume type, found {}", given.join(" and "))),
+        _ => report.error(
+            path,
+            format_args!("may not specify more than 1 volume type, found {}", given.join(" and ")),
+        ),
     }
     let (text, kind, path) = match (&spec.host_path, &spec.local) {
         (Some(wire::HostPathVolumeSource { path: text, type_ }), _) => {
@@ -300,7 +307,10 @@ fn claim_reference(
         uid: _,
     } = reference;
     if let Some(kind) = kind.as_deref().filter(|kind| !["", "PersistentVolumeClaim"].contains(kind)) {
-        report.error(&path.field("kind"), format_args!("invalid value {kind:?}: must be PersistentVolumeClaim"));
+        report.error(
+            &path.field("kind"),
+            format_args!("invalid value {kind:?}: must be PersistentVolumeClaim"),
+        );
     }
     let (claim, namespace) = (claim.clone().unwrap_or_default(), namespace.clone().unwrap_or_default());
     let named = report.check(&path.field("name"), name::subdomain(&claim));

@@ -130,7 +130,12 @@ impl Inventory {
     ///
     /// # Errors
     /// It is there already, at another place.
-    pub fn apply_volume(&mut self, name: &str, spec: &PersistentVolume, birth: Birth) -> Result<(), ClaimError> {
+    pub fn apply_volume(
+        &mut self,
+        name: &str,
+        spec: &PersistentVolume,
+        birth: Birth,
+    ) -> Result<(), ClaimError> {
         match self.volumes.get_mut(name) {
             Some(known) if known.spec.path != spec.path || known.spec.kind != spec.kind => {
                 return Err(ClaimError::SourceChanged {
@@ -202,7 +207,8 @@ impl Inventory {
             return immutable("spec.volumeName", bound.volume_name());
         }
         if claim.selector.as_ref().map(in_words).unwrap_or_default() != bound.selector {
-            let selector = if bound.selector.is_empty() { "absent".to_owned() } else { bound.selector.join(", ") };
+            let selector =
+                if bound.selector.is_empty() { "absent".to_owned() } else { bound.selector.join(", ") };
             return immutable("spec.selector", selector);
         }
         if claim.storage_bytes < bound.request_bytes {
@@ -260,8 +266,7 @@ impl Inventory {
             Some(_) => return taken(),
             None => {}
         }
-        let mismatch =
-            |why| Err(ClaimError::Mismatch { claim: claim_name(), volume: volume_name(), why });
+        let mismatch = |why| Err(ClaimError::Mismatch { claim: claim_name(), volume: volume_name(), why });
         if volume.spec.capacity_bytes < claim.storage_bytes {
             return mismatch("requested PV is too small");
         }

@@ -105,14 +105,15 @@ fn bind_in(
         return Err(errors);
     }
     registry.commit(inventory).map_err(|error| vec![error])?;
-    held.own = wanted.iter().any(|wanted| wanted.owner.is_some()).then(|| paths.clone());
-    let user = User { uid: pod.uid.clone(), pod: format!("{}/{}", pod.namespace, pod.name) };
+    let user = User { uid: pod.uid.clone(), pod: full_name(pod) };
     let mut keys: Vec<_> = wanted.iter().map(|wanted| &wanted.key).collect();
     keys.sort();
     keys.dedup();
     for key in keys {
         held.uses.push(registry.enter(key, &user).map_err(|error| vec![error])?);
     }
+    // Last: to drop it opens the registry.
+    held.own = wanted.iter().any(|wanted| wanted.owner.is_some()).then(|| paths.clone());
     Ok(held)
 }
 
@@ -179,6 +180,11 @@ pub fn delete_volume(paths: &Paths, name: &str) -> Result<(), ClaimError> {
     Ok(())
 }
 
+/// `namespace/name`.
+fn full_name(pod: &Pod) -> String {
+    format!("{}/{}", pod.namespace, pod.name)
+}
+
 /// A volume of the pod that is a claim.
 struct Wanted<'a> {
     volume: &'a str,
@@ -217,6 +223,11 @@ fn plan(inventory: &mut Inventory, pod: &Pod, wanted: &[Wanted<'_>], now: Timest
     // Several volumes may be of one claim.
     let by_key: BTreeMap<_, _> = wanted.iter().map(|wanted| (&wanted.key, wanted)).collect();
     for (key, Wanted { document, owner, .. }) in by_key {
+        // One that an ephemeral volume makes is for that volume alone.
+        if wanted.iter().any(|other| other.key == *key && other.owner != *owner) {
+            errors.push(ClaimError::NotOwner { claim: key.1.clone(), pod: full_name(pod) });
+            continue;
+        }
         errors.extend(take(inventory, pod, key, *document, *owner, birth()).err());
     }
     errors
@@ -248,7 +259,7 @@ fn take(
         name::subdomain(&key.1).map_err(|why| ClaimError::Name { claim: claim(), why })?;
         // Of this run there can be none yet.
         if inventory.claims.contains_key(key) {
-            return Err(ClaimError::NotOwner { claim: claim(), pod: format!("{}/{}", pod.namespace, pod.name) });
+            return Err(ClaimError::NotOwner { claim: claim(), pod: full_name(pod) });
         }
     }
     inventory.apply_claim(key, document, owner, birth)
@@ -256,12 +267,7 @@ fn take(
 
 /// `node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode`: the scheduler's
 /// `pkg/scheduler/framework/plugins/volumerestrictions`.
-fn check_alone(
-    registry: &Registry,
-    key: &ClaimKey,
-    claim: &BoundClaim,
-    pod: &Pod,
-) -> Result<(), ClaimError> {
+fn check_alone(registry: &Registry, key: &ClaimKey, claim: &BoundClaim, pod: &Pod) -> Result<(), ClaimError> {
     if claim.access_modes.contains(&AccessMode::ReadWriteOncePod) {
         let mut users = registry.users(key)?;
         users.retain(|user| user.uid != pod.uid);

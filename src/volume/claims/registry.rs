@@ -23,7 +23,7 @@ use super::inventory::{BoundClaim, ClaimKey, Inventory, KnownVolume};
 use super::users::{self, Use, User};
 use super::{ClaimError, record};
 use crate::paths::Paths;
-use crate::sandbox::record::private_directory;
+use crate::sandbox::record::{RecordError, private_directory};
 use crate::sandbox::tree;
 
 const LOCK: &str = ".lock";
@@ -92,10 +92,13 @@ impl Registry {
     /// Makes a pod a user of a claim.
     ///
     /// # Errors
-    /// The files'.
+    /// The files'; a pod of this uid is one already.
     pub fn enter(&self, key: &ClaimKey, user: &User) -> Result<Use, ClaimError> {
         let directory = self.claim(key).join(USERS);
-        users::enter(&directory, user).map_err(failed("lock the pod's file in", &directory))
+        users::enter(&directory, user).map_err(|error| match error.kind() {
+            ErrorKind::WouldBlock => RecordError::Running(user.uid.clone()).into(),
+            _ => failed("lock the pod's file in", &directory)(error),
+        })
     }
 
     /// Makes what is on disk as `wanted` is.
