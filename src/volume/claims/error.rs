@@ -125,7 +125,7 @@ pub enum ClaimError {
         volume: String,
     },
     /// An `ephemeral` volume's claim is somebody else's.
-    #[error("PVC {claim:?} was not created for pod {pod:?} (pod is not owner); rename the volume or the pod")]
+    #[error("PVC {claim} was not created for pod {pod} (pod is not owner); rename the volume or the pod")]
     NotOwner {
         /// The claim.
         claim: String,
