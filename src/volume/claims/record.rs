@@ -45,6 +45,7 @@ struct VolumeFile {
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
 #[serde(remote = "AccessMode")]
+#[allow(clippy::enum_variant_names, reason = "the names are Kubernetes'")]
 enum ModeDef {
     ReadWriteOnce,
     ReadOnlyMany,
