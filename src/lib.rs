@@ -25,7 +25,7 @@
 //! | [`pod`] | the pod's life: a pure state machine, the task that acts on it, hooks, probes and commands, the control protocol; what its network is made of |
 //! | [`api`] | how a running pod is asked and changed: HTTP and JSON on a unix socket, commands over a WebSocket, as Kubernetes has it |
 //! | [`container`] | one container: its run, its state, its memory and CPU account, its log, its end and last words |
-//! | [`volume`] | volumes to directory handles |
+//! | [`volume`] | volumes to directory handles; claims that outlive pods, their binding and provisioning |
 //! | [`net`] | the pod's network: two planes, one port space, names, one policy; knows nothing of wasmtime |
 //! | [`ipc`] | the pod's message queues, shared memory, semaphores and channels; knows nothing of wasmtime |
 //! | [`wasi`] | WASI 0.2 and 0.3 hosts over `net` and the log, `peapod:pod` and `peapod:ipc`; everything else of WASI is upstream's |
@@ -44,8 +44,8 @@
 //!
 //! 1. `unsafe` and raw syscalls live in [`sys`] only; elsewhere `libc` is for constants. The one exception
 //!    is the mapping of compiled code in [`engine::code`], whose SAFETY comment says why it can be trusted.
-//! 2. serde appears in [`manifest`], [`image`], [`cli`], [`api`], [`pod::control`], [`sandbox::record`] and
-//!    [`sandbox::cni`] only. Wire types never reach the pod's state machine.
+//! 2. serde appears in [`manifest`], [`image`], [`cli`], [`api`], [`pod::control`], [`sandbox::record`],
+//!    [`sandbox::cni`] and the records of [`volume::claims`] only. Wire types never reach the pod's state machine.
 //! 3. Only [`engine`], [`image`], [`wasi`] and [`container::runner`] name wasmtime.
 //! 4. [`spec`], of [`pod`] all that decides (state, actions, conditions, outcome, status, back-off, probe, stop),
 //!    [`net::ports`], the table of UDP sockets, and of [`net::names`] hosts, resolv.conf, search lists and queries

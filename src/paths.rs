@@ -3,7 +3,7 @@
 //! | directory | root | otherwise | holds |
 //! |---|---|---|---|
 //! | run | `/run/peapod` | `$XDG_RUNTIME_DIR/peapod`, else `/tmp/peapod-$UID` | record, lock, control socket and `/etc` files of each live pod, address leases; gone after a reboot |
-//! | state | `/var/lib/peapod` | `$XDG_STATE_HOME/peapod`, else `~/.local/state/peapod` | emptyDir volumes and container logs of live pods |
+//! | state | `/var/lib/peapod` | `$XDG_STATE_HOME/peapod`, else `~/.local/state/peapod` | emptyDir volumes and container logs of live pods; claims, with their data |
 //! | cache | `/var/cache/peapod` | `$XDG_CACHE_HOME/peapod`, else `~/.cache/peapod` | compiled code; tools that `--build` fetched |
 //!
 //! `PEAPOD_ROOT=DIR` puts all three below one directory (`DIR/run`, `DIR/state`, `DIR/cache`).
@@ -15,7 +15,7 @@ use std::path::PathBuf;
 pub struct Paths {
     /// Records, locks, `/etc` files and address leases of live pods.
     pub run: PathBuf,
-    /// Volumes and logs of live pods.
+    /// Volumes and logs of live pods; claims with their data.
     pub state: PathBuf,
     /// Compiled code, fetched tools.
     pub cache: PathBuf,
@@ -65,6 +65,16 @@ impl Paths {
     /// The state directory of one pod: `<state>/pods/<uid>`.
     pub fn pod_state(&self, uid: &str) -> PathBuf {
         self.state.join("pods").join(uid)
+    }
+
+    /// Claims, with the data of those that peapod made a directory for: `<state>/claims`.
+    pub fn claims(&self) -> PathBuf {
+        self.state.join("claims")
+    }
+
+    /// What is known of PersistentVolumes: `<state>/volumes`.
+    pub fn volumes(&self) -> PathBuf {
+        self.state.join("volumes")
     }
 }
 

@@ -1,7 +1,8 @@
 //! `peapod check FILE`: validate, run nothing.
 //!
 //! ```text
-//! load ─► images: there, compiled (into the cache, as for a run), linked ─► what was found
+//! load ─► claims: there, or could be bound ─► images: there, compiled (into the cache, as for a run), linked
+//!      ─► what was found
 //! ```
 
 use std::io::Write;
@@ -10,7 +11,7 @@ use std::process::ExitCode;
 
 use super::display::Display;
 use super::images::Images;
-use super::{Failure, counted, load};
+use super::{Failure, claims, counted, load};
 use crate::engine::Engine;
 use crate::paths::Paths;
 
@@ -31,8 +32,10 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         writeln!(err, "warning: {warning}")?;
     }
     let pod = &converted.pod;
+    let paths = Paths::from_env();
+    claims::warn(&paths, pod)?;
     let display = Display::new(0);
-    let mut images = Images::new(&Engine::new()?, &Paths::from_env(), false, &display)?;
+    let mut images = Images::new(&Engine::new()?, &paths, false, &display)?;
     for container in images.check(pod)? {
         writeln!(
             err,

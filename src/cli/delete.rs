@@ -1,8 +1,9 @@
-//! `peapod delete POD`: ends a pod, as kubectl does.
+//! `peapod delete POD`: ends a pod, as kubectl does. `peapod delete pvc NAME`: deletes a claim that no pod uses.
 //!
 //! ```text
 //! records ─┬► DELETE on its control socket ─► its directory is gone
 //!          └► nobody answers, nobody owns it: cleaned up after, here and now
+//! claims, volumes ─► the registry, here and now
 //! ```
 
 use std::process::ExitCode;
@@ -10,11 +11,14 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
 
+use super::get::DEFAULT_NAMESPACE;
+use super::target::StorageKind;
 use super::{Failure, target};
 use crate::api::client::{self, ClientError};
 use crate::paths::Paths;
 use crate::sandbox;
 use crate::sandbox::record::{self, Record};
+use crate::volume::claims;
 
 /// How often to look whether the pod is gone.
 const INTERVAL: Duration = Duration::from_millis(20);
@@ -33,12 +37,13 @@ Examples:
   peapod delete web                      within its grace period
   peapod delete pod/web --grace-period=5
   peapod delete web --now                within one second
-  peapod delete web --grace-period=0 --force    at once")]
+  peapod delete web --grace-period=0 --force    at once
+  peapod delete pvc data                 a claim, with its data")]
 pub struct Args {
-    /// The pods: NAME, pod NAME, pod/NAME, NAMESPACE/NAME or the first letters of a uid.
+    /// The pods: NAME, pod NAME, pod/NAME, NAMESPACE/NAME or the first letters of a uid; pvc NAME.. or pv NAME...
     #[arg(required = true, value_name = "POD")]
     pods: Vec<String>,
-    /// The pods' namespace.
+    /// The namespace of pods [default: any] and claims [default: default].
     #[arg(short, long)]
     namespace: Option<String>,
     /// Seconds to end in; -1: the pod's own.
@@ -63,6 +68,10 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let grace = grace(args)?;
     let paths = Paths::from_env();
+    // A pod may have the name of a kind, too.
+    if let Some((kind, names)) = target::storage(&args.pods)?.filter(|(_, names)| !names.is_empty()) {
+        return delete_storage(args, &paths, kind, &names);
+    }
     let mut deleted = Vec::new();
     for name in target::names(&args.pods)? {
         let pod = target::find(&paths, args.namespace.as_deref(), Some(name))?;
@@ -86,6 +95,30 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     }
     if args.wait {
         wait(&paths, &deleted, args.timeout)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Deletes claims or volumes; stops at the first that cannot be.
+fn delete_storage(
+    args: &Args,
+    paths: &Paths,
+    kind: StorageKind,
+    names: &[&str],
+) -> Result<ExitCode, Failure> {
+    let namespace = args.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
+    for name in names {
+        let place = match kind {
+            StorageKind::Claims => {
+                claims::delete_claim(paths, &(namespace.to_owned(), (*name).to_owned()))?;
+                format!(" from {namespace} namespace")
+            }
+            StorageKind::Volumes => {
+                claims::delete_volume(paths, name)?;
+                String::new()
+            }
+        };
+        target::print(&format!("{} {name:?} deleted{place}\n", kind.singular()))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,26 +1,31 @@
-//! `peapod get`: the pods that run, as `kubectl get pods` lists them.
+//! `peapod get`: the pods that run, as `kubectl get pods` lists them; the claims and volumes that there are.
 //!
 //! ```text
-//! records ─► GET on each control socket ─► row ─► table; or the Pods as they are
+//! pods:            records ─► GET on each control socket ─► row ─► table; or the Pods as they are
+//! claims, volumes: see `storage`
 //! ```
 //!
 //! The columns are those of `printPod` in `pkg/printers/internalversion/printers.go`.
 
+mod objects;
 mod row;
+mod storage;
 
 use std::io::Write;
 use std::process::ExitCode;
 
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{Failure, output, tabs, target};
 use crate::paths::Paths;
 
 /// The namespace when none is said.
-const DEFAULT_NAMESPACE: &str = "default";
+pub const DEFAULT_NAMESPACE: &str = "default";
 
-/// Show the pods that run.
+/// Show the pods that run, or the claims (pvc) and volumes (pv) that there are.
 ///
 /// A pod whose `peapod run` was killed is Unknown until `peapod delete` or the next `peapod run` removes it.
 #[derive(clap::Args)]
@@ -29,12 +34,14 @@ Examples:
   peapod get                    those of the namespace default
   peapod get pods -A -o wide    all, with their addresses
   peapod get pod/web -o yaml    one with its spec and status
-  peapod get -A -o name         names for programs")]
+  peapod get -A -o name         names for programs
+  peapod get pvc                the claims of the namespace default
+  peapod get pv                 the volumes behind claims, and those that none has")]
 pub struct Args {
-    /// pods, pod NAME.., pod/NAME.. or NAMESPACE/NAME [default: all].
+    /// pods, pod NAME.., pod/NAME.. or NAMESPACE/NAME [default: all]; pvc or pv, with or without names.
     #[arg(value_name = "POD")]
     pods: Vec<String>,
-    /// The pods' namespace [default: default].
+    /// The namespace of pods and claims [default: default].
     #[arg(short, long, conflicts_with = "all_namespaces")]
     namespace: Option<String>,
     /// Those of all namespaces.
@@ -62,6 +69,9 @@ enum Format {
 
 /// Asks every pod and prints.
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
+    if let Some((kind, names)) = target::storage(&args.pods)? {
+        return storage::run(args, kind, &names);
+    }
     let paths = Paths::from_env();
     let words: Vec<String> = match &args.pods[..] {
         [kind] if ["pod", "pods", "po"].contains(&&**kind) => Vec::new(),
@@ -85,36 +95,48 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         });
     }
     let pods: Vec<Pod> = records.iter().filter_map(|record| target::pod(&paths, record)).collect();
-    let is_one = names.len() == 1;
-    match args.output {
-        Some(Format::Json) => {
-            target::print(&(serde_json::to_string_pretty(&object(pods, is_one)?)? + "\n"))?;
-        }
-        Some(Format::Yaml) => target::print(&(output::yaml(&object(pods, is_one)?) + "\n"))?,
-        Some(Format::Name) => {
-            let names = pods.iter().filter_map(|pod| pod.metadata.name.as_deref());
-            target::print(&names.map(|name| format!("pod/{name}\n")).collect::<String>())?;
-        }
-        None | Some(Format::Wide) if pods.is_empty() => {
-            let place = match (&args.namespace, args.all_namespaces) {
-                (_, true) => String::new(),
-                (namespace, false) => {
-                    format!(" in {} namespace.", namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE))
-                }
-            };
-            let _ = writeln!(std::io::stderr(), "No resources found{place}");
-        }
-        None | Some(Format::Wide) => target::print(&table(args, &pods, jiff::Timestamp::now()))?,
-    }
+    let namespace = args.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
+    let place = (!args.all_namespaces).then_some(namespace);
+    let table = table(args, &pods, jiff::Timestamp::now());
+    print_all(args, "pod", pods, names.len() == 1, place, |pod| &pod.metadata, &table)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// One Pod, or a List of them as kubectl prints it.
-fn object(mut pods: Vec<Pod>, is_one: bool) -> serde_json::Result<Value> {
-    if is_one && pods.len() == 1 {
-        return serde_json::to_value(pods.remove(0));
+/// Prints objects in the form that is asked for. `place`: the namespace that they were looked for in, where that was
+/// one.
+fn print_all<T: Serialize>(
+    args: &Args,
+    kind: &str,
+    objects: Vec<T>,
+    is_one: bool,
+    place: Option<&str>,
+    metadata: fn(&T) -> &ObjectMeta,
+    table: &str,
+) -> anyhow::Result<()> {
+    match args.output {
+        Some(Format::Json) => {
+            target::print(&(serde_json::to_string_pretty(&object(objects, is_one)?)? + "\n"))
+        }
+        Some(Format::Yaml) => target::print(&(output::yaml(&object(objects, is_one)?) + "\n")),
+        Some(Format::Name) => {
+            let names = objects.iter().filter_map(|object| metadata(object).name.as_deref());
+            target::print(&names.map(|name| format!("{kind}/{name}\n")).collect::<String>())
+        }
+        None | Some(Format::Wide) if objects.is_empty() => {
+            let place = place.map(|namespace| format!(" in {namespace} namespace.")).unwrap_or_default();
+            let _ = writeln!(std::io::stderr(), "No resources found{place}");
+            Ok(())
+        }
+        None | Some(Format::Wide) => target::print(table),
     }
-    let items = serde_json::to_value(pods)?;
+}
+
+/// One object, or a List of them as kubectl prints it.
+fn object<T: Serialize>(mut objects: Vec<T>, is_one: bool) -> serde_json::Result<Value> {
+    if is_one && objects.len() == 1 {
+        return serde_json::to_value(objects.remove(0));
+    }
+    let items = serde_json::to_value(objects)?;
     Ok(json!({"apiVersion": "v1", "items": items, "kind": "List", "metadata": {"resourceVersion": ""}}))
 }
 

@@ -15,6 +15,7 @@ mod additions;
 mod age;
 mod answer;
 mod check;
+mod claims;
 mod completions;
 mod debug;
 mod delete;
@@ -72,6 +73,7 @@ Examples:
   cat pod.yaml | peapod run -                             a manifest from standard input
   peapod check pod.yaml                                   report every mistake, run nothing
   peapod get -A                                           the pods that run
+  peapod get pvc                                          the claims, with or without pods
   peapod describe web                                     one of them, its events and its start
   peapod ss web -a                                        the sockets of a running pod's containers
   peapod ipc ls web                                       its queues, shared memory, semaphores, channels
@@ -79,7 +81,7 @@ Examples:
 
 Directories:                                     without root:
   /run/peapod        live pods, their addresses  $XDG_RUNTIME_DIR/peapod
-  /var/lib/peapod    their volumes               ~/.local/state/peapod
+  /var/lib/peapod    their volumes, all claims   ~/.local/state/peapod
   /var/cache/peapod  compiled images             ~/.cache/peapod
   PEAPOD_ROOT=DIR puts all three below DIR.")]
 struct Cli {

@@ -20,6 +20,66 @@ const INVALID: u16 = 422;
 /// What kubectl calls pods.
 const KINDS: [&str; 3] = ["pod", "pods", "po"];
 
+/// What kubectl calls claims.
+const CLAIM_KINDS: [&str; 3] = ["persistentvolumeclaim", "persistentvolumeclaims", "pvc"];
+
+/// What kubectl calls volumes.
+const VOLUME_KINDS: [&str; 3] = ["persistentvolume", "persistentvolumes", "pv"];
+
+/// What a command is about, where it is not pods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StorageKind {
+    /// PersistentVolumeClaims.
+    Claims,
+    /// PersistentVolumes.
+    Volumes,
+}
+
+impl StorageKind {
+    fn of(word: &str) -> Option<Self> {
+        match word {
+            word if CLAIM_KINDS.contains(&word) => Some(Self::Claims),
+            word if VOLUME_KINDS.contains(&word) => Some(Self::Volumes),
+            _ => None,
+        }
+    }
+
+    /// As kubectl's messages about one have it.
+    pub fn singular(self) -> &'static str {
+        match self {
+            Self::Claims => CLAIM_KINDS[0],
+            Self::Volumes => VOLUME_KINDS[0],
+        }
+    }
+
+    /// As kubectl's messages about all have it.
+    pub fn plural(self) -> &'static str {
+        match self {
+            Self::Claims => CLAIM_KINDS[1],
+            Self::Volumes => VOLUME_KINDS[1],
+        }
+    }
+}
+
+/// The kind and the names in a command's words that are about claims or volumes: `pvc`, `pvc NAME..` or `pvc/NAME..`.
+///
+/// # Errors
+/// They are about several kinds.
+pub fn storage(words: &[String]) -> anyhow::Result<Option<(StorageKind, Vec<&str>)>> {
+    if let [first, names @ ..] = words
+        && let Some(kind) = StorageKind::of(first)
+    {
+        return Ok(Some((kind, names.iter().map(String::as_str).collect())));
+    }
+    let split =
+        |word| str::split_once(word, '/').and_then(|(kind, name)| Some((StorageKind::of(kind)?, name)));
+    let found: Vec<_> = words.iter().filter_map(|word| split(word)).collect();
+    let Some((kind, _)) = found.first().copied() else { return Ok(None) };
+    let are_alike = found.len() == words.len() && found.iter().all(|(own, _)| *own == kind);
+    anyhow::ensure!(are_alike, "one kind at a time: {}", words.join(", "));
+    Ok(Some((kind, found.into_iter().map(|(_, name)| name).collect())))
+}
+
 /// Every pod that has a record, and that somebody may answer for.
 pub fn all(paths: &Paths) -> Vec<Record> {
     record::all(&record::directories(paths))
@@ -186,6 +246,23 @@ fn list(pods: &[Record]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn claims_and_volumes_are_named_as_kubectl_names_them() {
+        let named = |words: &[&str]| {
+            let words: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
+            let found = storage(&words).map_err(|error| error.to_string());
+            found.map(|found| found.map(|(kind, names)| (kind, names.join(" "))))
+        };
+        for words in [&["pvc", "a", "b"][..], &["pvc/a", "persistentvolumeclaims/b"]] {
+            assert_eq!(named(words), Ok(Some((StorageKind::Claims, "a b".to_owned()))), "{words:?}");
+        }
+        assert_eq!(named(&["pv"]), Ok(Some((StorageKind::Volumes, String::new()))));
+        assert_eq!(named(&["web", "pod/a"]), Ok(None));
+        assert_eq!(named(&[]), Ok(None));
+        assert!(named(&["pvc/a", "pv/b"]).is_err());
+        assert!(named(&["web", "pvc/a"]).is_err());
+    }
 
     fn pod(namespace: &str, name: &str, uid: &str) -> Record {
         let identity = record::Identity {

@@ -37,7 +37,7 @@ mod floor;
 mod process;
 mod remove;
 mod sweep;
-mod tree;
+pub(crate) mod tree;
 
 use std::io;
 use std::net::IpAddr;

@@ -37,6 +37,6 @@ pub use pod::{HostAlias, NetworkMode, Pod, RestartPolicy};
 pub use probe::{HttpGet, Probe, ProbeHandler, ProbeKind, Probes, Scheme};
 pub use qos::QosClass;
 pub use service::{Service, ServicePort};
-pub use storage::{AccessMode, Claim, PersistentVolume, Storage};
+pub use storage::{AccessMode, Claim, PersistentVolume, PersistentVolumeKind, ReclaimPolicy, Storage};
 pub use user::{FsGroup, User};
 pub use volume::{HostPathType, Projection, Volume, VolumeSource};

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::environment::{Field, ObjectRef, ResourceField};
+use super::storage::Claim;
 use crate::image::Reference;
 
 /// A validated volume.
@@ -47,6 +48,11 @@ pub enum VolumeSource {
         name: String,
         /// `readOnly`: for all mounts.
         read_only: bool,
+    },
+    /// `ephemeral`: a claim of the pod's own, named `<pod>-<volume>`, made for it and deleted with it.
+    Ephemeral {
+        /// `volumeClaimTemplate`.
+        claim: Claim,
     },
     /// `image`: a directory or the content of an artifact, to read; found by the supervisor.
     Image {

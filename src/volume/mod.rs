@@ -6,10 +6,13 @@
 //!  and opened                        mount namespace, opened  handle for each mount
 //! ```
 //!
+//! What outlives the pod, [`claims`], the supervisor has found before.
+//!
 //! Every volume is opened once and only ever reached through that handle, so that nobody who renames or
 //! links things on the host meanwhile can send a container elsewhere. Directories made here are in the
 //! pod's state directory and go with it.
 
+pub mod claims;
 mod error;
 mod host_path;
 mod preopen;

@@ -134,6 +134,7 @@ fn prepare(volume: &Volume, pod: &Pod, pod_dir: &Path, bound: &Bound) -> Result<
         },
         VolumeSource::Projected { .. } => projected::prepare(volume, pod, pod_dir),
         VolumeSource::Claim { read_only, .. } => open(name, bound_to(name, bound)?, *read_only),
+        VolumeSource::Ephemeral { .. } => open(name, bound_to(name, bound)?, false),
         VolumeSource::Image { .. } => open(name, bound_to(name, bound)?, true),
     }
 }

@@ -4,6 +4,7 @@
 mod support;
 
 mod broken;
+mod claims;
 mod cleanup;
 mod containers;
 mod describe;

@@ -16,6 +16,10 @@ pub fn describe(page: &mut Page, volumes: &[Volume]) {
     }
 }
 
+/// In kubectl's words (`describeVolumes` in `pkg/describe/describe.go`).
+const EPHEMERAL: &str =
+    "EphemeralVolume (an inline specification for a volume that gets created and deleted with the pod)";
+
 fn source(page: &mut Page, volume: &Volume) {
     let field = |page: &mut Page, label: &str, value: &str| page.line(2, format!("{label}:\t{value}"));
     let optional = |optional: Option<bool>| if optional == Some(true) { "true" } else { "false" };
@@ -41,6 +45,20 @@ fn source(page: &mut Page, volume: &Volume) {
         field(page, "Type", what);
         field(page, "ClaimName", &claim.claim_name);
         field(page, "ReadOnly", optional(claim.read_only));
+    } else if let Some(ephemeral) = &volume.ephemeral {
+        field(page, "Type", EPHEMERAL);
+        let spec = ephemeral.volume_claim_template.as_ref().map(|template| template.spec.clone());
+        let spec = spec.unwrap_or_default();
+        field(page, "StorageClass", spec.storage_class_name.as_deref().unwrap_or_default());
+        field(page, "Volume", spec.volume_name.as_deref().unwrap_or_default());
+        let requests = spec.resources.and_then(|resources| resources.requests).unwrap_or_default();
+        field(
+            page,
+            "Requests",
+            requests.get("storage").map(|storage| storage.0.as_str()).unwrap_or_default(),
+        );
+        let modes = spec.access_modes.unwrap_or_default();
+        field(page, "Access Modes", &modes.join(", "));
     } else {
         page.line(1, "<unknown>");
     }

@@ -1,8 +1,8 @@
 //! `peapod run FILE`: the supervisor of one pod, in the foreground.
 //!
 //! ```text
-//! load ─► build, compile, link ─► sandbox (fork) ─► supervise ─► remove ─► exit code
-//! └──────── single-threaded: this process is the zygote ───────┘
+//! load ─► claims ─► build, compile, link ─► sandbox (fork) ─► supervise ─► remove ─► exit code
+//! └───────────── single-threaded: this process is the zygote ──────────┘
 //! ```
 
 mod args;
@@ -27,7 +27,7 @@ use super::display::Display;
 use super::images::{Images, Made};
 use super::startup::Startup;
 use super::supervise::{End, PATIENCE, Watch};
-use super::{EXIT_BAD_MANIFEST, EXIT_HOST, Failure, counted, load, output, trace};
+use super::{EXIT_BAD_MANIFEST, EXIT_HOST, Failure, claims, counted, load, output, trace};
 use crate::container::log::Console;
 use crate::container::state::KILLED_EXIT_CODE;
 use crate::engine::Engine;
@@ -89,7 +89,13 @@ pub fn run(args: Args, verbose: u8) -> Result<ExitCode, Failure> {
     }
     startup.step("sweep", clock);
     let chain = load_chain(&args).context("--cni-conf-dir")?;
-    let plan = prepare(&args, &paths, pod, &display, &mut startup)?;
+    let clock = Instant::now();
+    // Held until all of the pod is gone.
+    let held = claims::hold(&paths, &pod, &display)?;
+    if !held.bound.is_empty() {
+        startup.step("claims", clock);
+    }
+    let plan = prepare(&args, &paths, pod, held.bound.clone(), &display, &mut startup)?;
     let spec = Arc::clone(&plan.spec);
     raise_open_files();
     let signals = block_signals()?;
@@ -142,6 +148,7 @@ fn prepare(
     args: &Args,
     paths: &Paths,
     pod: Pod,
+    bound: Bound,
     display: &Display,
     startup: &mut Startup,
 ) -> Result<Plan, Failure> {
@@ -180,7 +187,7 @@ fn prepare(
         storage_period: args.storage_period.unwrap_or(storage::PERIOD),
         origin: startup.origin(),
         tells_timeline: args.trace.is_some(),
-        bound: Bound::new(),
+        bound,
     })
 }
 

@@ -45,6 +45,8 @@ mod security;
 mod service;
 mod storage;
 #[cfg(test)]
+mod storage_tests;
+#[cfg(test)]
 mod tests;
 mod volume;
 

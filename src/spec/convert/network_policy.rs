@@ -327,7 +327,11 @@ impl Scope<'_> {
     }
 }
 
-fn label_selector(selector: &meta::LabelSelector, path: &FieldPath, report: &mut Report) -> LabelSelector {
+pub(super) fn label_selector(
+    selector: &meta::LabelSelector,
+    path: &FieldPath,
+    report: &mut Report,
+) -> LabelSelector {
     let meta::LabelSelector { match_expressions, match_labels } = selector;
     let mut requirements = Vec::new();
     for (key, value) in match_labels.iter().flatten() {

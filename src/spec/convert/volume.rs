@@ -120,7 +120,6 @@ fn source(
         ("cephfs", cephfs.is_some()),
         ("cinder", cinder.is_some()),
         ("csi", csi.is_some()),
-        ("ephemeral", ephemeral.is_some()),
         ("fc", fc.is_some()),
         ("flexVolume", flex_volume.is_some()),
         ("flocker", flocker.is_some()),
@@ -153,6 +152,7 @@ fn source(
         ("downwardAPI", downward_api.is_some()),
         ("projected", projected.is_some()),
         ("persistentVolumeClaim", persistent_volume_claim.is_some()),
+        ("ephemeral", ephemeral.is_some()),
         ("image", image.is_some()),
     ];
     given.extend(known.iter().filter(|(_, given)| *given).map(|(name, _)| *name));
@@ -181,8 +181,9 @@ fn source(
     let claim = persistent_volume_claim
         .as_ref()
         .and_then(|own| claim::convert(own, &at("persistentVolumeClaim"), report));
+    let ephemeral = ephemeral.as_ref().and_then(|own| claim::ephemeral(own, &at("ephemeral"), report));
     let image = image.as_ref().and_then(|own| image_volume::convert(own, manifest_dir, &at("image"), report));
-    empty_dir.or(host_path).or(config_map).or(secret).or(downward).or(all).or(claim).or(image)
+    empty_dir.or(host_path).or(config_map).or(secret).or(downward).or(all).or(claim).or(ephemeral).or(image)
 }
 
 fn convert_empty_dir(
