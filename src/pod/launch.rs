@@ -148,6 +148,8 @@ impl Prepared {
         let (trouble, troubles) = mpsc::channel(worker::TROUBLE_QUEUE);
         let mut volumes = Volumes::prepare(&spec, pod_dir, &bound)?;
         volumes.mount_memory()?;
+        let (_, errors) = volumes.refresh(&spec);
+        errors.into_iter().next().map_or(Ok(()), Err)?;
         let containers = spec.all_containers().count();
         let messages = Messages::mount(&pod_dir.join(MESSAGES), containers).map_err(BeginError::Messages)?;
         let begun = timeline.step("volumes", begun);
