@@ -30,6 +30,8 @@ mod downward;
 mod node;
 mod payload;
 mod writer;
+#[cfg(test)]
+mod writer_tests;
 
 pub use payload::PayloadError;
 
@@ -107,4 +109,149 @@ impl Volumes {
 /// Gives the files of a new generation their owner: the pod process's own, which made them.
 fn own(_generation: &Dir) -> io::Result<()> {
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use nix::mount::{MsFlags, mount};
+    use nix::sched::{CloneFlags, unshare};
+
+    use super::*;
+    use crate::spec::environment::{Field, ObjectKind, ObjectRef};
+    use crate::spec::volume::{DownwardContent, DownwardFile};
+    use crate::spec::{ConfigMap, Container, Mount, Projection, Role, Secret};
+    use crate::testing::spec as testing;
+    use crate::volume::{Bound, Preopen};
+
+    fn object(kind: ObjectKind) -> Projection {
+        let object = ObjectRef { kind, name: "o".into(), optional: false };
+        Projection::Object { object, items: None }
+    }
+
+    /// A pod with a volume `v` that is mounted at `/v`, and its part `sub_path` at `/part`.
+    fn pod(plugin: ProjectedPlugin, source: Projection, sub_path: Option<&str>) -> Pod {
+        let at = |path: &str, sub_path: Option<PathBuf>| Mount {
+            volume: "v".into(),
+            path: path.into(),
+            sub_path,
+            sub_path_expr: None,
+            read_only: false,
+        };
+        let mut mounts = vec![at("/v", None)];
+        mounts.extend(sub_path.map(|part| at("/part", Some(part.into()))));
+        let mut pod = testing::pod([Container { mounts, ..testing::container("web", Role::Main) }]);
+        let source = VolumeSource::Projected { plugin, sources: vec![source], default_mode: 0o640 };
+        pod.volumes = vec![Volume { name: "v".into(), source }];
+        pod
+    }
+
+    fn set(pod: &mut Pod, data: &[(&str, &str)]) {
+        let data = data.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned()));
+        let map = ConfigMap { data: data.collect(), ..ConfigMap::default() };
+        pod.objects.config_maps.insert("o".into(), Arc::new(map));
+    }
+
+    fn refreshed(volumes: &mut Volumes, pod: &Pod) -> bool {
+        let (changed, errors) = volumes.refresh(pod);
+        assert!(errors.is_empty(), "{errors:?}");
+        !changed.is_empty()
+    }
+
+    fn preopens(volumes: &Volumes, pod: &Pod) -> Vec<Preopen> {
+        volumes.preopens(&pod.containers[0], &pod.containers[0].mounts).unwrap()
+    }
+
+    fn read(preopen: &Preopen, path: &str) -> io::Result<String> {
+        preopen.try_clone_dir()?.read_to_string(path)
+    }
+
+    #[test]
+    fn a_config_map_is_where_the_kubelet_has_it_and_follows_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut pod = pod(ProjectedPlugin::ConfigMap, object(ObjectKind::ConfigMap), None);
+        set(&mut pod, &[("a", "1"), ("b", "1")]);
+        let mut volumes = Volumes::prepare(&pod, dir.path(), &Bound::new()).unwrap();
+        assert!(refreshed(&mut volumes, &pod));
+        assert!(!refreshed(&mut volumes, &pod), "nothing has changed");
+        let file = dir.path().join("volumes/kubernetes.io~configmap/v/a");
+        assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o7777, 0o640);
+        let preopens = preopens(&volumes, &pod);
+        assert!(preopens[0].read_only, "whatever the mount says");
+        let mut held = preopens[0].open(Path::new("a")).unwrap();
+        set(&mut pod, &[("a", "2")]);
+        assert!(refreshed(&mut volumes, &pod));
+        assert_eq!(read(&preopens[0], "a").unwrap(), "2");
+        assert_eq!(read(&preopens[0], "b").unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(io::read_to_string(&mut held).unwrap(), "1", "an open file stays as it was");
+        pod.objects.config_maps.clear();
+        let (changed, errors) = volumes.refresh(&pod);
+        assert_eq!(changed, [""; 0]);
+        assert_eq!(errors[0].to_string(), "volume \"v\": configmap \"o\" not found");
+        assert_eq!(read(&preopens[0], "a").unwrap(), "2", "they keep their files");
+    }
+
+    #[test]
+    fn a_part_stays_as_it_was_for_as_long_as_a_container_has_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let source = |value: &str| {
+            let content = DownwardContent::Field(Field::Label(value.to_owned()));
+            Projection::DownwardApi(vec![DownwardFile { path: "sub/file".into(), content, mode: None }])
+        };
+        // On disk, which needs no root.
+        let mut pod = pod(ProjectedPlugin::ConfigMap, source("l"), Some("sub"));
+        pod.labels.insert("l".into(), "1".into());
+        let mut volumes = Volumes::prepare(&pod, dir.path(), &Bound::new()).unwrap();
+        refreshed(&mut volumes, &pod);
+        let root = dir.path().join("volumes/kubernetes.io~configmap/v");
+        let generations = || {
+            let names = fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().file_name());
+            names.filter(|name| name.to_string_lossy().starts_with("..2")).count()
+        };
+        let first = preopens(&volumes, &pod);
+        for value in ["2", "3"] {
+            pod.labels.insert("l".into(), value.into());
+            refreshed(&mut volumes, &pod);
+        }
+        let second = preopens(&volumes, &pod);
+        let texts = |preopens: &[Preopen]| {
+            (read(&preopens[0], "sub/file").unwrap(), read(&preopens[1], "file").unwrap())
+        };
+        assert_eq!(texts(&first), ("3".into(), "1".into()));
+        assert_eq!(texts(&second), ("3".into(), "3".into()));
+        assert_eq!(generations(), 2);
+        drop((first, second));
+        pod.labels.insert("l".into(), "4".into());
+        refreshed(&mut volumes, &pod);
+        assert_eq!(generations(), 1);
+    }
+
+    #[test]
+    fn secrets_are_in_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut pod = pod(ProjectedPlugin::Secret, object(ObjectKind::Secret), None);
+        let secret = Secret { data: [("key".into(), b"hush".to_vec())].into(), immutable: false };
+        pod.objects.secrets.insert("o".into(), Arc::new(secret));
+        let mut volumes = Volumes::prepare(&pod, dir.path(), &Bound::new()).unwrap();
+        assert_eq!(volumes.refresh(&pod).0, [""; 0], "not before there is a tmpfs");
+        if !crate::testing::needs_root() {
+            return;
+        }
+        // A mount namespace belongs to a thread; this one's, and all that is mounted in it, ends with it.
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS).unwrap();
+                mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
+                    .unwrap();
+                volumes.mount_memory().unwrap();
+                assert!(refreshed(&mut volumes, &pod));
+                let preopens = preopens(&volumes, &pod);
+                assert_eq!(read(&preopens[0], "key").unwrap(), "hush");
+                assert!(preopens[0].read_only);
+            });
+        });
+        let outside = dir.path().join("volumes/kubernetes.io~secret/v");
+        assert_eq!(fs::read_dir(outside).unwrap().count(), 0, "nothing on the disk");
+    }
 }

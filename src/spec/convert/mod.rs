@@ -38,6 +38,8 @@ mod policy_tests;
 mod port;
 mod probe;
 mod projected;
+#[cfg(test)]
+mod projected_tests;
 mod report;
 mod resize;
 mod resources;

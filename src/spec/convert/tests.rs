@@ -383,8 +383,8 @@ fn what_would_change_what_runs_is_an_error() {
             "",
             "spec.securityContext.seccompProfile.type",
         ),
-        ("volumes: [{name: v, configMap: {name: a}}]", "", "spec.volumes[0].configMap"),
-        ("volumes: [{name: v, secret: {secretName: a}}]", "", "spec.volumes[0].secret"),
+        ("volumes: [{name: v, configMap: {name: a}}]", "", "spec.volumes[0].configMap.name"),
+        ("volumes: [{name: v, secret: {secretName: a}}]", "", "spec.volumes[0].secret.secretName"),
         (
             "volumes: [{name: v, persistentVolumeClaim: {claimName: a}}]",
             "",
