@@ -12,6 +12,7 @@ use cap_std::fs::Dir;
 use super::host_path::{Found, check_or_create};
 use super::projected::Generation;
 use super::{VolumeError, projected};
+use crate::spec::environment::Allocatable;
 use crate::spec::{Container, Pod, Volume, VolumeSource};
 use crate::sys::mount;
 
@@ -33,6 +34,8 @@ pub struct Volumes {
     pub(super) etc: Option<Dir>,
     /// Of each projected volume, the files that are there, and before them those that containers still see.
     pub(super) generations: BTreeMap<String, Vec<Generation>>,
+    /// What the node has for pods.
+    pub(super) node: Allocatable,
 }
 
 /// How far a volume is.
@@ -66,7 +69,7 @@ impl Volumes {
     pub fn prepare(pod: &Pod, pod_dir: &Path, bound: &Bound) -> Result<Self, VolumeError> {
         let prepared = |volume: &Volume| Ok((volume.name.clone(), prepare(volume, pod_dir, bound)?));
         let by_name = pod.volumes.iter().map(prepared).collect::<Result<_, _>>()?;
-        let volumes = Self { by_name, etc: None, generations: BTreeMap::new() };
+        let volumes = Self { by_name, etc: None, generations: BTreeMap::new(), node: Allocatable::default() };
         pod.all_containers().try_for_each(|container| volumes.refuse_file_mounts(container))?;
         Ok(volumes)
     }

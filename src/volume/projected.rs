@@ -18,10 +18,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use cap_std::fs::Dir;
-
 use super::VolumeError;
 use super::prepare::{EMPTY_DIR_MODE, Prepared, Volumes, io_error, open};
+use crate::spec::environment::Allocatable;
 use crate::spec::volume::ProjectedPlugin;
 use crate::spec::{Pod, Volume, VolumeSource};
 use writer::Written;
@@ -33,6 +32,7 @@ mod writer;
 #[cfg(test)]
 mod writer_tests;
 
+pub use node::allocatable;
 pub use payload::PayloadError;
 
 /// One state of a volume's files. Its directory stays for as long as somebody has it.
@@ -63,6 +63,11 @@ pub(super) fn prepare(
 }
 
 impl Volumes {
+    /// What resources without a limit are, in files of the downward API.
+    pub fn offer_node(&mut self, node: Allocatable) {
+        self.node = node;
+    }
+
     /// Makes the files of every such volume, for the first time or again where what they are made from has changed:
     /// objects, labels, annotations and resources of `pod`. One swap for each volume, so that readers see all of the
     /// old or all of the new. Returns the volumes that were changed, and what went wrong; those keep their files.
@@ -83,10 +88,12 @@ impl Volumes {
             return Ok(false);
         };
         let Some(Prepared::Open { path, dir, .. }) = self.by_name.get(&volume.name) else { return Ok(false) };
-        let payload = payload::payload(sources, *default_mode, pod, &node::allocatable(dir));
+        let payload = payload::payload(sources, *default_mode, pod, &self.node);
         let payload = payload.map_err(|error| VolumeError::Payload { volume: volume.name.clone(), error })?;
         let failed = || io_error(&volume.name, "write the files of", path);
-        let Written::Changed { before: _, now } = writer::write(dir, &payload, own).map_err(failed())? else {
+        let Written::Changed { before: _, now } =
+            writer::write(dir, &payload, || own(path, pod)).map_err(failed())?
+        else {
             return Ok(false);
         };
         let generations = self.generations.entry(volume.name.clone()).or_default();
@@ -106,8 +113,8 @@ impl Volumes {
     }
 }
 
-/// Gives the files of a new generation their owner: the pod process's own, which made them.
-fn own(_generation: &Dir) -> io::Result<()> {
+/// Gives the files below `volume` their owner: the pod process, which made them.
+fn own(_volume: &Path, _pod: &Pod) -> io::Result<()> {
     Ok(())
 }
 

@@ -39,7 +39,7 @@ pub(super) enum Written {
     },
 }
 
-/// Makes the files of `volume` those of `payload`. `own` gives a generation's files their owner, given its directory,
+/// Makes the files of `volume` those of `payload`. `own` gives the new ones, and all else in the volume, their owner
 /// before anyone sees them.
 ///
 /// # Errors
@@ -47,7 +47,7 @@ pub(super) enum Written {
 pub(super) fn write(
     volume: &Dir,
     payload: &Payload,
-    own: impl FnOnce(&Dir) -> io::Result<()>,
+    own: impl FnOnce() -> io::Result<()>,
 ) -> io::Result<Written> {
     let before = current(volume)?;
     let old = before.as_ref().map(|before| files(volume, before)).transpose()?.unwrap_or_default();
@@ -58,7 +58,7 @@ pub(super) fn write(
         return Ok(Written::Unchanged);
     }
     let now = new_generation(volume)?;
-    let made = fill(volume, &now, payload, own).and_then(|()| swap(volume, &now));
+    let made = fill(volume, &now, payload).and_then(|()| own()).and_then(|()| swap(volume, &now));
     if let Err(error) = made {
         // What is left of it is in nobody's way.
         let _ = discard(volume, &now);
@@ -143,12 +143,7 @@ fn new_generation(volume: &Dir) -> io::Result<OsString> {
 }
 
 /// Whatever the umask.
-fn fill(
-    volume: &Dir,
-    generation: &OsStr,
-    payload: &Payload,
-    own: impl FnOnce(&Dir) -> io::Result<()>,
-) -> io::Result<()> {
+fn fill(volume: &Dir, generation: &OsStr, payload: &Payload) -> io::Result<()> {
     volume.set_permissions(generation, Permissions::from_mode(DIRECTORY_MODE))?;
     let generation = volume.open_dir(generation)?;
     let directories = payload.keys().flat_map(|path| path.ancestors().skip(1));
@@ -165,7 +160,7 @@ fn fill(
         file.write_all(bytes)?;
         file.set_permissions(Permissions::from_mode(*mode))?;
     }
-    own(&generation)
+    Ok(())
 }
 
 fn swap(volume: &Dir, generation: &OsStr) -> io::Result<()> {
