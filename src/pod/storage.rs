@@ -299,6 +299,17 @@ mod tests {
         assert_eq!(sum(&[("a", Sidecar, Some(3)), ("c", Main, Some(9))]), Some(12));
     }
 
+    #[test]
+    fn what_is_on_disk_counts() {
+        let projected = |plugin| VolumeSource::Projected { plugin, sources: vec![], default_mode: 0 };
+        assert!(is_on_disk(&projected(ProjectedPlugin::ConfigMap)));
+        for plugin in [ProjectedPlugin::Secret, ProjectedPlugin::DownwardApi, ProjectedPlugin::Projected] {
+            assert!(!is_on_disk(&projected(plugin)), "{plugin:?}");
+        }
+        assert!(is_on_disk(&volume("a", false, None).source));
+        assert!(!is_on_disk(&volume("a", true, None).source));
+    }
+
     #[tokio::test]
     async fn a_pod_that_grows_is_seen_in_steps() {
         let pod_dir = tempfile::tempdir().unwrap();

@@ -107,8 +107,13 @@ impl Volumes {
                 path: container.working_dir.clone().unwrap_or_default(),
                 source,
             })?;
-            let _generation = self.generation(&mount.volume);
-            Ok(Preopen { guest_path: ".".to_owned(), read_only: preopen.read_only, dir, _generation })
+            let generation = self.generation(&mount.volume);
+            Ok(Preopen {
+                guest_path: ".".to_owned(),
+                read_only: preopen.read_only,
+                dir,
+                _generation: generation,
+            })
         }))
     }
 
@@ -132,8 +137,8 @@ impl Volumes {
             Ok(dir) => {
                 let read_only = mount.read_only || read_only;
                 let part = mount.sub_path.as_ref();
-                let _generation = part.and_then(|_| self.generation(&mount.volume));
-                Ok(Preopen { guest_path: mount.path.clone(), read_only, dir, _generation })
+                let generation = part.and_then(|_| self.generation(&mount.volume));
+                Ok(Preopen { guest_path: mount.path.clone(), read_only, dir, _generation: generation })
             }
             Err(source) => {
                 let sub_path = mount.sub_path.clone().unwrap_or_default();
