@@ -61,7 +61,8 @@ pub(super) enum Prepared {
 }
 
 impl Volumes {
-    /// Makes the emptyDirs of `pod`, and the directories that [`Self::refresh`] fills, below `pod_dir`, its state directory, and checks or makes its hostPaths; `bound`
+    /// Makes the emptyDirs of `pod`, and the directories that [`Self::refresh`] fills, below `pod_dir`, its state
+    /// directory, and checks or makes its hostPaths; `bound`
     /// are the directories of claims and images.
     ///
     /// Mounts that cannot work are found here, before any container starts. What was made below
@@ -74,7 +75,8 @@ impl Volumes {
         Ok(volumes)
     }
 
-    /// Mounts the tmpfs of every emptyDir with `medium: Memory` and of every volume with secrets. To be called once, in the pod's own mount
+    /// Mounts the tmpfs of every emptyDir with `medium: Memory`, and of every secret, downward API and projected
+    /// volume. To be called once, in the pod's own mount
     /// namespace, with its mounts private: the tmpfs goes with the namespace.
     pub fn mount_memory(&mut self) -> Result<(), VolumeError> {
         for (name, prepared) in &mut self.by_name {

@@ -8,8 +8,8 @@
 //!    └─ before containers start, and whenever the pod has changed      ▼ unless a subPath mount holds it
 //! ```
 //!
-//! Guests only read. A mount of a part of such a volume, and a working directory in it, stay with the files that were there when
-//! the container started, as in Kubernetes; [`Generation`] keeps them.
+//! Guests only read. A mount of a part of such a volume, and a working directory in it, stay with the files that
+//! were there when the container started, as in Kubernetes; [`Generation`] keeps them.
 
 use std::ffi::OsString;
 use std::fs::{self, Permissions};
@@ -68,9 +68,10 @@ impl Volumes {
         self.node = node;
     }
 
-    /// Makes the files of every such volume, for the first time or again where what they are made from has changed:
-    /// objects, labels, annotations and resources of `pod`. One swap for each volume, so that readers see all of the
-    /// old or all of the new. Returns the volumes that were changed, and what went wrong; those keep their files.
+    /// Makes the files of every such volume, for the first time or again where what they are made from has
+    /// changed: objects, labels, annotations and resources of `pod`. One swap for each volume, so that readers see
+    /// all of the old or all of the new. Returns the volumes that were changed, and what went wrong; those keep
+    /// their files.
     pub fn refresh(&mut self, pod: &Pod) -> (Vec<String>, Vec<VolumeError>) {
         let (mut changed, mut errors) = (Vec::new(), Vec::new());
         for volume in &pod.volumes {

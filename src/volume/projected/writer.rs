@@ -1,9 +1,9 @@
 //! Changes all files of a volume at once, as `AtomicWriter` does (`pkg/volume/util/atomic_writer.go`).
 //!
 //! ```text
-//! <volume>/name       ─► ..data/name                  made when first there, removed with the last file below it
-//! <volume>/..data     ─► ..2026_11_20_19_20_30.123456789        replaced with rename(2): old or new, never neither
-//! <volume>/..2026_…/  name, dir/name, …               one generation of the files, never changed once it is seen
+//! <volume>/name       ─► ..data/name         made when first there, removed with the last file below it
+//! <volume>/..data     ─► ..2026_11_20_19_20_30.123456789    replaced with rename(2): old or new
+//! <volume>/..2026_…/  name, dir/name, …      one generation of the files, never changed once it is seen
 //! ```
 //!
 //! All links are relative, so that they are followed in a guest's sandbox too.
@@ -39,8 +39,8 @@ pub(super) enum Written {
     },
 }
 
-/// Makes the files of `volume` those of `payload`. `own` gives the new ones, and all else in the volume, their owner
-/// before anyone sees them.
+/// Makes the files of `volume` those of `payload`. `own` gives the new ones, and all else in the volume, their
+/// owner before anyone sees them.
 ///
 /// # Errors
 /// The file system's. Until the swap nothing has changed then; after it, names may be missing or be too many.
@@ -118,7 +118,7 @@ fn files(volume: &Dir, generation: &OsStr) -> io::Result<BTreeSet<PathBuf>> {
     Ok(files)
 }
 
-/// Whether each file of `payload` is in the generation with the same bytes. Its mode does not count, which the owner may
+/// Whether each file of `payload` is in the generation with the same bytes. Its mode does not count, which `own` may
 /// have changed: a volume's modes are always the same.
 fn is_unchanged(volume: &Dir, generation: &OsStr, payload: &Payload) -> bool {
     let same = |(path, file): (&PathBuf, &FileContent)| {
