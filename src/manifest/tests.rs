@@ -249,6 +249,20 @@ fn deep_nesting_is_refused_before_it_costs_anything() {
     assert_eq!(errors(&script), Vec::<String>::new());
 }
 
+/// As YAML 1.1 has it, which Kubernetes reads.
+#[test]
+fn permissions_are_octal() {
+    for (mode, value) in [("0400", 256), ("0644", 420), ("00", 0), ("0o644", 420), ("420", 420)] {
+        let spec = format!("spec:\n  volumes: [{{name: v, configMap: {{name: c, defaultMode: {mode}}}}}]\n");
+        let text = format!("apiVersion: v1\nkind: Pod\nmetadata: {{name: p}}\n{spec}");
+        let reading = read(text.as_bytes());
+        assert_eq!(reading.errors, []);
+        let spec = reading.manifest.unwrap().pod.spec.unwrap();
+        let found = spec.volumes.unwrap()[0].config_map.as_ref().unwrap().default_mode;
+        assert_eq!(found, Some(value), "{mode}");
+    }
+}
+
 #[test]
 fn documents_are_bounded() {
     for text in ["--- a\n".repeat(2000), "{}".repeat(2000)] {

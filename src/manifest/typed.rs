@@ -188,16 +188,22 @@ impl Typed<'_, '_> {
     }
 
     fn integer<T: TryFrom<i128>>(&self) -> Result<T, TypeError> {
-        match self.node {
-            Node::Integer(value) => T::try_from(*value).map_err(|_| {
-                TypeError::custom(format_args!(
-                    "{value} does not fit in {} bits",
-                    std::mem::size_of::<T>() * 8
-                ))
-            }),
-            _ => Err(self.expected_integer()),
-        }
+        let value = match self.node {
+            Node::Integer(value) => *value,
+            Node::String(text) => octal(text).ok_or_else(|| self.expected_integer())?,
+            _ => return Err(self.expected_integer()),
+        };
+        T::try_from(value).map_err(|_| {
+            TypeError::custom(format_args!("{value} does not fit in {} bits", std::mem::size_of::<T>() * 8))
+        })
     }
+}
+
+/// A number as permissions are spelt, `0644`: octal in YAML 1.1, which Kubernetes reads, and text in YAML 1.2.
+fn octal(text: &str) -> Option<i128> {
+    let digits =
+        text.strip_prefix('0').filter(|digits| digits.bytes().all(|digit| digit.is_ascii_digit()))?;
+    i128::from_str_radix(digits, 8).ok()
 }
 
 macro_rules! integers {

@@ -35,7 +35,7 @@ use crate::sandbox::{self, Entered, Inside, NotBegun, Sandbox, SandboxError};
 use crate::spec::environment::Surroundings;
 use crate::spec::qos::QosClass;
 use crate::spec::{NetworkMode, Pod};
-use crate::volume::{Bound, VolumeError, Volumes};
+use crate::volume::{Bound, VolumeError, Volumes, allocatable};
 
 /// Exit code of a pod process that could not begin; its supervisor has the reason.
 const EXIT_NOT_BEGUN: i32 = 125;
@@ -150,6 +150,9 @@ impl Prepared {
         let (trouble, troubles) = mpsc::channel(worker::TROUBLE_QUEUE);
         let mut volumes = Volumes::prepare(&spec, pod_dir, &bound)?;
         volumes.mount_memory()?;
+        volumes.offer_node(allocatable(pod_dir));
+        let (_, errors) = volumes.refresh(&spec);
+        errors.into_iter().next().map_or(Ok(()), Err)?;
         let containers = spec.all_containers().count();
         let messages = Messages::mount(&pod_dir.join(MESSAGES), containers).map_err(BeginError::Messages)?;
         let begun = timeline.step("volumes", begun);

@@ -4,7 +4,7 @@
 //! spec ─► Limits: none ─► nothing is ever measured
 //!            │
 //!            └─► watch: every period, on the blocking pool, a step of
-//!                  Measurement: emptyDirs on disk, containers' logs ─► Used ─► Limits::exceeded ─► Event::Evicted
+//!                  Measurement: volumes on disk, containers' logs ─► Used ─► Limits::exceeded ─► Event::Evicted
 //! ```
 //!
 //! As the kubelet does (`localStorageEviction` in `pkg/kubelet/eviction/eviction_manager.go`): first the `sizeLimit`
@@ -24,6 +24,7 @@ use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 
 use crate::spec::quantity::Bytes;
+use crate::spec::volume::ProjectedPlugin;
 use crate::spec::{Container, Pod, Role, VolumeSource};
 use crate::volume::Volumes;
 use crate::volume::usage::Walk;
@@ -93,6 +94,16 @@ impl Limits {
     }
 }
 
+/// Whether it is on the pod's own disk, as an emptyDir and a configMap are, and secrets are not
+/// (`IsLocalEphemeralVolume` in `pkg/volume/util/util.go`).
+fn is_on_disk(source: &VolumeSource) -> bool {
+    match source {
+        VolumeSource::EmptyDir { memory, .. } => !memory,
+        VolumeSource::Projected { plugin, .. } => *plugin == ProjectedPlugin::ConfigMap,
+        _ => false,
+    }
+}
+
 /// The containers' limits together, of those that have one (`PodLimits` in
 /// `staging/src/k8s.io/component-helpers/resource/helpers.go`).
 fn sum(pod: &Pod, limit: impl Fn(&Container) -> Option<u64>) -> Option<u64> {
@@ -143,7 +154,7 @@ impl Watch {
         for volume in &pod.volumes {
             let counts = limits.pod.is_some() || limits.volumes.iter().any(|(name, _)| *name == volume.name);
             if counts
-                && matches!(volume.source, VolumeSource::EmptyDir { memory: false, .. })
+                && is_on_disk(&volume.source)
                 && let Some(dir) = volumes.directory(&volume.name)
             {
                 watched.push((volume.name.clone(), dir.try_clone()?));
@@ -286,6 +297,17 @@ mod tests {
         assert_eq!(sum(&[("a", Init, Some(9)), ("b", Init, None), ("c", Main, Some(2))]), Some(9));
         assert_eq!(sum(&[("a", Sidecar, Some(3)), ("b", Init, Some(4)), ("c", Main, Some(2))]), Some(7));
         assert_eq!(sum(&[("a", Sidecar, Some(3)), ("c", Main, Some(9))]), Some(12));
+    }
+
+    #[test]
+    fn what_is_on_disk_counts() {
+        let projected = |plugin| VolumeSource::Projected { plugin, sources: vec![], default_mode: 0 };
+        assert!(is_on_disk(&projected(ProjectedPlugin::ConfigMap)));
+        for plugin in [ProjectedPlugin::Secret, ProjectedPlugin::DownwardApi, ProjectedPlugin::Projected] {
+            assert!(!is_on_disk(&projected(plugin)), "{plugin:?}");
+        }
+        assert!(is_on_disk(&volume("a", false, None).source));
+        assert!(!is_on_disk(&volume("a", true, None).source));
     }
 
     #[tokio::test]

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use super::projected::PayloadError;
+
 /// Why a volume cannot be made or mounted. Every message names the volume and the path.
 #[derive(Debug, Error)]
 pub enum VolumeError {
@@ -97,6 +99,14 @@ pub enum VolumeError {
     Unbound {
         /// The volume.
         volume: String,
+    },
+    /// The files of a configMap, secret, downwardAPI or projected volume.
+    #[error("volume {volume:?}: {error}")]
+    Payload {
+        /// The volume.
+        volume: String,
+        /// What is missing.
+        error: PayloadError,
     },
     /// A mount of a volume that is not there or not mounted yet.
     #[error("container {container:?} mounts volume {volume:?} at {mount_path}: the volume is not ready")]

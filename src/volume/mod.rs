@@ -1,9 +1,9 @@
 //! Volumes of a pod: from the specification to the directories that its containers open.
 //!
 //! ```text
-//! pod process: Volumes::prepare ──► mount_memory ──────────► preopens, for each container
-//!  emptyDir made, hostPath checked   tmpfs, in the pod's      subPath resolved, a directory
-//!  and opened                        mount namespace, opened  handle for each mount
+//! pod process: Volumes::prepare ──► mount_memory ───────────► refresh ───────────► preopens, for each container
+//!  emptyDir made, hostPath checked   tmpfs, in the pod's       files of configMap,  subPath resolved, a directory
+//!  and opened                        mount namespace, opened   secret and the like  handle for each mount
 //! ```
 //!
 //! What outlives the pod, [`claims`], the supervisor has found before.
@@ -23,3 +23,4 @@ pub mod usage;
 pub use error::VolumeError;
 pub use preopen::{ETC, Preopen};
 pub use prepare::{Bound, Volumes};
+pub use projected::{PayloadError, allocatable};

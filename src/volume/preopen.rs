@@ -9,6 +9,7 @@ use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
 
 use super::VolumeError;
 use super::prepare::{Prepared, Volumes};
+use super::projected::Generation;
 use crate::spec::environment::Files;
 use crate::spec::{Container, Mount};
 
@@ -23,12 +24,14 @@ pub struct Preopen {
     /// Whether writes are refused.
     pub read_only: bool,
     dir: Dir,
+    /// What the directory is a part of, where that would go with an update.
+    _generation: Option<Generation>,
 }
 
 impl Preopen {
     /// A directory to write to that is no volume.
     pub fn new(guest_path: String, dir: Dir) -> Self {
-        Self { guest_path, read_only: false, dir }
+        Self { guest_path, read_only: false, dir, _generation: None }
     }
 
     /// Another handle of the directory.
@@ -88,7 +91,7 @@ impl Volumes {
         }
         let dir =
             etc.try_clone().map_err(|source| VolumeError::Etc { container: container.name.clone(), source });
-        Some(dir.map(|dir| Preopen { guest_path: ETC.to_owned(), read_only: true, dir }))
+        Some(dir.map(|dir| Preopen { guest_path: ETC.to_owned(), read_only: true, dir, _generation: None }))
     }
 
     fn working_dir(&self, container: &Container) -> Option<Result<Preopen, VolumeError>> {
@@ -104,7 +107,13 @@ impl Volumes {
                 path: container.working_dir.clone().unwrap_or_default(),
                 source,
             })?;
-            Ok(Preopen { guest_path: ".".to_owned(), read_only: preopen.read_only, dir })
+            let generation = self.generation(&mount.volume);
+            Ok(Preopen {
+                guest_path: ".".to_owned(),
+                read_only: preopen.read_only,
+                dir,
+                _generation: generation,
+            })
         }))
     }
 
@@ -127,7 +136,9 @@ impl Volumes {
         match opened {
             Ok(dir) => {
                 let read_only = mount.read_only || read_only;
-                Ok(Preopen { guest_path: mount.path.clone(), read_only, dir })
+                let part = mount.sub_path.as_ref();
+                let generation = part.and_then(|_| self.generation(&mount.volume));
+                Ok(Preopen { guest_path: mount.path.clone(), read_only, dir, _generation: generation })
             }
             Err(source) => {
                 let sub_path = mount.sub_path.clone().unwrap_or_default();

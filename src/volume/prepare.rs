@@ -10,13 +10,15 @@ use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 
 use super::host_path::{Found, check_or_create};
+use super::projected::Generation;
 use super::{VolumeError, projected};
+use crate::spec::environment::Allocatable;
 use crate::spec::{Container, Pod, Volume, VolumeSource};
 use crate::sys::mount;
 
 /// Permissions of an emptyDir, as the kubelet gives (`perm` in `pkg/volume/emptydir/empty_dir.go`): every
 /// container may write, whatever its user. The pod's own directory keeps others out.
-const EMPTY_DIR_MODE: u32 = 0o777;
+pub(super) const EMPTY_DIR_MODE: u32 = 0o777;
 
 /// Where a pod's emptyDirs are below its state directory, as the kubelet has them.
 const EMPTY_DIRS: &str = "volumes/kubernetes.io~empty-dir";
@@ -30,6 +32,10 @@ pub struct Volumes {
     pub(super) by_name: BTreeMap<String, Prepared>,
     /// What containers see at `/etc` that mount nothing there.
     pub(super) etc: Option<Dir>,
+    /// Of each projected volume, the files that are there, and before them those that containers still see.
+    pub(super) generations: BTreeMap<String, Vec<Generation>>,
+    /// What the node has for pods.
+    pub(super) node: Allocatable,
 }
 
 /// How far a volume is.
@@ -46,6 +52,8 @@ pub(super) enum Prepared {
     Memory {
         path: PathBuf,
         size: Option<u64>,
+        /// As above.
+        read_only: bool,
     },
     File {
         path: PathBuf,
@@ -53,24 +61,26 @@ pub(super) enum Prepared {
 }
 
 impl Volumes {
-    /// Makes the emptyDirs of `pod` below `pod_dir`, its state directory, and checks or makes its hostPaths; `bound`
+    /// Makes the emptyDirs of `pod`, and the directories that [`Self::refresh`] fills, below `pod_dir`, its state
+    /// directory, and checks or makes its hostPaths; `bound`
     /// are the directories of claims and images.
     ///
     /// Mounts that cannot work are found here, before any container starts. What was made below
     /// `pod_dir` is left to its owner to remove, also after an error.
     pub fn prepare(pod: &Pod, pod_dir: &Path, bound: &Bound) -> Result<Self, VolumeError> {
-        let prepared = |volume: &Volume| Ok((volume.name.clone(), prepare(volume, pod, pod_dir, bound)?));
+        let prepared = |volume: &Volume| Ok((volume.name.clone(), prepare(volume, pod_dir, bound)?));
         let by_name = pod.volumes.iter().map(prepared).collect::<Result<_, _>>()?;
-        let volumes = Self { by_name, etc: None };
+        let volumes = Self { by_name, etc: None, generations: BTreeMap::new(), node: Allocatable::default() };
         pod.all_containers().try_for_each(|container| volumes.refuse_file_mounts(container))?;
         Ok(volumes)
     }
 
-    /// Mounts the tmpfs of every emptyDir with `medium: Memory`. To be called once, in the pod's own mount
+    /// Mounts the tmpfs of every emptyDir with `medium: Memory`, and of every secret, downward API and projected
+    /// volume. To be called once, in the pod's own mount
     /// namespace, with its mounts private: the tmpfs goes with the namespace.
     pub fn mount_memory(&mut self) -> Result<(), VolumeError> {
         for (name, prepared) in &mut self.by_name {
-            if let Prepared::Memory { path, size } = prepared {
+            if let Prepared::Memory { path, size, read_only } = prepared {
                 // As in Kubernetes, a limit of 0 is none.
                 let size = size.filter(|size| *size > 0);
                 mount::volume_tmpfs(path, size, EMPTY_DIR_MODE).map_err(io_error(
@@ -78,7 +88,7 @@ impl Volumes {
                     "mount a tmpfs on",
                     path,
                 ))?;
-                *prepared = open(name, path, false)?;
+                *prepared = open(name, path, *read_only)?;
             }
         }
         Ok(())
@@ -112,7 +122,7 @@ impl Volumes {
     }
 }
 
-fn prepare(volume: &Volume, pod: &Pod, pod_dir: &Path, bound: &Bound) -> Result<Prepared, VolumeError> {
+fn prepare(volume: &Volume, pod_dir: &Path, bound: &Bound) -> Result<Prepared, VolumeError> {
     let name = &volume.name;
     match &volume.source {
         VolumeSource::EmptyDir { memory, size_limit } => {
@@ -124,7 +134,7 @@ fn prepare(volume: &Volume, pod: &Pod, pod_dir: &Path, bound: &Bound) -> Result<
                 &path,
             ))?;
             match memory {
-                true => Ok(Prepared::Memory { path, size: *size_limit }),
+                true => Ok(Prepared::Memory { path, size: *size_limit, read_only: false }),
                 false => open(name, &path, false),
             }
         }
@@ -132,7 +142,7 @@ fn prepare(volume: &Volume, pod: &Pod, pod_dir: &Path, bound: &Bound) -> Result<
             Found::Directory => open(name, path, false),
             Found::File => Ok(Prepared::File { path: path.clone() }),
         },
-        VolumeSource::Projected { .. } => projected::prepare(volume, pod, pod_dir),
+        VolumeSource::Projected { plugin, .. } => projected::prepare(volume, *plugin, pod_dir),
         VolumeSource::Claim { read_only, .. } => open(name, bound_to(name, bound)?, *read_only),
         VolumeSource::Ephemeral { .. } => open(name, bound_to(name, bound)?, false),
         VolumeSource::Image { .. } => open(name, bound_to(name, bound)?, true),
@@ -149,6 +159,10 @@ pub(super) fn open(volume: &str, path: &Path, read_only: bool) -> Result<Prepare
     Ok(Prepared::Open { path: path.to_owned(), dir, read_only })
 }
 
-fn io_error(volume: &str, operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> VolumeError {
+pub(super) fn io_error(
+    volume: &str,
+    operation: &'static str,
+    path: &Path,
+) -> impl FnOnce(io::Error) -> VolumeError {
     move |source| VolumeError::Io { volume: volume.to_owned(), operation, path: path.to_owned(), source }
 }

@@ -1,23 +1,265 @@
 //! `configMap`, `secret`, `downwardAPI` and `projected`: files made from objects and fields.
+//!
+//! ```text
+//! prepare: a directory, as the kubelet has it; secrets, downward API and projected: to be covered by a tmpfs
+//!    ▼
+//! refresh: sources + Pod ─► payload: files with bytes and modes ─► writer: a new generation, one swap
+//!    ▲                                                                 │ the one before is removed,
+//!    └─ before containers start, and whenever the pod has changed      ▼ unless a subPath mount holds it
+//! ```
+//!
+//! Guests only read. A mount of a part of such a volume, and a working directory in it, stay with the files that
+//! were there when the container started, as in Kubernetes; [`Generation`] keeps them.
 
+use std::ffi::OsString;
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::VolumeError;
-use super::prepare::{Prepared, Volumes};
-use crate::spec::{Pod, Volume};
+use super::prepare::{EMPTY_DIR_MODE, Prepared, Volumes, io_error, open};
+use crate::spec::environment::Allocatable;
+use crate::spec::volume::ProjectedPlugin;
+use crate::spec::{Pod, Volume, VolumeSource};
+use writer::Written;
 
-/// Makes the files of `volume` below `pod_dir`.
-pub(super) fn prepare(volume: &Volume, pod: &Pod, pod_dir: &Path) -> Result<Prepared, VolumeError> {
-    let _ = (pod, pod_dir);
-    Err(VolumeError::Unbound { volume: volume.name.clone() })
+mod downward;
+mod node;
+mod payload;
+mod writer;
+#[cfg(test)]
+mod writer_tests;
+
+pub use node::allocatable;
+pub use payload::PayloadError;
+
+/// One state of a volume's files. Its directory stays for as long as somebody has it.
+pub(super) type Generation = Arc<OsString>;
+
+/// Makes the directory for `volume` below `pod_dir`. What is in it, [`Volumes::refresh`] makes.
+pub(super) fn prepare(
+    volume: &Volume,
+    plugin: ProjectedPlugin,
+    pod_dir: &Path,
+) -> Result<Prepared, VolumeError> {
+    // The kubelet's names, and which of them it has in memory (`wrappedVolumeSpec` of each in `pkg/volume`).
+    let (directory, memory) = match plugin {
+        ProjectedPlugin::ConfigMap => ("kubernetes.io~configmap", false),
+        ProjectedPlugin::Secret => ("kubernetes.io~secret", true),
+        ProjectedPlugin::DownwardApi => ("kubernetes.io~downward-api", true),
+        ProjectedPlugin::Projected => ("kubernetes.io~projected", true),
+    };
+    let name = &volume.name;
+    let path = pod_dir.join("volumes").join(directory).join(name);
+    fs::create_dir_all(&path).map_err(io_error(name, "create directory", &path))?;
+    let mode = Permissions::from_mode(EMPTY_DIR_MODE);
+    fs::set_permissions(&path, mode).map_err(io_error(name, "set the permissions of", &path))?;
+    match memory {
+        true => Ok(Prepared::Memory { path, size: None, read_only: true }),
+        false => open(name, &path, true),
+    }
 }
 
 impl Volumes {
-    /// Makes the files of every such volume again where what they are made from has changed: objects, labels,
-    /// annotations and resources of `pod`. One swap for each volume, so that readers see all of the old or all of the
-    /// new. Returns the volumes that were changed, and what went wrong; those keep their files.
+    /// What resources without a limit are, in files of the downward API.
+    pub fn offer_node(&mut self, node: Allocatable) {
+        self.node = node;
+    }
+
+    /// Makes the files of every such volume, for the first time or again where what they are made from has
+    /// changed: objects, labels, annotations and resources of `pod`. One swap for each volume, so that readers see
+    /// all of the old or all of the new. Returns the volumes that were changed, and what went wrong; those keep
+    /// their files.
     pub fn refresh(&mut self, pod: &Pod) -> (Vec<String>, Vec<VolumeError>) {
-        let _ = pod;
-        (Vec::new(), Vec::new())
+        let (mut changed, mut errors) = (Vec::new(), Vec::new());
+        for volume in &pod.volumes {
+            match self.refresh_one(volume, pod) {
+                Ok(true) => changed.push(volume.name.clone()),
+                Ok(false) => {}
+                Err(error) => errors.push(error),
+            }
+        }
+        (changed, errors)
+    }
+
+    fn refresh_one(&mut self, volume: &Volume, pod: &Pod) -> Result<bool, VolumeError> {
+        let VolumeSource::Projected { plugin: _, sources, default_mode } = &volume.source else {
+            return Ok(false);
+        };
+        let Some(Prepared::Open { path, dir, .. }) = self.by_name.get(&volume.name) else { return Ok(false) };
+        let payload = payload::payload(sources, *default_mode, pod, &self.node);
+        let payload = payload.map_err(|error| VolumeError::Payload { volume: volume.name.clone(), error })?;
+        let failed = || io_error(&volume.name, "write the files of", path);
+        let Written::Changed { before: _, now } =
+            writer::write(dir, &payload, || own(path, pod)).map_err(failed())?
+        else {
+            return Ok(false);
+        };
+        let generations = self.generations.entry(volume.name.clone()).or_default();
+        let old = std::mem::replace(generations, vec![Arc::new(now)]);
+        for generation in old {
+            match Arc::strong_count(&generation) {
+                1 => writer::discard(dir, &generation).map_err(failed())?,
+                _ => generations.insert(0, generation),
+            }
+        }
+        Ok(true)
+    }
+
+    /// What keeps the files of `volume` that are there now, if it is such a volume.
+    pub(super) fn generation(&self, volume: &str) -> Option<Generation> {
+        self.generations.get(volume)?.last().cloned()
+    }
+}
+
+/// Gives the files below `volume` their owner: the pod process, which made them.
+fn own(_volume: &Path, _pod: &Pod) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use nix::mount::{MsFlags, mount};
+    use nix::sched::{CloneFlags, unshare};
+
+    use super::*;
+    use crate::spec::environment::{Field, ObjectKind, ObjectRef};
+    use crate::spec::volume::{DownwardContent, DownwardFile};
+    use crate::spec::{ConfigMap, Container, Mount, Projection, Role, Secret};
+    use crate::testing::spec as testing;
+    use crate::volume::{Bound, Preopen};
+
+    fn object(kind: ObjectKind) -> Projection {
+        let object = ObjectRef { kind, name: "o".into(), optional: false };
+        Projection::Object { object, items: None }
+    }
+
+    /// A pod with a volume `v` that is mounted at `/v`, and its part `sub_path` at `/part`.
+    fn pod(plugin: ProjectedPlugin, source: Projection, sub_path: Option<&str>) -> Pod {
+        let at = |path: &str, sub_path: Option<PathBuf>| Mount {
+            volume: "v".into(),
+            path: path.into(),
+            sub_path,
+            sub_path_expr: None,
+            read_only: false,
+        };
+        let mut mounts = vec![at("/v", None)];
+        mounts.extend(sub_path.map(|part| at("/part", Some(part.into()))));
+        let mut pod = testing::pod([Container { mounts, ..testing::container("web", Role::Main) }]);
+        let source = VolumeSource::Projected { plugin, sources: vec![source], default_mode: 0o640 };
+        pod.volumes = vec![Volume { name: "v".into(), source }];
+        pod
+    }
+
+    fn set(pod: &mut Pod, data: &[(&str, &str)]) {
+        let data = data.iter().map(|(key, text)| ((*key).to_owned(), (*text).to_owned()));
+        let map = ConfigMap { data: data.collect(), ..ConfigMap::default() };
+        pod.objects.config_maps.insert("o".into(), Arc::new(map));
+    }
+
+    fn refreshed(volumes: &mut Volumes, pod: &Pod) -> bool {
+        let (changed, errors) = volumes.refresh(pod);
+        assert!(errors.is_empty(), "{errors:?}");
+        !changed.is_empty()
+    }
+
+    fn preopens(volumes: &Volumes, pod: &Pod) -> Vec<Preopen> {
+        volumes.preopens(&pod.containers[0], &pod.containers[0].mounts).unwrap()
+    }
+
+    fn read(preopen: &Preopen, path: &str) -> io::Result<String> {
+        preopen.try_clone_dir()?.read_to_string(path)
+    }
+
+    #[test]
+    fn a_config_map_is_where_the_kubelet_has_it_and_follows_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut pod = pod(ProjectedPlugin::ConfigMap, object(ObjectKind::ConfigMap), None);
+        set(&mut pod, &[("a", "1"), ("b", "1")]);
+        let mut volumes = Volumes::prepare(&pod, dir.path(), &Bound::new()).unwrap();
+        assert!(refreshed(&mut volumes, &pod));
+        assert!(!refreshed(&mut volumes, &pod), "nothing has changed");
+        let file = dir.path().join("volumes/kubernetes.io~configmap/v/a");
+        assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o7777, 0o640);
+        let preopens = preopens(&volumes, &pod);
+        assert!(preopens[0].read_only, "whatever the mount says");
+        let mut held = preopens[0].open(Path::new("a")).unwrap();
+        set(&mut pod, &[("a", "2")]);
+        assert!(refreshed(&mut volumes, &pod));
+        assert_eq!(read(&preopens[0], "a").unwrap(), "2");
+        assert_eq!(read(&preopens[0], "b").unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(io::read_to_string(&mut held).unwrap(), "1", "an open file stays as it was");
+        pod.objects.config_maps.clear();
+        let (changed, errors) = volumes.refresh(&pod);
+        assert_eq!(changed, [""; 0]);
+        assert_eq!(errors[0].to_string(), "volume \"v\": configmap \"o\" not found");
+        assert_eq!(read(&preopens[0], "a").unwrap(), "2", "they keep their files");
+    }
+
+    #[test]
+    fn a_part_stays_as_it_was_for_as_long_as_a_container_has_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let source = |value: &str| {
+            let content = DownwardContent::Field(Field::Label(value.to_owned()));
+            Projection::DownwardApi(vec![DownwardFile { path: "sub/file".into(), content, mode: None }])
+        };
+        // On disk, which needs no root.
+        let mut pod = pod(ProjectedPlugin::ConfigMap, source("l"), Some("sub"));
+        pod.labels.insert("l".into(), "1".into());
+        let mut volumes = Volumes::prepare(&pod, dir.path(), &Bound::new()).unwrap();
+        refreshed(&mut volumes, &pod);
+        let root = dir.path().join("volumes/kubernetes.io~configmap/v");
+        let generations = || {
+            let names = fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().file_name());
+            names.filter(|name| name.to_string_lossy().starts_with("..2")).count()
+        };
+        let first = preopens(&volumes, &pod);
+        for value in ["2", "3"] {
+            pod.labels.insert("l".into(), value.into());
+            refreshed(&mut volumes, &pod);
+        }
+        let second = preopens(&volumes, &pod);
+        let texts = |preopens: &[Preopen]| {
+            (read(&preopens[0], "sub/file").unwrap(), read(&preopens[1], "file").unwrap())
+        };
+        assert_eq!(texts(&first), ("3".into(), "1".into()));
+        assert_eq!(texts(&second), ("3".into(), "3".into()));
+        assert_eq!(generations(), 2);
+        drop((first, second));
+        pod.labels.insert("l".into(), "4".into());
+        refreshed(&mut volumes, &pod);
+        assert_eq!(generations(), 1);
+    }
+
+    #[test]
+    fn secrets_are_in_memory() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut pod = pod(ProjectedPlugin::Secret, object(ObjectKind::Secret), None);
+        let secret = Secret { data: [("key".into(), b"hush".to_vec())].into(), immutable: false };
+        pod.objects.secrets.insert("o".into(), Arc::new(secret));
+        let mut volumes = Volumes::prepare(&pod, dir.path(), &Bound::new()).unwrap();
+        assert_eq!(volumes.refresh(&pod).0, [""; 0], "not before there is a tmpfs");
+        if !crate::testing::needs_root() {
+            return;
+        }
+        // A mount namespace belongs to a thread; this one's, and all that is mounted in it, ends with it.
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS).unwrap();
+                mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
+                    .unwrap();
+                volumes.mount_memory().unwrap();
+                assert!(refreshed(&mut volumes, &pod));
+                let preopens = preopens(&volumes, &pod);
+                assert_eq!(read(&preopens[0], "key").unwrap(), "hush");
+                assert!(preopens[0].read_only);
+            });
+        });
+        let outside = dir.path().join("volumes/kubernetes.io~secret/v");
+        assert_eq!(fs::read_dir(outside).unwrap().count(), 0, "nothing on the disk");
     }
 }

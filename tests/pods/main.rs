@@ -25,6 +25,7 @@ mod policy;
 mod polyglot;
 mod probes;
 mod probing;
+mod projected;
 mod resources;
 mod restarts;
 mod rootless;

@@ -57,6 +57,27 @@ fn a_pod_runs_without_root_and_says_what_is_missing() {
 }
 
 #[test]
+fn secrets_and_config_maps_work_without_root() {
+    let text = "
+apiVersion: v1
+kind: Pod
+metadata: {name: rootless}
+spec:
+  restartPolicy: Never
+  containers:
+  - {name: read, image: {probe}, args: [read-all, /s/key, /c/key], volumeMounts: [{name: s, mountPath: /s}, {name: c, mountPath: /c}]}
+  volumes:
+  - {name: s, secret: {secretName: o, defaultMode: 0400}}
+  - {name: c, configMap: {name: o}}
+---
+{apiVersion: v1, kind: Secret, metadata: {name: o}, stringData: {key: hush}}
+---
+{apiVersion: v1, kind: ConfigMap, metadata: {name: o}, data: {key: words}}
+";
+    run(text, &[]).expect_code(0).expect_stdout("/s/key: hush").expect_stdout("/c/key: words");
+}
+
+#[test]
 fn volumes_work_without_root() {
     let text = "
 apiVersion: v1

@@ -4,6 +4,10 @@ use k8s_openapi::api::core::v1::{Toleration, Volume};
 
 use super::page::Page;
 
+/// `expirationSeconds` of a token when absent (`SetDefaults_ServiceAccountTokenProjection` in
+/// `pkg/apis/core/v1/defaults.go`).
+const TOKEN_SECONDS: i64 = 3600;
+
 /// The section `Volumes`.
 pub fn describe(page: &mut Page, volumes: &[Volume]) {
     if volumes.is_empty() {
@@ -59,6 +63,31 @@ fn source(page: &mut Page, volume: &Volume) {
         );
         let modes = spec.access_modes.unwrap_or_default();
         field(page, "Access Modes", &modes.join(", "));
+    } else if let Some(downward) = &volume.downward_api {
+        field(page, "Type", "DownwardAPI (a volume populated by information about the pod)");
+        page.line(2, "Items:");
+        for file in downward.items.iter().flatten() {
+            let of_field = file.field_ref.as_ref().map(|field| &field.field_path);
+            let what = of_field.or(file.resource_field_ref.as_ref().map(|field| &field.resource));
+            page.line(3, format!("{} -> {}", what.map_or("", String::as_str), file.path));
+        }
+    } else if let Some(projected) = &volume.projected {
+        let what = "Projected (a volume that contains injected data from multiple sources)";
+        field(page, "Type", what);
+        for source in projected.sources.iter().flatten() {
+            if let Some(secret) = &source.secret {
+                field(page, "SecretName", &secret.name);
+                field(page, "Optional", optional(secret.optional));
+            } else if source.downward_api.is_some() {
+                field(page, "DownwardAPI", "true");
+            } else if let Some(map) = &source.config_map {
+                field(page, "ConfigMapName", &map.name);
+                field(page, "Optional", optional(map.optional));
+            } else if let Some(token) = &source.service_account_token {
+                let seconds = token.expiration_seconds.unwrap_or(TOKEN_SECONDS).to_string();
+                field(page, "TokenExpirationSeconds", &seconds);
+            }
+        }
     } else {
         page.line(1, "<unknown>");
     }

@@ -4,6 +4,7 @@
 use k8s_openapi::api::core::v1 as wire;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
+use super::projected::DEFAULT_MODE as DEFAULT_FILE_MODE;
 use super::{
     DEFAULT_GRACE_SECONDS, PROBE_FAILURES, PROBE_PERIOD_SECONDS, PROBE_SUCCESSES, PROBE_TIMEOUT_SECONDS,
 };
@@ -33,6 +34,35 @@ pub fn complete(pod: &mut wire::Pod) {
         if let Some(source) = &mut volume.host_path {
             source.type_.get_or_insert_default();
         }
+        complete_projected(volume);
+    }
+}
+
+/// `SetDefaults_SecretVolumeSource` and its like, and the apiVersion of fields.
+fn complete_projected(volume: &mut wire::Volume) {
+    let field = |file: &mut wire::DownwardAPIVolumeFile| {
+        if let Some(field) = &mut file.field_ref {
+            text(&mut field.api_version, "v1");
+        }
+        if let Some(resource) = &mut file.resource_field_ref {
+            resource.divisor.get_or_insert_with(|| Quantity("0".to_owned()));
+        }
+    };
+    if let Some(source) = &mut volume.config_map {
+        source.default_mode.get_or_insert(DEFAULT_FILE_MODE);
+    }
+    if let Some(source) = &mut volume.secret {
+        source.default_mode.get_or_insert(DEFAULT_FILE_MODE);
+    }
+    if let Some(source) = &mut volume.downward_api {
+        source.default_mode.get_or_insert(DEFAULT_FILE_MODE);
+        source.items.iter_mut().flatten().for_each(field);
+    }
+    if let Some(source) = &mut volume.projected {
+        source.default_mode.get_or_insert(DEFAULT_FILE_MODE);
+        let sources = source.sources.iter_mut().flatten();
+        let downward = sources.filter_map(|source| source.downward_api.as_mut());
+        downward.flat_map(|own| own.items.iter_mut().flatten()).for_each(field);
     }
 }
 

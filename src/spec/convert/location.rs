@@ -116,6 +116,28 @@ pub(super) fn in_volume(text: &str) -> Result<Option<PathBuf>, String> {
     Ok(Some(result).filter(|path| !path.as_os_str().is_empty()))
 }
 
+/// `path` of a file that a volume is made of: relative, its first part not beginning with `..`, which is the
+/// volume's own (`ValidateLocalNonReservedPath` in `pkg/apis/core/validation/validation.go`), and no longer than a
+/// file system can have it (`validatePath` in `pkg/volume/util/atomic_writer.go`).
+pub(super) fn of_file_in_volume(text: &str) -> Result<PathBuf, String> {
+    const MAX_PATH_BYTES: usize = 4096;
+    const MAX_NAME_BYTES: usize = 255;
+    if text.is_empty() {
+        return Err("required; the path of the file in the volume".to_owned());
+    }
+    let path = in_volume(text)?.ok_or_else(|| format!("{text:?} must name a file"))?;
+    if path.as_os_str().as_encoded_bytes().starts_with(b"..") {
+        return Err(format!("{text:?} must not start with '..'"));
+    }
+    if text.len() > MAX_PATH_BYTES {
+        return Err(format!("must be no more than {MAX_PATH_BYTES} bytes"));
+    }
+    if path.iter().any(|name| name.len() > MAX_NAME_BYTES) {
+        return Err(format!("each part must be no more than {MAX_NAME_BYTES} bytes"));
+    }
+    Ok(path)
+}
+
 /// `hostPath.path`: absolute, without `..`.
 pub(super) fn on_host(text: &str) -> Result<PathBuf, String> {
     if text.is_empty() {
@@ -200,6 +222,32 @@ mod tests {
         assert_eq!(in_volume("./."), Ok(None));
         assert!(in_volume("a/../b").is_err());
         assert!(in_volume("/a").is_err());
+    }
+
+    #[test]
+    fn paths_of_files_in_volumes() {
+        for (text, path) in
+            [("a", "a"), ("a/./b//c/", "a/b/c"), ("./a..b", "a..b"), ("a/..b", "a/..b"), (".a", ".a")]
+        {
+            assert_eq!(of_file_in_volume(text), Ok(path.into()), "{text}");
+        }
+        let (long, deep) = ("a".repeat(256), "a/".repeat(2049));
+        for (text, part) in [
+            ("", "required"),
+            (".", "must name a file"),
+            ("/a", "must be a relative path"),
+            ("..", "must not contain '..'"),
+            ("../a", "must not contain '..'"),
+            ("a/..", "must not contain '..'"),
+            ("..data", "must not start with '..'"),
+            ("./..data/a", "must not start with '..'"),
+            ("a\0", "NUL"),
+            (long.as_str(), "no more than 255"),
+            (deep.as_str(), "no more than 4096"),
+        ] {
+            let error = of_file_in_volume(text).unwrap_err();
+            assert!(error.contains(part), "{text}: {error}");
+        }
     }
 
     #[test]

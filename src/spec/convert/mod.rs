@@ -20,6 +20,7 @@ mod claim;
 mod config;
 mod container;
 mod defaults;
+mod downward;
 mod environment;
 mod ephemeral;
 mod hooks;
@@ -37,6 +38,8 @@ mod policy_tests;
 mod port;
 mod probe;
 mod projected;
+#[cfg(test)]
+mod projected_tests;
 mod report;
 mod resize;
 mod resources;

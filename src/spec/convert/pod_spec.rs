@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1 as wire;
 
 use super::container::Surroundings;
 use super::metadata::Metadata;
+use super::projected::Available;
 use super::report::{Report, is_set, items};
 use super::restart::RESTART_POLICIES;
 use super::{
@@ -147,7 +148,10 @@ pub(super) fn convert(
     let names::Names { hostname, subdomain, dns } =
         names::convert(&fields, &metadata.name, &metadata.namespace, path, report);
     let host_aliases = names::host_aliases(items(host_aliases), &path.field("hostAliases"), report);
-    let volumes = volume::convert(volumes, &options.manifest_dir, &path.field("volumes"), report);
+    let named: Vec<&str> =
+        items(init_containers).iter().chain(containers).map(|container| container.name.as_str()).collect();
+    let available = Available { objects: &beside.objects, containers: &named };
+    let volumes = volume::convert(volumes, &options.manifest_dir, &available, &path.field("volumes"), report);
     let mut around = Surroundings {
         manifest_dir: &options.manifest_dir,
         volumes: &volumes,
@@ -185,10 +189,7 @@ pub(super) fn convert(
         report,
     );
     // Also those that are wrong: their annotations are not.
-    let named =
-        items(wire_init_containers).iter().chain(wire_containers).map(|container| container.name.as_str());
-    let all: Vec<&str> = named.collect();
-    let annotated = annotations::convert(&metadata.annotations, &all, report);
+    let annotated = annotations::convert(&metadata.annotations, &named, report);
     let resources = pod_resources::convert(
         resources,
         pod_resources::Containers {

@@ -6,6 +6,7 @@ use std::path::Path;
 use k8s_openapi::api::core::v1 as wire;
 use k8s_openapi::apimachinery::pkg::api::resource;
 
+use super::projected::Available;
 use super::report::{Report, items};
 use super::resources::quantity;
 use super::{claim, image_volume, location, projected};
@@ -28,6 +29,7 @@ pub(super) struct Volumes {
 pub(super) fn convert(
     volumes: &Option<Vec<wire::Volume>>,
     manifest_dir: &Path,
+    available: &Available<'_>,
     path: &FieldPath,
     report: &mut Report,
 ) -> Volumes {
@@ -50,7 +52,7 @@ pub(super) fn convert(
             result.left_out.insert(volume.name.clone());
             continue;
         }
-        if let Some(source) = source(volume, manifest_dir, &path, report) {
+        if let Some(source) = source(volume, manifest_dir, available, &path, report) {
             result.volumes.push(Volume { name: volume.name.clone(), source });
         }
     }
@@ -77,6 +79,7 @@ impl Volumes {
 fn source(
     volume: &wire::Volume,
     manifest_dir: &Path,
+    available: &Available<'_>,
     path: &FieldPath,
     report: &mut Report,
 ) -> Option<VolumeSource> {
@@ -173,11 +176,14 @@ fn source(
     let at = |name| path.field(name);
     let empty_dir = empty_dir.as_ref().map(|own| convert_empty_dir(own, &at("emptyDir"), report));
     let host_path = host_path.as_ref().and_then(|own| convert_host_path(own, &at("hostPath"), report));
-    let config_map = config_map.as_ref().and_then(|own| projected::config_map(own, &at("configMap"), report));
-    let secret = secret.as_ref().and_then(|own| projected::secret(own, &at("secret"), report));
-    let downward =
-        downward_api.as_ref().and_then(|own| projected::downward_api(own, &at("downwardAPI"), report));
-    let all = projected.as_ref().and_then(|own| projected::projected(own, &at("projected"), report));
+    let config_map =
+        config_map.as_ref().and_then(|own| projected::config_map(own, available, &at("configMap"), report));
+    let secret = secret.as_ref().and_then(|own| projected::secret(own, available, &at("secret"), report));
+    let downward = downward_api
+        .as_ref()
+        .and_then(|own| projected::downward_api(own, available, &at("downwardAPI"), report));
+    let all =
+        projected.as_ref().and_then(|own| projected::projected(own, available, &at("projected"), report));
     let claim = persistent_volume_claim
         .as_ref()
         .and_then(|own| claim::convert(own, &at("persistentVolumeClaim"), report));

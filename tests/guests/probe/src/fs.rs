@@ -97,6 +97,40 @@ pub fn await_file(args: &[String]) -> Outcome {
     read(args)
 }
 
+/// `follow PATH LAST`: prints the file's text whenever it is another, until it is `LAST`; then what a handle says
+/// that was opened at the start.
+pub fn follow(args: &[String]) -> Outcome {
+    let (path, last) = (arg(args, 0, "PATH")?, arg(args, 1, "LAST")?);
+    let mut held = fs::File::open(path).about(path)?;
+    let mut seen = String::new();
+    while seen != *last {
+        match fs::read_to_string(path) {
+            Ok(text) if text != seen => {
+                println!("now {text}");
+                seen = text;
+            }
+            Ok(_) => thread::sleep(LOOK),
+            // Between two steps of its path it became another.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error).about(path),
+        }
+    }
+    println!("held {}", std::io::read_to_string(&mut held).about(path)?);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `read-all PATH..`: of each file the path and its bytes, as text where they are text.
+pub fn read_all(args: &[String]) -> Outcome {
+    for path in args {
+        let bytes = fs::read(path).about(path)?;
+        match std::str::from_utf8(&bytes) {
+            Ok(text) => println!("{path}: {}", text.escape_debug()),
+            Err(_) => println!("{path}: {bytes:?}"),
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 /// `escape PATH`: tries every way out of the mount at `PATH` to the host's `/etc/passwd` and into the
 /// host's `/tmp`. Prints a line per attempt; exit code 0 when all failed, 1 when one succeeded.
 pub fn escape(args: &[String]) -> Outcome {

@@ -95,6 +95,8 @@ const COMMANDS: &[Command] = &[
     command("symlink", "TARGET LINK", fs::symlink),
     command("escape", "PATH", fs::escape),
     command("await-file", "PATH", fs::await_file),
+    command("follow", "PATH LAST", fs::follow),
+    command("read-all", "PATH..", fs::read_all),
     // TCP. Servers print `listening on ADDRESS` first; an address is HOST:PORT.
     command("serve", "PORT|ADDRESS [CONNECTIONS]", tcp::serve),
     command("accept-until-error", "PORT|ADDRESS", tcp::accept_until_error),
