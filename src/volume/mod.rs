@@ -11,6 +11,7 @@
 //! pod's state directory and go with it.
 
 mod error;
+mod files;
 mod host_path;
 mod preopen;
 mod prepare;

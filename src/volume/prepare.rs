@@ -11,7 +11,7 @@ use cap_std::fs::Dir;
 
 use super::host_path::{Found, check_or_create};
 use super::{VolumeError, projected};
-use crate::spec::{Container, Pod, Volume, VolumeSource};
+use crate::spec::{Pod, Volume, VolumeSource};
 use crate::sys::mount;
 
 /// Permissions of an emptyDir, as the kubelet gives (`perm` in `pkg/volume/emptydir/empty_dir.go`): every
@@ -20,6 +20,9 @@ const EMPTY_DIR_MODE: u32 = 0o777;
 
 /// Where a pod's emptyDirs are below its state directory, as the kubelet has them.
 const EMPTY_DIRS: &str = "volumes/kubernetes.io~empty-dir";
+
+/// Where mounts of single files are put in place below a pod's state directory.
+const FILES: &str = "files";
 
 /// The directories that the supervisor has found or made for claims and images, by volume.
 pub type Bound = BTreeMap<String, PathBuf>;
@@ -30,6 +33,8 @@ pub struct Volumes {
     pub(super) by_name: BTreeMap<String, Prepared>,
     /// What containers see at `/etc` that mount nothing there.
     pub(super) etc: Option<Dir>,
+    /// Where mounts of single files are put in place, a directory for each container.
+    pub(super) files: PathBuf,
 }
 
 /// How far a volume is.
@@ -43,27 +48,21 @@ pub(super) enum Prepared {
         read_only: bool,
     },
     /// A directory that is still to be covered by a tmpfs of this size in bytes.
-    Memory {
-        path: PathBuf,
-        size: Option<u64>,
-    },
-    File {
-        path: PathBuf,
-    },
+    Memory { path: PathBuf, size: Option<u64> },
+    /// A file of the host, or a socket or device. Looked up again for each run, as container runtimes do: such a
+    /// file is replaced more often than it is written to.
+    File { path: PathBuf },
 }
 
 impl Volumes {
     /// Makes the emptyDirs of `pod` below `pod_dir`, its state directory, and checks or makes its hostPaths; `bound`
     /// are the directories of claims and images.
     ///
-    /// Mounts that cannot work are found here, before any container starts. What was made below
-    /// `pod_dir` is left to its owner to remove, also after an error.
+    /// What was made below `pod_dir` is left to its owner to remove, also after an error.
     pub fn prepare(pod: &Pod, pod_dir: &Path, bound: &Bound) -> Result<Self, VolumeError> {
         let prepared = |volume: &Volume| Ok((volume.name.clone(), prepare(volume, pod, pod_dir, bound)?));
         let by_name = pod.volumes.iter().map(prepared).collect::<Result<_, _>>()?;
-        let volumes = Self { by_name, etc: None };
-        pod.all_containers().try_for_each(|container| volumes.refuse_file_mounts(container))?;
-        Ok(volumes)
+        Ok(Self { by_name, etc: None, files: pod_dir.join(FILES) })
     }
 
     /// Mounts the tmpfs of every emptyDir with `medium: Memory`. To be called once, in the pod's own mount
@@ -95,20 +94,6 @@ impl Volumes {
             Prepared::Open { dir, .. } => Some(dir),
             Prepared::Memory { .. } | Prepared::File { .. } => None,
         }
-    }
-
-    fn refuse_file_mounts(&self, container: &Container) -> Result<(), VolumeError> {
-        for mount in &container.mounts {
-            if let Some(Prepared::File { path }) = self.by_name.get(&mount.volume) {
-                return Err(VolumeError::FileMount {
-                    container: container.name.clone(),
-                    volume: mount.volume.clone(),
-                    mount_path: mount.path.clone(),
-                    path: path.clone(),
-                });
-            }
-        }
-        Ok(())
     }
 }
 
@@ -148,6 +133,10 @@ pub(super) fn open(volume: &str, path: &Path, read_only: bool) -> Result<Prepare
     Ok(Prepared::Open { path: path.to_owned(), dir, read_only })
 }
 
-fn io_error(volume: &str, operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> VolumeError {
+pub(super) fn io_error(
+    volume: &str,
+    operation: &'static str,
+    path: &Path,
+) -> impl FnOnce(io::Error) -> VolumeError {
     move |source| VolumeError::Io { volume: volume.to_owned(), operation, path: path.to_owned(), source }
 }
