@@ -21,6 +21,7 @@ pub mod index;
 mod reference;
 pub mod source;
 mod store;
+pub mod volume;
 pub mod wrap;
 
 use std::os::fd::OwnedFd;
@@ -116,6 +117,23 @@ pub enum Event<'a> {
     StillCompiling {
         /// Since it began.
         elapsed: Duration,
+    },
+    /// An image volume is unpacked.
+    Unpacking {
+        /// The archive, or the OCI layout.
+        path: &'a Path,
+    },
+    /// It goes on; comes about ten times a second.
+    StillUnpacking {
+        /// Since it began.
+        elapsed: Duration,
+    },
+    /// It has ended well.
+    Unpacked {
+        /// The archive, or the OCI layout.
+        path: &'a Path,
+        /// How long it took.
+        duration: Duration,
     },
     /// It has ended well.
     Compiled {

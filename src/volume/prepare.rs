@@ -11,6 +11,7 @@ use cap_std::fs::Dir;
 
 use super::host_path::{Found, check_or_create};
 use super::{VolumeError, projected};
+use crate::sandbox::cgroup::memory_limit;
 use crate::spec::{Pod, Volume, VolumeSource};
 use crate::sys::mount;
 
@@ -23,6 +24,9 @@ const EMPTY_DIRS: &str = "volumes/kubernetes.io~empty-dir";
 
 /// Where mounts of single files are put in place below a pod's state directory.
 const FILES: &str = "files";
+
+/// Where the directories of artifacts are below it, which the kubelet has none of: container runtimes mount them.
+const IMAGES: &str = "volumes/peapod~image";
 
 /// The directories that the supervisor has found or made for claims and images, by volume.
 pub type Bound = BTreeMap<String, PathBuf>;
@@ -70,9 +74,7 @@ impl Volumes {
     pub fn mount_memory(&mut self) -> Result<(), VolumeError> {
         for (name, prepared) in &mut self.by_name {
             if let Prepared::Memory { path, size } = prepared {
-                // As in Kubernetes, a limit of 0 is none.
-                let size = size.filter(|size| *size > 0);
-                mount::volume_tmpfs(path, size, EMPTY_DIR_MODE).map_err(io_error(
+                mount::volume_tmpfs(path, *size, EMPTY_DIR_MODE).map_err(io_error(
                     name,
                     "mount a tmpfs on",
                     path,
@@ -109,7 +111,7 @@ fn prepare(volume: &Volume, pod: &Pod, pod_dir: &Path, bound: &Bound) -> Result<
                 &path,
             ))?;
             match memory {
-                true => Ok(Prepared::Memory { path, size: *size_limit }),
+                true => Ok(Prepared::Memory { path, size: memory_size(*size_limit, memory_limit(pod)) }),
                 false => open(name, &path, false),
             }
         }
@@ -119,8 +121,37 @@ fn prepare(volume: &Volume, pod: &Pod, pod_dir: &Path, bound: &Bound) -> Result<
         },
         VolumeSource::Projected { .. } => projected::prepare(volume, pod, pod_dir),
         VolumeSource::Claim { read_only, .. } => open(name, bound_to(name, bound)?, *read_only),
-        VolumeSource::Image { .. } => open(name, bound_to(name, bound)?, true),
+        VolumeSource::Image { .. } => image(name, bound_to(name, bound)?, pod_dir),
     }
+}
+
+/// The size of a tmpfs: `sizeLimit`, and no more than the pod's memory (`calculateEmptyDirMemorySize` in
+/// `pkg/volume/emptydir/empty_dir.go`). As there, 0 is no limit.
+fn memory_size(size_limit: Option<u64>, memory_limit: Option<u64>) -> Option<u64> {
+    [size_limit, memory_limit].into_iter().flatten().filter(|bytes| *bytes > 0).min()
+}
+
+/// An image's directory, which is kept in the cache as long as this is open; of an artifact, a directory that has its
+/// file alone. That is a bind mount: to be called in the pod's own mount namespace.
+fn image(name: &str, bound: &Path, pod_dir: &Path) -> Result<Prepared, VolumeError> {
+    let path = match bound.file_name() {
+        Some(file) if bound.is_file() => {
+            let path = pod_dir.join(IMAGES).join(name);
+            let place = path.join(file);
+            fs::create_dir_all(&path).map_err(io_error(name, "create directory", &path))?;
+            fs::File::create(&place).map_err(io_error(name, "create file", &place))?;
+            mount::bind(bound, &place).map_err(io_error(name, "mount the artifact on", &place))?;
+            path
+        }
+        _ => bound.to_owned(),
+    };
+    let prepared = open(name, &path, true)?;
+    if let Prepared::Open { dir, .. } = &prepared {
+        // Whoever clears the cache looks for it. Somebody else's lock is theirs, and no reason to wait.
+        let file = dir.try_clone().map_err(io_error(name, "open", &path))?.into_std_file();
+        let _ = file.try_lock_shared();
+    }
+    Ok(prepared)
 }
 
 fn bound_to<'b>(volume: &str, bound: &'b Bound) -> Result<&'b Path, VolumeError> {
@@ -139,4 +170,25 @@ pub(super) fn io_error(
     path: &Path,
 ) -> impl FnOnce(io::Error) -> VolumeError {
     move |source| VolumeError::Io { volume: volume.to_owned(), operation, path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tmpfs_is_no_larger_than_the_pods_memory() {
+        for (size_limit, memory_limit, expected) in [
+            (None, None, None),
+            (Some(0), None, None),
+            (Some(10), None, Some(10)),
+            (Some(10), Some(5), Some(5)),
+            (Some(5), Some(10), Some(5)),
+            (None, Some(10), Some(10)),
+            (Some(0), Some(10), Some(10)),
+            (Some(10), Some(0), Some(10)),
+        ] {
+            assert_eq!(memory_size(size_limit, memory_limit), expected);
+        }
+    }
 }

@@ -9,6 +9,7 @@ mod containers;
 mod describe;
 mod endings;
 mod exec;
+mod files;
 mod hooks;
 mod hostile;
 mod images;

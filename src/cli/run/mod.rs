@@ -49,7 +49,6 @@ use crate::sandbox::{self, Sandbox};
 use crate::spec::convert::Converted;
 use crate::spec::{NetworkMode, Pod, Protocol};
 use crate::sys::pidfd::Exit;
-use crate::volume::Bound;
 
 /// Size of a pod's /dev/shm, bytes: what container runtimes give.
 const SHM_BYTES: u64 = 64 << 20;
@@ -152,6 +151,7 @@ fn prepare(
     }
     let mut images = Images::new(&engine, paths, args.build, display)?;
     let programs = images.programs(&pod)?;
+    let bound = images.volumes(&pod)?;
     display.step("images", images.summary(), clock.elapsed());
     startup.step("images", clock);
     for container in pod.all_containers() {
@@ -180,7 +180,7 @@ fn prepare(
         storage_period: args.storage_period.unwrap_or(storage::PERIOD),
         origin: startup.origin(),
         tells_timeline: args.trace.is_some(),
-        bound: Bound::new(),
+        bound,
     })
 }
 
