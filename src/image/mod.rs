@@ -11,6 +11,8 @@
 //! knows the digest of a file that has not changed, the [`cache`] has the machine code for the digest,
 //! and mapping that reads only what runs. Compiling takes a thread per core and much memory; the
 //! zygote must have neither, so it happens in a forked child whenever the process has only one thread.
+//!
+//! The image of a volume is another thing: a directory of files, from an archive or an OCI image ([`volume`]).
 
 pub mod build;
 pub mod cache;

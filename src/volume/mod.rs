@@ -3,10 +3,11 @@
 //! ```text
 //! pod process: Volumes::prepare ──► mount_memory ──────────► preopens, for each container
 //!  emptyDir made, hostPath checked   tmpfs, in the pod's      subPath resolved, a directory
-//!  and opened                        mount namespace, opened  handle for each mount
+//!  and opened                        mount namespace, opened  handle for each mount, single
+//!                                                             files put in place
 //! ```
 //!
-//! Every volume is opened once and only ever reached through that handle, so that nobody who renames or
+//! Every directory is opened once and only ever reached through that handle, so that nobody who renames or
 //! links things on the host meanwhile can send a container elsewhere. Directories made here are in the
 //! pod's state directory and go with it.
 

@@ -188,9 +188,9 @@ fn hostile_archives_are_refused_and_leave_nothing() {
         ("fifo", tar(&[("d", EntryType::Fifo, "")]), "a device or FIFO"),
         ("root", tar(&[(".", FILE, "x")]), "the volume itself"),
         ("strange", tar(&[("s", EntryType::new(b'Z'), "x")]), "unknown type 'Z'"),
-        ("large", large, "cannot unpack \"large\""),
+        ("large", large, "larger than 64 GiB"),
         ("bomb", bomb, "no archive that can be unpacked"),
-        ("cut", tar(&[("f", FILE, "content")])[..515].to_vec(), "f"),
+        ("cut", tar(&[("f", FILE, "content")])[..515].to_vec(), "unexpected EOF"),
         ("text", b"this is no archive".repeat(100), "no archive that can be unpacked"),
     ] {
         let file = format!("{name}.tar");
@@ -321,7 +321,9 @@ fn what_is_in_use_is_not_pruned() {
     fs::create_dir(&left).unwrap();
     let lock = File::open(&used).unwrap();
     lock.lock_shared().unwrap();
-    [&used, &unused, &left].map(|path| age(path));
+    for path in [&used, &unused, &left] {
+        age(path);
+    }
     world.archive("new.tar", &tar(&[("f", FILE, "new")])).unwrap();
     assert!(used.exists() && !unused.exists() && !left.exists());
 }

@@ -143,6 +143,9 @@ impl<'p> Unpacker<'p> {
         match kind {
             EntryType::Directory => directory(&path, mode, into)?,
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
+                if entry.size() > MAX_BYTES - self.bytes {
+                    return Err(too_large());
+                }
                 self.file(&path, mode, entry, into)?;
                 if let Some(modified) = modified {
                     let modified =
@@ -198,8 +201,7 @@ impl<'p> Unpacker<'p> {
         let allowed = MAX_BYTES - self.bytes;
         let written = io::copy(&mut reader.take(allowed + 1), &mut file)?;
         if written > allowed {
-            let limit = MAX_BYTES >> 30;
-            return Err(Refusal::Because(format!("with which it is larger than {limit} GiB")));
+            return Err(too_large());
         }
         self.bytes += written;
         // Readable for the one who unpacks it, whatever else.
@@ -243,6 +245,10 @@ impl<'p> Unpacker<'p> {
     }
 }
 
+fn too_large() -> Refusal {
+    Refusal::Because(format!("with which it is larger than {} GiB", MAX_BYTES >> 30))
+}
+
 /// A path beneath the directory, without `.`; the directory itself is empty.
 fn relative(path: &Path) -> Result<PathBuf, Refusal> {
     let mut result = PathBuf::new();
@@ -280,5 +286,6 @@ fn clear(path: &Path, into: &Dir) -> Result<(), Refusal> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         there => there?,
     };
-    Ok(if there.is_dir() { into.remove_dir_all(path)? } else { into.remove_file(path)? })
+    let removed = if there.is_dir() { into.remove_dir_all(path) } else { into.remove_file(path) };
+    Ok(removed?)
 }
