@@ -18,14 +18,14 @@
 //! | [`cli`] | arguments, progress, exit codes; `cli::run` is the supervisor and shows the whole way, `cli::answer` is what it answers |
 //! | [`manifest`] | YAML and JSON into Kubernetes' own types; every unknown field, with its path |
 //! | [`spec`] | the validated pod; [`spec::convert`] is the one conversion, all errors at once |
-//! | [`image`] | a reference to machine code: build, wrap, compile once, cache, map |
+//! | [`image`] | a reference to machine code: build, wrap, compile once, cache, map; to a volume's directory: unpack once |
 //! | [`engine`] | wasmtime's policy: pool, limits, epochs, what a component is |
 //! | [`sandbox`] | the pod's place in the kernel: made with roll-back, removed, swept up after a crash |
 //! | [`sys`] | the system calls that this takes |
 //! | [`pod`] | the pod's life: a pure state machine, the task that acts on it, hooks, probes and commands, the control protocol; what its network is made of |
 //! | [`api`] | how a running pod is asked and changed: HTTP and JSON on a unix socket, commands over a WebSocket, as Kubernetes has it |
 //! | [`container`] | one container: its run, its state, its memory and CPU account, its log, its end and last words |
-//! | [`volume`] | volumes to directory handles; claims that outlive pods, their binding and provisioning |
+//! | [`volume`] | volumes to directory handles, single files in their places; claims that outlive pods, their binding and provisioning |
 //! | [`net`] | the pod's network: two planes, one port space, names, one policy; knows nothing of wasmtime |
 //! | [`ipc`] | the pod's message queues, shared memory, semaphores and channels; knows nothing of wasmtime |
 //! | [`wasi`] | WASI 0.2 and 0.3 hosts over `net` and the log, `peapod:pod` and `peapod:ipc`; everything else of WASI is upstream's |

@@ -4,7 +4,7 @@
 //! |---|---|---|---|
 //! | run | `/run/peapod` | `$XDG_RUNTIME_DIR/peapod`, else `/tmp/peapod-$UID` | record, lock, control socket and `/etc` files of each live pod, address leases; gone after a reboot |
 //! | state | `/var/lib/peapod` | `$XDG_STATE_HOME/peapod`, else `~/.local/state/peapod` | emptyDir volumes and container logs of live pods; claims, with their data |
-//! | cache | `/var/cache/peapod` | `$XDG_CACHE_HOME/peapod`, else `~/.cache/peapod` | compiled code; tools that `--build` fetched |
+//! | cache | `/var/cache/peapod` | `$XDG_CACHE_HOME/peapod`, else `~/.cache/peapod` | compiled code; unpacked image volumes; tools that `--build` fetched |
 //!
 //! `PEAPOD_ROOT=DIR` puts all three below one directory (`DIR/run`, `DIR/state`, `DIR/cache`).
 
@@ -17,7 +17,7 @@ pub struct Paths {
     pub run: PathBuf,
     /// Volumes and logs of live pods; claims with their data.
     pub state: PathBuf,
-    /// Compiled code, fetched tools.
+    /// Compiled code, unpacked image volumes, fetched tools.
     pub cache: PathBuf,
 }
 

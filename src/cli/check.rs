@@ -43,6 +43,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
             container.name, container.image_name
         )?;
     }
+    images.volumes(pod)?;
     writeln!(
         std::io::stdout(),
         "{}: pod {}/{} is valid: {}, {}, {}",

@@ -12,7 +12,8 @@ use crate::container::runner::{Hosts, LinkError, Program};
 use crate::engine::Engine;
 use crate::image::{self, CacheUse, Image, Reference};
 use crate::paths::Paths;
-use crate::spec::{Container, Pod};
+use crate::spec::{Container, Pod, VolumeSource};
+use crate::volume::Bound;
 
 /// Loads and links images, each once.
 pub struct Images<'a> {
@@ -20,6 +21,8 @@ pub struct Images<'a> {
     build: bool,
     /// Where tools for that are kept.
     tools: PathBuf,
+    /// Where image volumes are unpacked.
+    cache: PathBuf,
     hosts: Arc<Hosts>,
     store: image::Store,
     linked: HashMap<Reference, Result<Program, Bad>>,
@@ -57,6 +60,7 @@ impl<'a> Images<'a> {
             display,
             build,
             tools: paths.tools(),
+            cache: paths.cache.clone(),
             hosts: Arc::new(Hosts::new(engine)?),
             store: image::Store::open(&paths.cache, engine)?,
             linked: HashMap::new(),
@@ -75,11 +79,32 @@ impl<'a> Images<'a> {
                 Ok(program) => {
                     programs.insert(container.name.clone(), program);
                 }
-                Err(bad) => report.add(&path, container, bad),
+                Err(bad) => report.add(&path, &container.image_name, bad),
             }
         }
         report.finish()?;
         Ok(programs)
+    }
+
+    /// The directories, or artifacts, of the pod's `image` volumes; or everything that is wrong with them, likewise.
+    pub fn volumes(&self, pod: &Pod) -> Result<Bound, Failure> {
+        let mut bound = Bound::new();
+        let mut report = Report::default();
+        for (index, volume) in pod.volumes.iter().enumerate() {
+            let VolumeSource::Image { reference } = &volume.source else { continue };
+            let spinner = Spinner::new(self.display);
+            match image::volume::resolve(&self.cache, reference, &|event| spinner.show(event)) {
+                Ok(path) => {
+                    bound.insert(volume.name.clone(), path);
+                }
+                Err(error) => {
+                    let field = format!("spec.volumes[{index}].image.reference");
+                    report.add(&field, &volume.name, Bad::new(error.exit_code(), error));
+                }
+            }
+        }
+        report.finish()?;
+        Ok(bound)
     }
 
     /// [`Images::programs`] for those who run nothing: directories of source pass, and are given back.
@@ -90,7 +115,7 @@ impl<'a> Images<'a> {
             if container.image.path().is_dir() {
                 sources.push(container);
             } else if let Err(bad) = self.program(&container.image) {
-                report.add(&path, container, bad);
+                report.add(&path, &container.image_name, bad);
             }
         }
         report.finish()?;
@@ -169,9 +194,9 @@ struct Report {
 }
 
 impl Report {
-    fn add(&mut self, path: &str, container: &Container, bad: Bad) {
+    fn add(&mut self, path: &str, name: &str, bad: Bad) {
         self.code.get_or_insert(bad.code);
-        self.lines.push(format!("{path}: {:?}: {}", container.image_name, bad.reason));
+        self.lines.push(format!("{path}: {name:?}: {}", bad.reason));
     }
 
     fn finish(self) -> Result<(), Failure> {

@@ -53,7 +53,17 @@ impl<'a> Spinner<'a> {
                 self.bar.set_draw_target(ProgressDrawTarget::stderr());
                 self.bar.tick();
             }
-            Event::StillCompiling { .. } => self.bar.tick(),
+            Event::Unpacking { path } => {
+                self.bar.set_message(format!("unpack   {}", short_name(path)));
+                self.bar.reset_elapsed();
+                self.bar.set_draw_target(ProgressDrawTarget::stderr());
+                self.bar.tick();
+            }
+            Event::StillCompiling { .. } | Event::StillUnpacking { .. } => self.bar.tick(),
+            Event::Unpacked { path, duration } => {
+                self.bar.finish_and_clear();
+                self.display.work("unpack", short_name(path), duration);
+            }
             Event::Compiled { path, size, duration } => {
                 self.bar.finish_and_clear();
                 let what = format!("{} {}", short_name(path), kibibytes(size));

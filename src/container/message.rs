@@ -17,6 +17,9 @@
 //! A path in one of the container's mounts is a file of that volume. It is removed before the run and read
 //! through the mount's handle after it; a symbolic link there is not followed.
 //!
+//! A path beside a mount of a single file is a file of the directory that was made for that
+//! ([`Preopen::is_of_files`]).
+//!
 //! There is no file where the path is not absolute, its directory is the pod's `/etc` or lies in a mount that is
 //! read-only.
 
@@ -121,6 +124,11 @@ impl Messages {
                 let _ = dir.remove_file(file);
                 words.file = Some((Arc::new(dir), file.to_owned()));
             }
+            return Ok(words);
+        }
+        if let Some(preopen) = preopens.iter().find(|own| own.is_of_files() && own.guest_path == parent) {
+            // Its file is as new as the run.
+            words.file = Some((Arc::new(preopen.try_clone_dir()?), name.into()));
             return Ok(words);
         }
         if parent == ETC {

@@ -26,6 +26,13 @@ impl Digest {
     }
 }
 
+impl From<Sha256> for Digest {
+    /// Of all that the hasher was given.
+    fn from(hasher: Sha256) -> Self {
+        Self(hasher.finalize().into())
+    }
+}
+
 impl FromStr for Digest {
     type Err = NotADigest;
 

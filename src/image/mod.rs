@@ -11,6 +11,8 @@
 //! knows the digest of a file that has not changed, the [`cache`] has the machine code for the digest,
 //! and mapping that reads only what runs. Compiling takes a thread per core and much memory; the
 //! zygote must have neither, so it happens in a forked child whenever the process has only one thread.
+//!
+//! The image of a volume is another thing: a directory of files, from an archive or an OCI image ([`volume`]).
 
 pub mod build;
 pub mod cache;
@@ -21,6 +23,7 @@ pub mod index;
 mod reference;
 pub mod source;
 mod store;
+pub mod volume;
 pub mod wrap;
 
 use std::os::fd::OwnedFd;
@@ -116,6 +119,23 @@ pub enum Event<'a> {
     StillCompiling {
         /// Since it began.
         elapsed: Duration,
+    },
+    /// An image volume is unpacked.
+    Unpacking {
+        /// The archive, or the OCI layout.
+        path: &'a Path,
+    },
+    /// It goes on; comes about ten times a second.
+    StillUnpacking {
+        /// Since it began.
+        elapsed: Duration,
+    },
+    /// It has ended well.
+    Unpacked {
+        /// The archive, or the OCI layout.
+        path: &'a Path,
+        /// How long it took.
+        duration: Duration,
     },
     /// It has ended well.
     Compiled {

@@ -1,9 +1,12 @@
 //! The mounts of a pod, made in its own mount namespace.
 
+use std::ffi::CString;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use nix::mount::{MsFlags, mount};
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 /// Nothing on it is a program, a device or set-user-ID.
 const DATA_ONLY: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
@@ -55,6 +58,66 @@ pub fn volume_tmpfs(path: &Path, bytes: Option<u64>, mode: u32) -> io::Result<()
 /// ENOENT when one of them is not there.
 pub fn bind(source: &Path, target: &Path) -> io::Result<()> {
     Ok(mount(Some(source), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)?)
+}
+
+/// [`bind`] of a directory with all that is mounted below it.
+///
+/// # Errors
+/// ENOENT when one of them is not there.
+pub fn bind_tree(source: &Path, target: &Path) -> io::Result<()> {
+    let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
+    Ok(mount(Some(source), target, None::<&str>, flags, None::<&str>)?)
+}
+
+/// What [`restrict`] takes from a mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Restriction {
+    /// Nothing on it can be written to.
+    ReadOnly,
+    /// The same for all that is mounted below it.
+    ReadOnlyTree,
+    /// Devices on it cannot be opened.
+    NoDevices,
+}
+
+/// Takes something from the mount at `path`, and leaves it all else that it was given or is locked to
+/// (mount_setattr(2)).
+///
+/// # Errors
+/// EINVAL when it is no mount point, ENOSYS before Linux 5.12.
+pub fn restrict(path: &Path, restriction: Restriction) -> io::Result<()> {
+    let (set, flags) = match restriction {
+        Restriction::ReadOnly => (libc::MOUNT_ATTR_RDONLY, 0),
+        Restriction::ReadOnlyTree => (libc::MOUNT_ATTR_RDONLY, libc::AT_RECURSIVE),
+        Restriction::NoDevices => (libc::MOUNT_ATTR_NODEV, 0),
+    };
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let attributes = libc::mount_attr { attr_set: set, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    // SAFETY: the kernel reads the path, which ends in NUL, and as many bytes of attributes as it is told there
+    // are; both live until it returns.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            flags,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    Ok(Errno::result(result).map(drop)?)
+}
+
+/// Takes away what is mounted on `path`, with all below it; who has something of it open keeps that. Nothing is
+/// mounted there: nothing is done.
+///
+/// # Errors
+/// EPERM in another's mount namespace.
+pub fn detach(path: &Path) -> io::Result<()> {
+    match umount2(path, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+        Ok(()) | Err(Errno::EINVAL) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The message queues of this IPC namespace on `path` (mq_overview(7)).

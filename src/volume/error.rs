@@ -22,7 +22,7 @@ pub enum VolumeError {
         /// The system's answer.
         source: io::Error,
     },
-    /// A `hostPath` is not there.
+    /// A `hostPath` of no type is not there.
     #[error(
         "volume {volume:?}: hostPath {} does not exist: create it, or set type: DirectoryOrCreate",
         path.display()
@@ -33,20 +33,22 @@ pub enum VolumeError {
         /// The path on the host.
         path: PathBuf,
     },
-    /// A `hostPath` is something else than its `type` says.
-    #[error("volume {volume:?}: hostPath {} is not a {expected}, as its type asks", path.display())]
+    /// A `hostPath` is something else than its `type` says, or not there (`checkTypeInternal` in
+    /// `pkg/volume/hostpath/host_path.go`).
+    #[error("volume {volume:?}: hostPath type check failed: {} is not a {expected}: {advice}", path.display())]
     WrongType {
         /// The volume.
         volume: String,
         /// The path on the host.
         path: PathBuf,
-        /// `directory` or `file`.
+        /// The kubelet's word for what the type asks for.
         expected: &'static str,
+        /// What is there instead, and what to do.
+        advice: &'static str,
     },
-    /// A mount of a single file.
+    /// A mount of a single file that cannot be put in its place.
     #[error(
-        "container {container:?} mounts volume {volume:?} at {mount_path}: {} is a file, and a WebAssembly \
-         component can be given directories only: mount the directory that holds it",
+        "container {container:?} mounts volume {volume:?} at {mount_path}: cannot put the file {} there: {reason}",
         path.display()
     )]
     FileMount {
@@ -58,6 +60,8 @@ pub enum VolumeError {
         mount_path: String,
         /// The file.
         path: PathBuf,
+        /// Why not, and what to do.
+        reason: String,
     },
     /// A `subPath` that cannot be made or opened beneath its volume.
     #[error(

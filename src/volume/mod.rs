@@ -3,17 +3,19 @@
 //! ```text
 //! pod process: Volumes::prepare ──► mount_memory ───────────► refresh ───────────► preopens, for each container
 //!  emptyDir made, hostPath checked   tmpfs, in the pod's       files of configMap,  subPath resolved, a directory
-//!  and opened                        mount namespace, opened   secret and the like  handle for each mount
+//!  and opened                        mount namespace, opened   secret and the like  handle for each mount, single
+//!                                                                                   files put in place
 //! ```
 //!
 //! What outlives the pod, [`claims`], the supervisor has found before.
 //!
-//! Every volume is opened once and only ever reached through that handle, so that nobody who renames or
+//! Every directory is opened once and only ever reached through that handle, so that nobody who renames or
 //! links things on the host meanwhile can send a container elsewhere. Directories made here are in the
 //! pod's state directory and go with it.
 
 pub mod claims;
 mod error;
+mod files;
 mod host_path;
 mod preopen;
 mod prepare;

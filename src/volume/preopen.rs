@@ -3,12 +3,14 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
 
 use super::VolumeError;
-use super::prepare::{Prepared, Volumes};
+use super::files::{FileMount, Place, place_of};
+use super::prepare::{Prepared, Volumes, io_error};
 use super::projected::Generation;
 use crate::spec::environment::Files;
 use crate::spec::{Container, Mount};
@@ -19,10 +21,12 @@ pub const ETC: &str = "/etc";
 /// One directory that a container can open.
 #[derive(Debug)]
 pub struct Preopen {
-    /// Where the container sees it: `mountPath`.
+    /// Where the container sees it: `mountPath`, or the directory that one of a file lies in.
     pub guest_path: String,
     /// Whether writes are refused.
     pub read_only: bool,
+    /// See [`Preopen::is_of_files`].
+    pub(super) is_tree: bool,
     dir: Dir,
     /// What the directory is a part of, where that would go with an update.
     _generation: Option<Generation>,
@@ -31,7 +35,17 @@ pub struct Preopen {
 impl Preopen {
     /// A directory to write to that is no volume.
     pub fn new(guest_path: String, dir: Dir) -> Self {
-        Self { guest_path, read_only: false, dir, _generation: None }
+        Self { guest_path, read_only: false, is_tree: false, dir, _generation: None }
+    }
+
+    /// Whether it is there for mounts of single files only. It has a file for the container's last words, if their
+    /// path is in it.
+    pub fn is_of_files(&self) -> bool {
+        self.is_tree
+    }
+
+    pub(super) fn set_dir(&mut self, dir: Dir) {
+        self.dir = dir;
     }
 
     /// Another handle of the directory.
@@ -68,9 +82,10 @@ impl Preopen {
 }
 
 impl Volumes {
-    /// The directories for `mounts`, those of `container` as [resolved](crate::spec::environment::resolve) for this run,
-    /// in their order. A `subPath` that is missing is made,
-    /// with the volume's permissions, as the kubelet does; it is resolved beneath its volume, and a symlink that leads out is refused.
+    /// The directories for `mounts`, those of `container` as [resolved](crate::spec::environment::resolve) for this
+    /// run, in their order. A `subPath` that is missing is made, with the volume's permissions, as the kubelet does;
+    /// it is resolved beneath its volume, and a symlink that leads out is refused. Mounts of single files are
+    /// [put in place](super::files): in the directories that they lie in, or in directories of their own, which follow.
     ///
     /// After them comes `/etc` with the pod's own files, unless a mount is there or is everything, `/`. A mount
     /// below it, such as `/etc/app`, goes with it: a path is looked up in the longest that fits.
@@ -78,80 +93,111 @@ impl Volumes {
     /// The last one is the working directory, `.`: a wasi-libc that does not ask for `initial-cwd` finds relative
     /// paths there. A working directory that is missing is made, as container runtimes do.
     ///
-    /// For every start of the container anew: volumes change between runs.
+    /// For every start of the container anew, when nothing of it runs: volumes change between runs, and the files of
+    /// the run before lose their places.
     pub fn preopens(&self, container: &Container, mounts: &[Mount]) -> Result<Vec<Preopen>, VolumeError> {
-        let mounts = mounts.iter().map(|mount| self.preopen(container, mount));
-        mounts.chain(self.etc(container)).chain(self.working_dir(container)).collect()
-    }
-
-    fn etc(&self, container: &Container) -> Option<Result<Preopen, VolumeError>> {
-        let etc = self.etc.as_ref()?;
-        if container.mounts.iter().any(|mount| mount.path == "/" || mount.path == ETC) {
-            return None;
+        let (mut preopens, mut files) = (Vec::new(), Vec::new());
+        for mount in mounts {
+            match self.open(container, mount)? {
+                Opened::Directory(preopen) => preopens.push(preopen),
+                Opened::File(file) => files.push(file),
+            }
         }
-        let dir =
-            etc.try_clone().map_err(|source| VolumeError::Etc { container: container.name.clone(), source });
-        Some(dir.map(|dir| Preopen { guest_path: ETC.to_owned(), read_only: true, dir, _generation: None }))
+        let is_everything = preopens.iter().any(|preopen| preopen.guest_path == "/");
+        let place = Place { container, root: self.files.join(&container.name), etc: self.etc.as_ref() };
+        place.put(&files, &mut preopens)?;
+        let working_dir = working_dir(container, &preopens)?;
+        let working_dir = working_dir.map(|preopen| {
+            let mount = container.working_dir.as_deref().and_then(|path| container.mount_of(path));
+            let generation = mount.and_then(|(mount, _)| self.generation(&mount.volume));
+            Preopen { _generation: generation, ..preopen }
+        });
+        if !is_everything && !preopens.iter().any(|preopen| preopen.guest_path == ETC) {
+            preopens.extend(self.etc(container)?);
+        }
+        preopens.extend(working_dir);
+        Ok(preopens)
     }
 
-    fn working_dir(&self, container: &Container) -> Option<Result<Preopen, VolumeError>> {
-        let (mount, rest) = container.mount_of(container.working_dir.as_deref()?)?;
-        Some(self.preopen(container, mount).and_then(|preopen| {
-            let dir = if rest.as_os_str().is_empty() {
-                preopen.dir.try_clone()
-            } else {
-                open_beneath(&preopen.dir, rest)
-            };
-            let dir = dir.map_err(|source| VolumeError::WorkingDir {
-                container: container.name.clone(),
-                path: container.working_dir.clone().unwrap_or_default(),
-                source,
-            })?;
-            let generation = self.generation(&mount.volume);
-            Ok(Preopen {
-                guest_path: ".".to_owned(),
-                read_only: preopen.read_only,
-                dir,
-                _generation: generation,
-            })
-        }))
+    fn etc(&self, container: &Container) -> Result<Option<Preopen>, VolumeError> {
+        let dir = self.etc.as_ref().map(Dir::try_clone).transpose();
+        let dir = dir.map_err(|source| VolumeError::Etc { container: container.name.clone(), source })?;
+        Ok(dir.map(|dir| Preopen { read_only: true, ..Preopen::new(ETC.to_owned(), dir) }))
     }
 
-    fn preopen(&self, container: &Container, mount: &Mount) -> Result<Preopen, VolumeError> {
-        let (container, volume, mount_path) =
-            (container.name.clone(), mount.volume.clone(), mount.path.clone());
-        let (path, dir, read_only) = match self.by_name.get(&mount.volume) {
-            Some(Prepared::Open { path, dir, read_only }) => (path, dir, *read_only),
-            Some(Prepared::File { path }) => {
-                return Err(VolumeError::FileMount { container, volume, mount_path, path: path.clone() });
-            }
-            Some(Prepared::Memory { .. }) | None => {
-                return Err(VolumeError::NotReady { container, volume, mount_path });
-            }
+    fn open<'m>(&self, container: &Container, mount: &'m Mount) -> Result<Opened<'m>, VolumeError> {
+        let refused = |source| VolumeError::SubPath {
+            container: container.name.clone(),
+            volume: mount.volume.clone(),
+            mount_path: mount.path.clone(),
+            sub_path: mount.sub_path.clone().unwrap_or_default(),
+            source,
         };
-        let opened = match &mount.sub_path {
-            None => dir.try_clone(),
-            Some(sub_path) => open_beneath(dir, sub_path),
+        let file = |file: File, path, read_only| {
+            Ok(Opened::File(FileMount { mount, file: file.into(), path, read_only }))
         };
-        match opened {
-            Ok(dir) => {
-                let read_only = mount.read_only || read_only;
+        match self.by_name.get(&mount.volume) {
+            Some(Prepared::Open { path, dir, read_only }) => {
+                let is_read_only = mount.read_only || *read_only;
+                let opened = match &mount.sub_path {
+                    None => dir.try_clone(),
+                    Some(sub_path) => match open_beneath(dir, sub_path, !read_only) {
+                        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+                            let opened = place_of(dir, sub_path).map_err(refused)?;
+                            return file(opened, path.join(sub_path), is_read_only);
+                        }
+                        opened => opened,
+                    },
+                };
+                let opened = opened.map_err(refused)?;
+                let preopen = Preopen::new(mount.path.clone(), opened);
                 let part = mount.sub_path.as_ref();
                 let generation = part.and_then(|_| self.generation(&mount.volume));
-                Ok(Preopen { guest_path: mount.path.clone(), read_only, dir, _generation: generation })
+                let preopen = Preopen { read_only: is_read_only, _generation: generation, ..preopen };
+                Ok(Opened::Directory(preopen))
             }
-            Err(source) => {
-                let sub_path = mount.sub_path.clone().unwrap_or_default();
-                Err(match source.kind() {
-                    io::ErrorKind::NotADirectory => {
-                        let path = path.join(sub_path);
-                        VolumeError::FileMount { container, volume, mount_path, path }
-                    }
-                    _ => VolumeError::SubPath { container, volume, mount_path, sub_path, source },
-                })
+            Some(Prepared::File { .. }) if mount.sub_path.is_some() => {
+                Err(refused(io::ErrorKind::NotADirectory.into()))
             }
+            Some(Prepared::File { path }) => {
+                let mut options = std::fs::OpenOptions::new();
+                let opened = options.read(true).custom_flags(libc::O_PATH).open(path);
+                let opened = opened.map_err(io_error(&mount.volume, "open", path))?;
+                file(opened, path.clone(), mount.read_only)
+            }
+            Some(Prepared::Memory { .. }) | None => Err(VolumeError::NotReady {
+                container: container.name.clone(),
+                volume: mount.volume.clone(),
+                mount_path: mount.path.clone(),
+            }),
         }
     }
+}
+
+/// What a mount is of.
+enum Opened<'m> {
+    Directory(Preopen),
+    File(FileMount<'m>),
+}
+
+fn working_dir<'p>(container: &Container, preopens: &'p [Preopen]) -> Result<Option<Preopen>, VolumeError> {
+    let Some(path) = container.working_dir.as_deref() else { return Ok(None) };
+    let below =
+        |preopen: &'p Preopen| Some((preopen, Path::new(path).strip_prefix(&preopen.guest_path).ok()?));
+    let around = preopens.iter().filter_map(below);
+    let Some((preopen, rest)) = around.max_by_key(|(preopen, _)| preopen.guest_path.len()) else {
+        return Ok(None);
+    };
+    let dir = match rest.as_os_str().is_empty() {
+        true => preopen.dir.try_clone(),
+        false => open_beneath(&preopen.dir, rest, !preopen.read_only),
+    };
+    let dir = dir.map_err(|source| VolumeError::WorkingDir {
+        container: container.name.clone(),
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(Some(Preopen { read_only: preopen.read_only, ..Preopen::new(".".to_owned(), dir) }))
 }
 
 impl Files for Volumes {
@@ -165,9 +211,10 @@ impl Files for Volumes {
     }
 }
 
-fn open_beneath(dir: &Dir, sub_path: &Path) -> io::Result<Dir> {
+/// A directory beneath `dir`, made where it is missing and `may_make` says so.
+fn open_beneath(dir: &Dir, sub_path: &Path, may_make: bool) -> io::Result<Dir> {
     match dir.open_dir(sub_path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+        Err(e) if e.kind() == io::ErrorKind::NotFound && may_make => {
             dir.create_dir_all(sub_path)?;
             dir.set_permissions(sub_path, dir.dir_metadata()?.permissions())?;
             dir.open_dir(sub_path)
@@ -306,23 +353,6 @@ mod tests {
             );
         }
         assert_eq!(fs::read_dir(dir.path().join("secret")).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn a_file_is_refused_with_the_way_out() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("conf"), "").unwrap();
-        let says = |volume: VolumeSource, sub_path| {
-            let pod = pod(vec![("data", volume)], vec![at("data", "/a", sub_path)]);
-            preopens(&pod, dir.path()).unwrap_err().to_string()
-        };
-        for text in [
-            says(host(dir.path().join("conf"), HostPathType::File), None),
-            says(host(dir.path().join("conf"), HostPathType::Any), None),
-            says(host(dir.path(), HostPathType::Any), Some("conf")),
-        ] {
-            assert!(text.contains("conf is a file") && text.contains("mount the directory"), "{text}");
-        }
     }
 
     #[test]

@@ -12,8 +12,9 @@ use cap_std::fs::Dir;
 use super::host_path::{Found, check_or_create};
 use super::projected::Generation;
 use super::{VolumeError, projected};
+use crate::sandbox::cgroup::memory_limit;
 use crate::spec::environment::Allocatable;
-use crate::spec::{Container, Pod, Volume, VolumeSource};
+use crate::spec::{Pod, Volume, VolumeSource};
 use crate::sys::mount;
 
 /// Permissions of an emptyDir, as the kubelet gives (`perm` in `pkg/volume/emptydir/empty_dir.go`): every
@@ -22,6 +23,12 @@ pub(super) const EMPTY_DIR_MODE: u32 = 0o777;
 
 /// Where a pod's emptyDirs are below its state directory, as the kubelet has them.
 const EMPTY_DIRS: &str = "volumes/kubernetes.io~empty-dir";
+
+/// Where mounts of single files are put in place below a pod's state directory.
+const FILES: &str = "files";
+
+/// Where the directories of artifacts are below it, which the kubelet has none of: container runtimes mount them.
+const IMAGES: &str = "volumes/peapod~image";
 
 /// The directories that the supervisor has found or made for claims and images, by volume.
 pub type Bound = BTreeMap<String, PathBuf>;
@@ -36,6 +43,8 @@ pub struct Volumes {
     pub(super) generations: BTreeMap<String, Vec<Generation>>,
     /// What the node has for pods.
     pub(super) node: Allocatable,
+    /// Where mounts of single files are put in place, a directory for each container.
+    pub(super) files: PathBuf,
 }
 
 /// How far a volume is.
@@ -55,9 +64,9 @@ pub(super) enum Prepared {
         /// As above.
         read_only: bool,
     },
-    File {
-        path: PathBuf,
-    },
+    /// A file of the host, or a socket or device. Looked up again for each run, as container runtimes do: such a
+    /// file is replaced more often than it is written to.
+    File { path: PathBuf },
 }
 
 impl Volumes {
@@ -65,14 +74,17 @@ impl Volumes {
     /// directory, and checks or makes its hostPaths; `bound`
     /// are the directories of claims and images.
     ///
-    /// Mounts that cannot work are found here, before any container starts. What was made below
-    /// `pod_dir` is left to its owner to remove, also after an error.
+    /// What was made below `pod_dir` is left to its owner to remove, also after an error.
     pub fn prepare(pod: &Pod, pod_dir: &Path, bound: &Bound) -> Result<Self, VolumeError> {
-        let prepared = |volume: &Volume| Ok((volume.name.clone(), prepare(volume, pod_dir, bound)?));
+        let prepared = |volume: &Volume| Ok((volume.name.clone(), prepare(volume, pod, pod_dir, bound)?));
         let by_name = pod.volumes.iter().map(prepared).collect::<Result<_, _>>()?;
-        let volumes = Self { by_name, etc: None, generations: BTreeMap::new(), node: Allocatable::default() };
-        pod.all_containers().try_for_each(|container| volumes.refuse_file_mounts(container))?;
-        Ok(volumes)
+        Ok(Self {
+            by_name,
+            etc: None,
+            generations: BTreeMap::new(),
+            node: Allocatable::default(),
+            files: pod_dir.join(FILES),
+        })
     }
 
     /// Mounts the tmpfs of every emptyDir with `medium: Memory`, and of every secret, downward API and projected
@@ -81,9 +93,7 @@ impl Volumes {
     pub fn mount_memory(&mut self) -> Result<(), VolumeError> {
         for (name, prepared) in &mut self.by_name {
             if let Prepared::Memory { path, size, read_only } = prepared {
-                // As in Kubernetes, a limit of 0 is none.
-                let size = size.filter(|size| *size > 0);
-                mount::volume_tmpfs(path, size, EMPTY_DIR_MODE).map_err(io_error(
+                mount::volume_tmpfs(path, *size, EMPTY_DIR_MODE).map_err(io_error(
                     name,
                     "mount a tmpfs on",
                     path,
@@ -106,23 +116,9 @@ impl Volumes {
             Prepared::Memory { .. } | Prepared::File { .. } => None,
         }
     }
-
-    fn refuse_file_mounts(&self, container: &Container) -> Result<(), VolumeError> {
-        for mount in &container.mounts {
-            if let Some(Prepared::File { path }) = self.by_name.get(&mount.volume) {
-                return Err(VolumeError::FileMount {
-                    container: container.name.clone(),
-                    volume: mount.volume.clone(),
-                    mount_path: mount.path.clone(),
-                    path: path.clone(),
-                });
-            }
-        }
-        Ok(())
-    }
 }
 
-fn prepare(volume: &Volume, pod_dir: &Path, bound: &Bound) -> Result<Prepared, VolumeError> {
+fn prepare(volume: &Volume, pod: &Pod, pod_dir: &Path, bound: &Bound) -> Result<Prepared, VolumeError> {
     let name = &volume.name;
     match &volume.source {
         VolumeSource::EmptyDir { memory, size_limit } => {
@@ -134,7 +130,10 @@ fn prepare(volume: &Volume, pod_dir: &Path, bound: &Bound) -> Result<Prepared, V
                 &path,
             ))?;
             match memory {
-                true => Ok(Prepared::Memory { path, size: *size_limit, read_only: false }),
+                true => {
+                    let size = memory_size(*size_limit, memory_limit(pod));
+                    Ok(Prepared::Memory { path, size, read_only: false })
+                }
                 false => open(name, &path, false),
             }
         }
@@ -145,8 +144,37 @@ fn prepare(volume: &Volume, pod_dir: &Path, bound: &Bound) -> Result<Prepared, V
         VolumeSource::Projected { plugin, .. } => projected::prepare(volume, *plugin, pod_dir),
         VolumeSource::Claim { read_only, .. } => open(name, bound_to(name, bound)?, *read_only),
         VolumeSource::Ephemeral { .. } => open(name, bound_to(name, bound)?, false),
-        VolumeSource::Image { .. } => open(name, bound_to(name, bound)?, true),
+        VolumeSource::Image { .. } => image(name, bound_to(name, bound)?, pod_dir),
     }
+}
+
+/// The size of a tmpfs: `sizeLimit`, and no more than the pod's memory (`calculateEmptyDirMemorySize` in
+/// `pkg/volume/emptydir/empty_dir.go`). As there, 0 is no limit.
+fn memory_size(size_limit: Option<u64>, memory_limit: Option<u64>) -> Option<u64> {
+    [size_limit, memory_limit].into_iter().flatten().filter(|bytes| *bytes > 0).min()
+}
+
+/// An image's directory, which is kept in the cache as long as this is open; of an artifact, a directory that has its
+/// file alone. That is a bind mount: to be called in the pod's own mount namespace.
+fn image(name: &str, bound: &Path, pod_dir: &Path) -> Result<Prepared, VolumeError> {
+    let path = match bound.file_name() {
+        Some(file) if bound.is_file() => {
+            let path = pod_dir.join(IMAGES).join(name);
+            let place = path.join(file);
+            fs::create_dir_all(&path).map_err(io_error(name, "create directory", &path))?;
+            fs::File::create(&place).map_err(io_error(name, "create file", &place))?;
+            mount::bind(bound, &place).map_err(io_error(name, "mount the artifact on", &place))?;
+            path
+        }
+        _ => bound.to_owned(),
+    };
+    let prepared = open(name, &path, true)?;
+    if let Prepared::Open { dir, .. } = &prepared {
+        // Whoever clears the cache looks for it. Somebody else's lock is theirs, and no reason to wait.
+        let file = dir.try_clone().map_err(io_error(name, "open", &path))?.into_std_file();
+        let _ = file.try_lock_shared();
+    }
+    Ok(prepared)
 }
 
 fn bound_to<'b>(volume: &str, bound: &'b Bound) -> Result<&'b Path, VolumeError> {
@@ -165,4 +193,25 @@ pub(super) fn io_error(
     path: &Path,
 ) -> impl FnOnce(io::Error) -> VolumeError {
     move |source| VolumeError::Io { volume: volume.to_owned(), operation, path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tmpfs_is_no_larger_than_the_pods_memory() {
+        for (size_limit, memory_limit, expected) in [
+            (None, None, None),
+            (Some(0), None, None),
+            (Some(10), None, Some(10)),
+            (Some(10), Some(5), Some(5)),
+            (Some(5), Some(10), Some(5)),
+            (None, Some(10), Some(10)),
+            (Some(0), Some(10), Some(10)),
+            (Some(10), Some(0), Some(10)),
+        ] {
+            assert_eq!(memory_size(size_limit, memory_limit), expected);
+        }
+    }
 }

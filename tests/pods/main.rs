@@ -10,6 +10,7 @@ mod containers;
 mod describe;
 mod endings;
 mod exec;
+mod files;
 mod hooks;
 mod hostile;
 mod images;

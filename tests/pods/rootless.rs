@@ -94,3 +94,25 @@ spec:
     run(text, &[]).expect_code(0).expect_stdout("words");
     run(&text.replace("{medium: Memory}", "{}"), &[]).expect_code(0).expect_stdout("words");
 }
+
+#[test]
+fn single_files_are_mounted_without_root() {
+    let text = "
+apiVersion: v1
+kind: Pod
+metadata: {name: rootless}
+spec:
+  restartPolicy: Never
+  initContainers:
+  - {name: write, image: {probe}, args: [write, /v/file, words], volumeMounts: [{name: v, mountPath: /v}]}
+  containers:
+  - {name: read, image: {probe}, args: [read, /etc/app.conf], volumeMounts: [{name: v, mountPath: /etc/app.conf, subPath: file, readOnly: true}]}
+  volumes: [{name: v, emptyDir: {}}]
+";
+    run(text, &[]).expect_code(0).expect_stdout("words");
+    let below = text.replace(
+        "volumeMounts: [{name: v, mountPath: /etc",
+        "volumeMounts: [{name: v, mountPath: /etc}, {name: v, mountPath: /etc",
+    );
+    run(&below, &[]).expect_code(0).expect_stdout("words");
+}

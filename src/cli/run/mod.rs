@@ -159,6 +159,8 @@ fn prepare(
     }
     let mut images = Images::new(&engine, paths, args.build, display)?;
     let programs = images.programs(&pod)?;
+    let mut bound = bound;
+    bound.extend(images.volumes(&pod)?);
     display.step("images", images.summary(), clock.elapsed());
     startup.step("images", clock);
     for container in pod.all_containers() {

@@ -6,7 +6,7 @@ use super::{Facts, resources, time};
 use crate::container::state::{ContainerState, KILLED_EXIT_CODE, Termination};
 use crate::pod::record::{ContainerRecord, is_ready};
 use crate::pod::state::State;
-use crate::spec::{Container, Pod, Role};
+use crate::spec::{Container, Mount, Pod, Role};
 
 /// The status of one container.
 pub(super) fn container_status(
@@ -37,8 +37,22 @@ pub(super) fn container_status(
         container_id: has_run.then_some(this_id),
         resources: has_run.then(|| resources::requirements(spec.resources)).flatten(),
         allocated_resources: has_run.then(|| resources::allocated(spec.resources)).flatten(),
+        volume_mounts: has_run.then(|| volume_mounts(spec)).filter(|mounts| !mounts.is_empty()),
         ..wire::ContainerStatus::default()
     }
+}
+
+/// What is mounted. All that is below a read-only mount is read-only with it: `recursiveReadOnly` is `Enabled`, as what
+/// the mount turned out to be.
+fn volume_mounts(spec: &Container) -> Vec<wire::VolumeMountStatus> {
+    let status = |mount: &Mount| wire::VolumeMountStatus {
+        name: mount.volume.clone(),
+        mount_path: mount.path.clone(),
+        read_only: mount.read_only.then_some(true),
+        recursive_read_only: mount.read_only.then(|| "Enabled".to_owned()),
+        ..wire::VolumeMountStatus::default()
+    };
+    spec.mounts.iter().map(status).collect()
 }
 
 /// `state`, and `lastState` where it is not the run before.

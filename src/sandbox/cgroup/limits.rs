@@ -44,9 +44,9 @@ impl Limits {
     ///
     /// Source: `ResourceConfigForPod` in `pkg/kubelet/cm/helpers_linux.go`.
     pub fn for_pod(pod: &Pod) -> Self {
-        let pick = |of: fn(&Resources) -> Option<u64>| of(&pod.resources).or_else(|| effective(pod, of));
-        let memory = pick(|resources| resources.memory_limit_bytes);
-        let cpu = pick(|resources| resources.cpu_limit_millis);
+        let cpu = |resources: &Resources| resources.cpu_limit_millis;
+        let cpu = cpu(&pod.resources).or_else(|| effective(pod, cpu));
+        let memory = memory_limit(pod);
         // No request is a request of nothing.
         let requested = pod.resources.cpu_request_millis;
         let requested = requested.or_else(|| effective(pod, |own| Some(own.cpu_request_millis.unwrap_or(0))));
@@ -99,6 +99,12 @@ fn effective(pod: &Pod, of: impl Fn(&Resources) -> Option<u64>) -> Option<u64> {
         running = running.saturating_add(amount_of(container)?);
     }
     Some(running.max(starting))
+}
+
+/// What the pod may use of memory, bytes: see [`Limits::for_pod`], without the runtime's own.
+pub fn memory_limit(pod: &Pod) -> Option<u64> {
+    let limit = |resources: &Resources| resources.memory_limit_bytes;
+    limit(&pod.resources).or_else(|| effective(pod, limit))
 }
 
 /// What the pod requests of memory, bytes: as it counts for the order in which the kernel ends processes.

@@ -29,7 +29,7 @@ use nix::sys::signal::Signal;
 use thiserror::Error;
 
 pub(super) use limits::memory_request;
-pub use limits::{Limits, PIDS, RUNTIME_CPU_MILLIS, RUNTIME_MEMORY_BYTES};
+pub use limits::{Limits, PIDS, RUNTIME_CPU_MILLIS, RUNTIME_MEMORY_BYTES, memory_limit};
 
 use crate::sys::pidfd;
 

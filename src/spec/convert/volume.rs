@@ -228,28 +228,19 @@ fn convert_host_path(
     report: &mut Report,
 ) -> Option<VolumeSource> {
     let wire::HostPathVolumeSource { path: host_path, type_ } = source;
-    const KINDS: [(&str, Option<HostPathType>); 8] = [
-        ("", Some(HostPathType::Any)),
-        ("DirectoryOrCreate", Some(HostPathType::DirectoryOrCreate)),
-        ("Directory", Some(HostPathType::Directory)),
-        ("FileOrCreate", Some(HostPathType::FileOrCreate)),
-        ("File", Some(HostPathType::File)),
-        ("Socket", None),
-        ("CharDevice", None),
-        ("BlockDevice", None),
+    const KINDS: [(&str, HostPathType); 8] = [
+        ("", HostPathType::Any),
+        ("DirectoryOrCreate", HostPathType::DirectoryOrCreate),
+        ("Directory", HostPathType::Directory),
+        ("FileOrCreate", HostPathType::FileOrCreate),
+        ("File", HostPathType::File),
+        ("Socket", HostPathType::Socket),
+        ("CharDevice", HostPathType::CharDevice),
+        ("BlockDevice", HostPathType::BlockDevice),
     ];
-    let type_path = path.field("type");
-    let kind = report.choice(&type_path, type_.as_deref().unwrap_or_default(), &KINDS);
-    report.unsupported(
-        kind == Some(None),
-        &type_path,
-        "WASI has no sockets or devices in the file system; mount a file or directory",
-    );
-    let located = location::on_host(host_path);
-    match located {
-        Ok(located) => {
-            Some(VolumeSource::HostPath { path: located, kind: kind.flatten().unwrap_or_default() })
-        }
+    let kind = report.choice(&path.field("type"), type_.as_deref().unwrap_or_default(), &KINDS);
+    match location::on_host(host_path) {
+        Ok(located) => Some(VolumeSource::HostPath { path: located, kind: kind.unwrap_or_default() }),
         Err(message) => {
             report.error(&path.field("path"), message);
             None
