@@ -20,6 +20,7 @@ mod claim;
 mod config;
 mod container;
 mod defaults;
+mod downward;
 mod environment;
 mod ephemeral;
 mod hooks;

@@ -14,6 +14,7 @@ use super::{
     volume,
 };
 use crate::manifest::FieldPath;
+use crate::spec::environment::MAX_EXPANSION_BYTES;
 use crate::spec::{Container, NetworkMode, NetworkRules, Pod, Role, name};
 
 /// Containers of one pod: each that runs needs at least one of the engine's fiber stacks (`engine::config`).
@@ -148,6 +149,9 @@ pub(super) fn convert(
         names::convert(&fields, &metadata.name, &metadata.namespace, path, report);
     let host_aliases = names::host_aliases(items(host_aliases), &path.field("hostAliases"), report);
     let volumes = volume::convert(volumes, &options.manifest_dir, &path.field("volumes"), report);
+    // Also those that are wrong: what names them is not.
+    let named = items(init_containers).iter().chain(containers).map(|container| container.name.as_str());
+    let all: Vec<&str> = named.collect();
     let mut around = Surroundings {
         manifest_dir: &options.manifest_dir,
         volumes: &volumes,
@@ -156,6 +160,8 @@ pub(super) fn convert(
         host_ports: port::HostPorts::new(network == NetworkMode::Host),
         pod_user: &pod_user,
         objects: &beside.objects,
+        containers: &all,
+        expansion_budget: MAX_EXPANSION_BYTES,
     };
     if containers.is_empty() {
         report.error(&path.field("containers"), "required; a pod has at least one container");
@@ -184,10 +190,6 @@ pub(super) fn convert(
         &mut around,
         report,
     );
-    // Also those that are wrong: their annotations are not.
-    let named =
-        items(wire_init_containers).iter().chain(wire_containers).map(|container| container.name.as_str());
-    let all: Vec<&str> = named.collect();
     let annotated = annotations::convert(&metadata.annotations, &all, report);
     let resources = pod_resources::convert(
         resources,
