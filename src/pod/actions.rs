@@ -25,7 +25,8 @@ use crate::spec::{Container, HookKind, Pod, ProbeKind, Role};
 /// Something the pod's worker has to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Start the container. Answered by `ContainerStarted`, `ContainerFailedToStart` or `ContainerExited`.
+    /// Start the container. Answered by `ContainerStarted`, `ContainerFailedToStart`, `ConfigurationFailed` or
+    /// `ContainerExited`.
     Start {
         /// The container.
         container: String,
@@ -138,7 +139,7 @@ impl Plan {
             let start = |restart| Action::Start { container: spec.name.clone(), restart };
             if !record.has_begun() {
                 if gate.is_open || spec.role == Role::Ephemeral {
-                    self.actions.push(start(0));
+                    self.at(record.not_before(), || start(0));
                 }
             } else if let Some(at) = record.restart_at(pod, spec) {
                 self.at(at, || start(record.restarts.saturating_add(1)));
@@ -188,7 +189,8 @@ impl Plan {
 /// Whether a container that was never started may be: every init container before it has succeeded, every
 /// sidecar before it has started, and no `postStart` hook of an earlier one is under way: the kubelet
 /// starts one after another (`SyncPod` in `pkg/kubelet/kuberuntime/kuberuntime_manager.go`). A container that
-/// was passed once holds nobody up any more: it is restarted on its own.
+/// was passed once holds nobody up any more: it is restarted on its own. A main container that is configured wrongly
+/// holds nobody up either.
 struct Gate {
     is_open: bool,
     /// The last container that was ever started.
@@ -210,7 +212,7 @@ impl Gate {
         let lets_through = match spec.role {
             Role::Init | Role::Sidecar => is_passed || has_initialized(spec, record),
             Role::Main if record.has_begun() => is_passed || !record.is_held_by_post_start(spec),
-            Role::Main => spec.hooks.post_start.is_none(),
+            Role::Main => spec.hooks.post_start.is_none() || record.misconfigured.is_some(),
             Role::Ephemeral => true,
         };
         self.is_open &= lets_through;

@@ -1,7 +1,7 @@
 //! What a container is given of the pod's volumes.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
@@ -143,14 +143,30 @@ impl Volumes {
     }
 }
 
+/// The largest file of variables, bytes: as much as a ConfigMap may hold.
+const MAX_ENV_FILE_BYTES: u64 = 1 << 20;
+
 impl Files for Volumes {
     fn read(&self, volume: &str, path: &Path) -> Result<Option<String>, String> {
         let Some(directory) = self.directory(volume) else { return Ok(None) };
-        match directory.read_to_string(path) {
-            Ok(text) => Ok(Some(text)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error.to_string()),
+        let mut options = OpenOptions::new();
+        // A FIFO, which a guest cannot make but a process of the host, must not make the pod wait.
+        options.read(true).custom_flags(libc::O_NONBLOCK);
+        let file = match directory.open_with(path, &options) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error.to_string()),
+        };
+        if !file.metadata().map_err(|error| error.to_string())?.is_file() {
+            return Err("it is no regular file".to_owned());
         }
+        let mut text = String::new();
+        let read = file.take(MAX_ENV_FILE_BYTES + 1).read_to_string(&mut text);
+        read.map_err(|error| error.to_string())?;
+        if text.len() as u64 > MAX_ENV_FILE_BYTES {
+            return Err(format!("it has more than {} KiB", MAX_ENV_FILE_BYTES >> 10));
+        }
+        Ok(Some(text))
     }
 }
 

@@ -235,7 +235,8 @@ pub(super) fn convert(
         fs_group,
         objects: beside.objects,
         storage: beside.storage,
-        services: beside.services,
+        // They lead to ports of its containers, and are converted after them.
+        services: Vec::new(),
         service_links: enable_service_links.unwrap_or(true),
         service_account: service_account_name
             .clone()

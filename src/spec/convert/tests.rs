@@ -391,7 +391,6 @@ fn what_would_change_what_runs_is_an_error() {
             "spec.volumes[0].persistentVolumeClaim",
         ),
         ("volumes: [{name: v, emptyDir: {mode: 0o700}}]", "", "spec.volumes[0].emptyDir.mode"),
-        ("", "envFrom: [{configMapRef: {name: a}}]", "spec.containers[0].envFrom"),
         ("", "lifecycle: {stopSignal: SIGINT}", "spec.containers[0].lifecycle.stopSignal"),
         ("", "volumeDevices: [{name: a, devicePath: /b}]", "spec.containers[0].volumeDevices"),
         (
