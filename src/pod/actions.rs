@@ -144,7 +144,7 @@ impl Plan {
             } else if let Some(at) = record.restart_at(pod, spec) {
                 self.at(at, || start(record.restarts.saturating_add(1)));
             }
-            gate.pass(index, spec, record);
+            gate.pass(index, spec, record, self.now);
         }
     }
 
@@ -190,7 +190,7 @@ impl Plan {
 /// sidecar before it has started, and no `postStart` hook of an earlier one is under way: the kubelet
 /// starts one after another (`SyncPod` in `pkg/kubelet/kuberuntime/kuberuntime_manager.go`). A container that
 /// was passed once holds nobody up any more: it is restarted on its own. A main container that is configured wrongly
-/// holds nobody up either.
+/// holds nobody up until it is tried again.
 struct Gate {
     is_open: bool,
     /// The last container that was ever started.
@@ -207,12 +207,12 @@ impl Gate {
     }
 
     /// What comes after this container.
-    fn pass(&mut self, index: usize, spec: &Container, record: &ContainerRecord) {
+    fn pass(&mut self, index: usize, spec: &Container, record: &ContainerRecord, now: Duration) {
         let is_passed = self.last_begun.is_some_and(|last| index < last);
         let lets_through = match spec.role {
             Role::Init | Role::Sidecar => is_passed || has_initialized(spec, record),
             Role::Main if record.has_begun() => is_passed || !record.is_held_by_post_start(spec),
-            Role::Main => spec.hooks.post_start.is_none() || record.misconfigured.is_some(),
+            Role::Main => is_passed || spec.hooks.post_start.is_none() || record.not_before() > now,
             Role::Ephemeral => true,
         };
         self.is_open &= lets_through;

@@ -8,6 +8,7 @@ mod cleanup;
 mod containers;
 mod describe;
 mod endings;
+mod environment;
 mod exec;
 mod hooks;
 mod hostile;

@@ -291,13 +291,9 @@ impl Model {
                 Role::Ephemeral => true,
             };
             assert!(passed, "{container} before {}", before.name);
-            // One that could not be started in its turn comes later, and holds up nobody that is beyond it.
-            let is_passed = state
-                .each(pod)
-                .take(index)
-                .skip_while(|(spec, _)| spec.name != before.name)
-                .skip(1)
-                .any(|(_, between)| between.has_begun());
+            // One that could not be started in its turn comes later, and holds up nobody any more.
+            let mut later = state.each(pod).skip_while(|(spec, _)| spec.name != before.name).skip(1);
+            let is_passed = later.any(|(spec, record)| spec.role != Role::Ephemeral && record.has_begun());
             let is_held = earlier.restarts == 0 && earlier.is_held_by_post_start(before) && !is_passed;
             assert!(!is_held, "{container} before the postStart of {}", before.name);
         }
