@@ -23,6 +23,13 @@ fn pod() -> Pod {
                 "env": [
                     {"name": "A", "value": "1"},
                     {"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+                    {"name": "IPS", "valueFrom": {"fieldRef": {"fieldPath": "status.podIPs"}}},
+                    {"name": "M", "valueFrom": {"resourceFieldRef": {"resource": "limits.memory", "divisor": "1Mi"}}},
+                    {"name": "C", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}},
+                    {"name": "D", "valueFrom": {"resourceFieldRef": {"resource": "limits.ephemeral-storage"}}},
+                    {"name": "K", "valueFrom": {"configMapKeyRef": {"name": "map", "key": "k"}}},
+                    {"name": "S", "valueFrom": {"secretKeyRef": {"name": "sec", "key": "k", "optional": true}}},
+                    {"name": "F", "valueFrom": {"fileKeyRef": {"volumeName": "data", "path": "a.env", "key": "k"}}},
                 ],
                 "volumeMounts": [
                     {"name": "data", "mountPath": "/data"},
