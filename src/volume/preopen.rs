@@ -367,4 +367,25 @@ mod tests {
         let outside = dir.path().join("volumes/kubernetes.io~empty-dir/sized");
         assert_eq!(fs::read_dir(outside).unwrap().count(), 0, "seen in that namespace only");
     }
+
+    #[test]
+    fn files_of_variables_are_read_within_their_volume() {
+        let dir = tempfile::tempdir().unwrap();
+        let pod = pod(vec![("data", DISK)], vec![]);
+        let volumes = Volumes::prepare(&pod, dir.path(), &Bound::new()).unwrap();
+        let data = dir.path().join("volumes/kubernetes.io~empty-dir/data");
+        fs::write(data.join("app.env"), "A='1'").unwrap();
+        fs::write(data.join("big.env"), vec![b'#'; (1 << 20) + 1]).unwrap();
+        fs::write(data.join("raw.env"), [0xff]).unwrap();
+        fs::create_dir(data.join("dir")).unwrap();
+        symlink("/etc/passwd", data.join("out.env")).unwrap();
+        nix::unistd::mkfifo(&data.join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let read = |path: &str| volumes.read("data", Path::new(path));
+        assert_eq!(read("app.env"), Ok(Some("A='1'".into())));
+        assert_eq!(read("none.env"), Ok(None));
+        assert_eq!(volumes.read("none", Path::new("app.env")), Ok(None));
+        for path in ["big.env", "raw.env", "dir", "out.env", "fifo"] {
+            assert!(read(path).is_err(), "{path}: {:?}", read(path));
+        }
+    }
 }

@@ -147,6 +147,13 @@ Containers:
     Environment:
       A:    1
       POD:  web (v1:metadata.name)
+      IPS:  10.201.0.7,fd00::7 (v1:status.podIPs)
+      M:    64 (limits.memory)
+      C:    1 (limits.cpu)
+      D:    0 (limits.ephemeral-storage)
+      K:    <set to the key 'k' of config map 'map'>               Optional: false
+      S:    <set to the key 'k' in secret 'sec'>                   Optional: true
+      F:    <set to the key 'k' in file 'a.env' of volume 'data'>  Optional: false
     Mounts:
       /conf from conf (ro,path=\"a\")
       /data from data (rw)

@@ -159,7 +159,7 @@ fn convert_divisor(
     // Kubernetes compares the canonical form, which keeps the kind of the suffix: 1024 is not 1Ki.
     let is_binary = |text: &str| text.ends_with('i');
     let same = |known: &&str| is_binary(known) == is_binary(text) && known.parse() == Ok(given);
-    if !allowed.iter().any(|known| same(&known)) {
+    if !allowed.iter().any(same) {
         let allowed = allowed.join(", ");
         report.error(path, format_args!("invalid value {text:?}: only these are supported: {allowed}"));
         return None;

@@ -11,7 +11,7 @@
 /// What is wrong with a file, and in which line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {what}")]
-pub struct EnvFileError {
+pub(super) struct EnvFileError {
     /// Counted from 1.
     pub line: usize,
     /// What is wrong there.

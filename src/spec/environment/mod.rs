@@ -23,7 +23,6 @@ use std::path::{Path, PathBuf};
 
 use super::Mount;
 
-pub use env_file::EnvFileError;
 pub use field::field_text;
 pub use resolve::resolve;
 pub use resource::resource_text;
