@@ -9,6 +9,9 @@
 //!                        └─────────────────────────────────────────┘
 //! ```
 //!
+//! A start that cannot be made as the container is configured is taken back: the pod then puts back the state that was
+//! before it (`pod::record`).
+//!
 //! Each variant owns what is known in that state only. When and whether to move is decided by the pod
 //! ([`crate::pod::actions`]); here is what a move does.
 

@@ -4,6 +4,8 @@
 //! bytes ─► size, UTF-8 ─► JSON when it is JSON, else YAML ─► one Node per non-empty document
 //! ```
 
+use std::collections::HashMap;
+
 use super::error::FieldError;
 use super::node::{Builder, Node};
 
@@ -187,6 +189,11 @@ fn json_fault(before: &str, error: &serde_json::Error) -> String {
         _ => error.column(),
     };
     format!("not valid JSON: {message} at line {line} column {column}")
+}
+
+/// Whether `text` is one JSON object and nothing else.
+pub fn is_json_object(text: &[u8]) -> bool {
+    serde_json::from_slice::<HashMap<String, serde::de::IgnoredAny>>(text).is_ok()
 }
 
 /// Where the value that `stream` has just read from `text` ends.

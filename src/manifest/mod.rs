@@ -29,7 +29,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeCl
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use serde::de::DeserializeOwned;
 
-pub use document::MAX_MANIFEST_BYTES;
+pub use document::{MAX_MANIFEST_BYTES, is_json_object};
 pub use error::{FieldError, FieldWarning, Invalid};
 pub use path::{FieldPath, Step};
 pub use suggest::{closest, hint};

@@ -25,7 +25,8 @@ use crate::spec::{Container, HookKind, Pod, ProbeKind, Role};
 /// Something the pod's worker has to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Start the container. Answered by `ContainerStarted`, `ContainerFailedToStart` or `ContainerExited`.
+    /// Start the container. Answered by `ContainerStarted`, `ContainerFailedToStart`, `ConfigurationFailed` or
+    /// `ContainerExited`.
     Start {
         /// The container.
         container: String,
@@ -138,12 +139,12 @@ impl Plan {
             let start = |restart| Action::Start { container: spec.name.clone(), restart };
             if !record.has_begun() {
                 if gate.is_open || spec.role == Role::Ephemeral {
-                    self.actions.push(start(0));
+                    self.at(record.not_before(), || start(0));
                 }
             } else if let Some(at) = record.restart_at(pod, spec) {
                 self.at(at, || start(record.restarts.saturating_add(1)));
             }
-            gate.pass(index, spec, record);
+            gate.pass(index, spec, record, self.now);
         }
     }
 
@@ -188,7 +189,8 @@ impl Plan {
 /// Whether a container that was never started may be: every init container before it has succeeded, every
 /// sidecar before it has started, and no `postStart` hook of an earlier one is under way: the kubelet
 /// starts one after another (`SyncPod` in `pkg/kubelet/kuberuntime/kuberuntime_manager.go`). A container that
-/// was passed once holds nobody up any more: it is restarted on its own.
+/// was passed once holds nobody up any more: it is restarted on its own. A main container that is configured wrongly
+/// holds nobody up until it is tried again.
 struct Gate {
     is_open: bool,
     /// The last container that was ever started.
@@ -205,12 +207,12 @@ impl Gate {
     }
 
     /// What comes after this container.
-    fn pass(&mut self, index: usize, spec: &Container, record: &ContainerRecord) {
+    fn pass(&mut self, index: usize, spec: &Container, record: &ContainerRecord, now: Duration) {
         let is_passed = self.last_begun.is_some_and(|last| index < last);
         let lets_through = match spec.role {
             Role::Init | Role::Sidecar => is_passed || has_initialized(spec, record),
             Role::Main if record.has_begun() => is_passed || !record.is_held_by_post_start(spec),
-            Role::Main => spec.hooks.post_start.is_none(),
+            Role::Main => is_passed || spec.hooks.post_start.is_none() || record.not_before() > now,
             Role::Ephemeral => true,
         };
         self.is_open &= lets_through;

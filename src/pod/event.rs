@@ -31,6 +31,16 @@ pub enum Event {
         /// What went wrong, for a human.
         message: String,
     },
+    /// A container that was ordered to start is configured wrongly: what a variable of it comes from is missing, say. The
+    /// start is taken back as though it had never been ordered, and is tried again.
+    ConfigurationFailed {
+        /// The container.
+        name: String,
+        /// What is missing or wrong.
+        message: String,
+    },
+    /// What containers are configured from has changed: those that wait for that are started at once.
+    ConfigurationChanged,
     /// A hook that [`Action::Hook`](super::actions::Action::Hook) ordered has ended.
     HookEnded {
         /// The container.

@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 use super::backoff::BackoffPolicy;
 use super::control;
 use super::network::{EtcError, Network, Outside};
+use super::node;
 use super::status::Facts;
 use super::timeline::Timeline;
 use super::worker::{self, Parts};
@@ -35,7 +36,7 @@ use crate::sandbox::{self, Entered, Inside, NotBegun, Sandbox, SandboxError};
 use crate::spec::environment::Surroundings;
 use crate::spec::qos::QosClass;
 use crate::spec::{NetworkMode, Pod};
-use crate::volume::{Bound, VolumeError, Volumes, allocatable};
+use crate::volume::{Bound, VolumeError, Volumes};
 
 /// Exit code of a pod process that could not begin; its supervisor has the reason.
 const EXIT_NOT_BEGUN: i32 = 125;
@@ -86,7 +87,12 @@ pub struct Plan {
 /// See [`sandbox::create`].
 pub fn launch(plan: Plan, config: &sandbox::Config<'_>) -> Result<Sandbox, SandboxError> {
     let outside = Outside::look(&plan.spec, config);
-    sandbox::create(config, |entered| pod_process(plan, outside, entered))
+    let around = Surroundings {
+        node_name: node::name(),
+        allocatable: node::allocatable(&config.paths.state),
+        ..Surroundings::default()
+    };
+    sandbox::create(config, |entered| pod_process(plan, outside, around, entered))
 }
 
 /// Why a pod process cannot begin.
@@ -103,8 +109,8 @@ enum BeginError {
 }
 
 /// The pod process, from here to its end.
-fn pod_process(plan: Plan, outside: Outside, entered: Entered) -> i32 {
-    let prepared = match Prepared::new(plan, outside, entered.pod_dir()) {
+fn pod_process(plan: Plan, outside: Outside, around: Surroundings, entered: Entered) -> i32 {
+    let prepared = match Prepared::new(plan, outside, around, entered.pod_dir()) {
         Ok(prepared) => prepared,
         Err(error) => {
             entered.refuse(&error.to_string());
@@ -126,6 +132,8 @@ struct Prepared {
     hosts: Arc<Hosts>,
     volumes: Volumes,
     messages: Messages,
+    /// But for addresses.
+    around: Surroundings,
     network: Network,
     logger: Logger,
     troubles: mpsc::Receiver<control::Event>,
@@ -140,7 +148,7 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn new(plan: Plan, outside: Outside, pod_dir: &Path) -> Result<Self, BeginError> {
+    fn new(plan: Plan, outside: Outside, around: Surroundings, pod_dir: &Path) -> Result<Self, BeginError> {
         let Plan { spec, programs, hosts, console, log_dir, pcap, backoff, .. } = plan;
         let Plan { storage_period, origin, tells_timeline, bound, .. } = plan;
         let mut timeline = Timeline::new(origin);
@@ -150,7 +158,7 @@ impl Prepared {
         let (trouble, troubles) = mpsc::channel(worker::TROUBLE_QUEUE);
         let mut volumes = Volumes::prepare(&spec, pod_dir, &bound)?;
         volumes.mount_memory()?;
-        volumes.offer_node(allocatable(pod_dir));
+        volumes.offer_node(around.allocatable);
         let (_, errors) = volumes.refresh(&spec);
         errors.into_iter().next().map_or(Ok(()), Err)?;
         let containers = spec.all_containers().count();
@@ -170,6 +178,7 @@ impl Prepared {
             hosts,
             volumes,
             messages,
+            around,
             network,
             troubles,
             backoff,
@@ -189,14 +198,11 @@ impl Prepared {
         let (stack, following) = self.network.open(&self.spec, &addresses, capture);
         self.timeline.step("network", begun);
         let ipc = self.spec.ipc;
-        let around = Surroundings {
-            pod_ips: addresses.clone(),
-            host_ips: host_addresses.clone(),
-            ..Surroundings::default()
-        };
+        let facts = facts(&self.spec, &self.programs, addresses, host_addresses);
+        let (pod_ips, host_ips) = (facts.pod_ips.clone(), facts.host_ips.clone());
         let parts = Parts {
-            around,
-            facts: facts(&self.spec, &self.programs, addresses, host_addresses),
+            around: Surroundings { pod_ips, host_ips, ..self.around },
+            facts,
             spec: self.spec,
             programs: self.programs,
             volumes: self.volumes,

@@ -29,6 +29,7 @@ pub mod event;
 pub mod exec;
 pub mod launch;
 pub mod network;
+pub mod node;
 pub mod outcome;
 mod probe;
 pub mod probing;

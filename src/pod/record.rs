@@ -15,6 +15,11 @@ use super::time::Time;
 use crate::container::state::{ContainerState, Exit, Stopping, Termination};
 use crate::spec::{Container, HookKind, Pod, ProbeKind, RestartPolicy, Role};
 
+/// How long a container whose configuration is wrong waits before it is tried again, unless something changes. The
+/// kubelet tries again with its next sync of the pod (`backOffPeriod` in `pkg/kubelet/kubelet.go`, to which it falls
+/// back after an error).
+pub const CONFIGURATION_RETRY: Duration = Duration::from_secs(10);
+
 /// One container of the pod, over all its runs.
 #[derive(Debug, Clone)]
 pub(super) struct ContainerRecord {
@@ -26,6 +31,19 @@ pub(super) struct ContainerRecord {
     pub backoff: Backoff,
     /// The present run, or the last one.
     pub run: Run,
+    /// Why it could not be started when that was tried last, if it could not. It then is what it was before.
+    pub misconfigured: Option<Misconfigured>,
+    /// What it was before the start that is not answered yet.
+    before: Option<Box<ContainerRecord>>,
+}
+
+/// A start that was taken back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Misconfigured {
+    /// What is missing or wrong.
+    pub message: String,
+    /// When it is tried again, monotonic.
+    pub retry_at: Duration,
 }
 
 /// One run of a container.
@@ -68,6 +86,8 @@ impl ContainerRecord {
             previous: None,
             backoff: Backoff::new(backoff),
             run: Run::default(),
+            misconfigured: None,
+            before: None,
         }
     }
 
@@ -121,6 +141,12 @@ impl ContainerRecord {
             Some(StopReason::Resized) => Some(ended_at),
             _ => is_restarted(pod, spec, &ended.exit, why).then(|| self.backoff.ready_at(ended_at)),
         }
+        .map(|at| at.max(self.not_before()))
+    }
+
+    /// When it may be started, monotonic, as far as its configuration goes.
+    pub(super) fn not_before(&self) -> Duration {
+        self.misconfigured.as_ref().map_or(Duration::ZERO, |wrong| wrong.retry_at)
     }
 
     /// A start was ordered.
@@ -128,6 +154,8 @@ impl ContainerRecord {
         if self.state.is_live() {
             return;
         }
+        self.before = Some(Box::new(Self { before: None, ..self.clone() }));
+        self.misconfigured = None;
         let was_resized = self.run.stop.is_some_and(|stop| stop.why == StopReason::Resized);
         self.previous = self.state.start();
         if let Some(ended) = &self.previous {
@@ -139,9 +167,34 @@ impl ContainerRecord {
         self.run = Run::default();
     }
 
+    /// It ended, or could not be started. No effect unless it is live.
+    pub(super) fn exited(&mut self, exit: Exit, now: Time) {
+        self.before = None;
+        self.state.exited(exit, now);
+    }
+
+    /// The start that was ordered is taken back. No effect unless it is starting.
+    pub(super) fn misconfigured(&mut self, message: String, now: Time) {
+        if !matches!(self.state, ContainerState::Starting { .. }) {
+            return;
+        }
+        if let Some(before) = self.before.take() {
+            let retry_at = now.mono.saturating_add(CONFIGURATION_RETRY);
+            *self = Self { misconfigured: Some(Misconfigured { message, retry_at }), ..*before };
+        }
+    }
+
+    /// It is tried again now, if it waits for that.
+    pub(super) fn reconfigured(&mut self, now: Time) {
+        if let Some(wrong) = &mut self.misconfigured {
+            wrong.retry_at = wrong.retry_at.min(now.mono);
+        }
+    }
+
     /// Its code runs.
     pub(super) fn started(&mut self, spec: &Container, now: Time) {
         if matches!(self.state, ContainerState::Starting { .. }) {
+            self.before = None;
             self.state.started(now);
             if spec.hooks.post_start.is_none() {
                 self.show(spec, now);

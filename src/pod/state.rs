@@ -109,12 +109,18 @@ impl State {
                 self.with(pod, &name, |spec, record| record.started(spec, now));
             }
             Event::ContainerExited { name, exit } => {
-                self.with(pod, &name, |_, record| record.state.exited(exit, now));
+                self.with(pod, &name, |_, record| record.exited(exit, now));
             }
             Event::ContainerFailedToStart { name, reason, message } => {
                 let reason = ExitReason::FailedToStart(reason);
                 let exit = Exit { code: START_ERROR_EXIT_CODE, reason, message: Some(message) };
-                self.with(pod, &name, |_, record| record.state.exited(exit, now));
+                self.with(pod, &name, |_, record| record.exited(exit, now));
+            }
+            Event::ConfigurationFailed { name, message } => {
+                self.with(pod, &name, |_, record| record.misconfigured(message, now));
+            }
+            Event::ConfigurationChanged => {
+                self.containers.iter_mut().for_each(|record| record.reconfigured(now));
             }
             Event::HookEnded { name, run, hook, error } => {
                 self.attended(pod, &name, run, now, |spec, record, ends| {

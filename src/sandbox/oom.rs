@@ -20,8 +20,12 @@ const BURSTABLE: (i32, i32) = (1000 + GUARANTEED, BEST_EFFORT - 1);
 /// `oom_score_adj` (proc_pid_oom_score_adj(5)) of a pod process on this machine.
 pub fn score_adj(pod: &Pod) -> i32 {
     // Without `/proc` nothing can be set either.
-    let memory_info = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    score_adj_for(pod, capacity(&memory_info).unwrap_or(u64::MAX))
+    score_adj_for(pod, machine_memory().unwrap_or(u64::MAX))
+}
+
+/// What this machine has of memory, bytes. `None`: `/proc` is not there.
+pub fn machine_memory() -> Option<u64> {
+    capacity(&fs::read_to_string("/proc/meminfo").ok()?)
 }
 
 /// [`score_adj`] on a machine with `capacity` bytes of memory. Pure.

@@ -25,4 +25,4 @@ pub mod usage;
 pub use error::VolumeError;
 pub use preopen::{ETC, Preopen};
 pub use prepare::{Bound, Volumes};
-pub use projected::{PayloadError, allocatable};
+pub use projected::PayloadError;

@@ -1,7 +1,7 @@
 //! What a container is given of the pod's volumes.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -199,15 +199,30 @@ fn working_dir<'p>(container: &Container, preopens: &'p [Preopen]) -> Result<Opt
     })?;
     Ok(Some(Preopen { read_only: preopen.read_only, ..Preopen::new(".".to_owned(), dir) }))
 }
+/// The largest file of variables, bytes: as much as a ConfigMap may hold.
+const MAX_ENV_FILE_BYTES: u64 = 1 << 20;
 
 impl Files for Volumes {
     fn read(&self, volume: &str, path: &Path) -> Result<Option<String>, String> {
         let Some(directory) = self.directory(volume) else { return Ok(None) };
-        match directory.read_to_string(path) {
-            Ok(text) => Ok(Some(text)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error.to_string()),
+        let mut options = OpenOptions::new();
+        // A FIFO, which a guest cannot make but a process of the host, must not make the pod wait.
+        options.read(true).custom_flags(libc::O_NONBLOCK);
+        let file = match directory.open_with(path, &options) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error.to_string()),
+        };
+        if !file.metadata().map_err(|error| error.to_string())?.is_file() {
+            return Err("it is no regular file".to_owned());
         }
+        let mut text = String::new();
+        let read = file.take(MAX_ENV_FILE_BYTES + 1).read_to_string(&mut text);
+        read.map_err(|error| error.to_string())?;
+        if text.len() as u64 > MAX_ENV_FILE_BYTES {
+            return Err(format!("it has more than {} KiB", MAX_ENV_FILE_BYTES >> 10));
+        }
+        Ok(Some(text))
     }
 }
 
@@ -391,5 +406,26 @@ mod tests {
         });
         let outside = dir.path().join("volumes/kubernetes.io~empty-dir/sized");
         assert_eq!(fs::read_dir(outside).unwrap().count(), 0, "seen in that namespace only");
+    }
+
+    #[test]
+    fn files_of_variables_are_read_within_their_volume() {
+        let dir = tempfile::tempdir().unwrap();
+        let pod = pod(vec![("data", DISK)], vec![]);
+        let volumes = Volumes::prepare(&pod, dir.path(), &Bound::new()).unwrap();
+        let data = dir.path().join("volumes/kubernetes.io~empty-dir/data");
+        fs::write(data.join("app.env"), "A='1'").unwrap();
+        fs::write(data.join("big.env"), vec![b'#'; (1 << 20) + 1]).unwrap();
+        fs::write(data.join("raw.env"), [0xff]).unwrap();
+        fs::create_dir(data.join("dir")).unwrap();
+        symlink("/etc/passwd", data.join("out.env")).unwrap();
+        nix::unistd::mkfifo(&data.join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let read = |path: &str| volumes.read("data", Path::new(path));
+        assert_eq!(read("app.env"), Ok(Some("A='1'".into())));
+        assert_eq!(read("none.env"), Ok(None));
+        assert_eq!(volumes.read("none", Path::new("app.env")), Ok(None));
+        for path in ["big.env", "raw.env", "dir", "out.env", "fifo"] {
+            assert!(read(path).is_err(), "{path}: {:?}", read(path));
+        }
     }
 }

@@ -25,14 +25,11 @@ use crate::spec::volume::ProjectedPlugin;
 use crate::spec::{Pod, Volume, VolumeSource};
 use writer::Written;
 
-mod downward;
-mod node;
 mod payload;
 mod writer;
 #[cfg(test)]
 mod writer_tests;
 
-pub use node::allocatable;
 pub use payload::PayloadError;
 
 /// One state of a volume's files. Its directory stays for as long as somebody has it.

@@ -9,6 +9,7 @@ mod cleanup;
 mod containers;
 mod describe;
 mod endings;
+mod environment;
 mod exec;
 mod files;
 mod hooks;

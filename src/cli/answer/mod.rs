@@ -40,6 +40,7 @@ use super::prepare::Prepared;
 use super::startup::Startup;
 use crate::api::server::{Ended, Failure, MAX_CONNECTIONS};
 use crate::pod::control::{self, Question, Request};
+use crate::pod::node;
 use crate::sandbox::cgroup::CgroupError;
 use crate::spec;
 use crate::spec::convert;
@@ -95,7 +96,7 @@ impl<'a> Questions<'a> {
     pub fn new(about: About<'a>) -> Self {
         let About { pod, spec, directory, startup, resize } = about;
         let mut pod = pod.clone();
-        let host = host_name();
+        let host = node::name();
         let journal = Journal::new(&pod, &host, startup.compiled());
         let began = startup.began();
         let began = jiff::Timestamp::from_second(began.as_second()).unwrap_or(began);
@@ -271,11 +272,6 @@ impl<'a> Questions<'a> {
             }
         }
     }
-}
-
-/// `spec.nodeName`: the host.
-fn host_name() -> String {
-    nix::unistd::gethostname().map_or_else(|_| "localhost".into(), |name| name.to_string_lossy().into_owned())
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Container, ContainerPort, ContainerState, ContainerStatus, EnvVar, EphemeralContainer, HTTPGetAction,
-    Pod, Probe, ResourceRequirements, VolumeMount,
+    Container, ContainerPort, ContainerState, ContainerStatus, EnvVar, EphemeralContainer, FileKeySelector,
+    HTTPGetAction, Pod, Probe, ResourceFieldSelector, ResourceRequirements, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -12,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::page::Page;
 use crate::cli::age::rfc1123z;
+use crate::spec;
 
 /// The section of one list of containers.
 pub fn describe(page: &mut Page, label: &str, list: &[Container], statuses: &[ContainerStatus], pod: &Pod) {
@@ -223,14 +224,8 @@ fn environment(page: &mut Page, container: &Container, pod: &Pod) {
             let value = of_pod(pod, &field.field_path).unwrap_or_default();
             page.line(3, format!("{name}:\t{value} ({version}:{})", field.field_path));
         } else if let Some(resource) = &from.resource_field_ref {
-            let (list, which) = resource.resource.split_once('.').unwrap_or_default();
-            let of_container = container.resources.as_ref();
-            let quantities = of_container
-                .and_then(|of| if list == "limits" { of.limits.as_ref() } else { of.requests.as_ref() });
-            let value =
-                quantities.and_then(|quantities| quantities.get(which)).map(|quantity| quantity.0.as_str());
-            let unset = if list == "limits" { "node allocatable" } else { "0" };
-            page.line(3, format!("{name}:\t{} ({})", value.unwrap_or(unset), resource.resource));
+            let value = amount(container, resource);
+            page.line(3, format!("{name}:\t{value} ({})", resource.resource));
         } else if let Some(key) = &from.secret_key_ref {
             let (of, optional) = (&key.name, key.optional == Some(true));
             let key = &key.key;
@@ -242,7 +237,34 @@ fn environment(page: &mut Page, container: &Container, pod: &Pod) {
                 3,
                 format!("{name}:\t<set to the key '{key}' of config map '{of}'>\tOptional: {optional}"),
             );
+        } else if let Some(file) = &from.file_key_ref {
+            let FileKeySelector { key, optional, path, volume_name } = file;
+            let optional = *optional == Some(true);
+            page.line(
+                3,
+                format!(
+                    "{name}:\t<set to the key '{key}' in file '{path}' of volume '{volume_name}'>\tOptional: {optional}"
+                ),
+            );
         }
+    }
+}
+
+/// What a `resourceFieldRef` comes to, of the container itself as kubectl has it.
+fn amount(container: &Container, selector: &ResourceFieldSelector) -> String {
+    let (list, which) = selector.resource.split_once('.').unwrap_or_default();
+    let of = container.resources.as_ref();
+    let quantities =
+        of.and_then(|of| if list == "limits" { of.limits.as_ref() } else { of.requests.as_ref() });
+    let in_unit = |quantity: &Quantity| {
+        let quantity = quantity.0.parse::<spec::quantity::Quantity>().ok()?;
+        Some(if which == "cpu" { quantity.millis() } else { quantity.ceil() })
+    };
+    let one = if which == "cpu" { 1000 } else { 1 };
+    let divisor = selector.divisor.as_ref().and_then(in_unit).filter(|divisor| *divisor > 0).unwrap_or(one);
+    match quantities.and_then(|quantities| quantities.get(which)).and_then(in_unit).unwrap_or_default() {
+        0 if list == "limits" && which != "ephemeral-storage" => "node allocatable".to_owned(),
+        amount => amount.div_ceil(divisor).to_string(),
     }
 }
 
@@ -257,6 +279,8 @@ fn of_pod(pod: &Pod, path: &str) -> Option<String> {
         "spec.serviceAccountName" => pod.spec.as_ref()?.service_account_name.clone(),
         "status.podIP" => status?.pod_ip.clone(),
         "status.hostIP" => status?.host_ip.clone(),
+        "status.podIPs" => Some(listed(status?.pod_ips.iter().flatten().map(|own| own.ip.as_str()))),
+        "status.hostIPs" => Some(listed(status?.host_ips.iter().flatten().map(|own| own.ip.as_str()))),
         _ => {
             let (map, key) = path.strip_suffix("']")?.split_once("['")?;
             let map = match map {
@@ -267,6 +291,10 @@ fn of_pod(pod: &Pod, path: &str) -> Option<String> {
             map?.get(key).cloned()
         }
     }
+}
+
+fn listed<'a>(addresses: impl Iterator<Item = &'a str>) -> String {
+    addresses.collect::<Vec<_>>().join(",")
 }
 
 fn mounts(page: &mut Page, mounts: &[VolumeMount]) {

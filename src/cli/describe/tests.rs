@@ -23,6 +23,13 @@ fn pod() -> Pod {
                 "env": [
                     {"name": "A", "value": "1"},
                     {"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+                    {"name": "IPS", "valueFrom": {"fieldRef": {"fieldPath": "status.podIPs"}}},
+                    {"name": "M", "valueFrom": {"resourceFieldRef": {"resource": "limits.memory", "divisor": "1Mi"}}},
+                    {"name": "C", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}},
+                    {"name": "D", "valueFrom": {"resourceFieldRef": {"resource": "limits.ephemeral-storage"}}},
+                    {"name": "K", "valueFrom": {"configMapKeyRef": {"name": "map", "key": "k"}}},
+                    {"name": "S", "valueFrom": {"secretKeyRef": {"name": "sec", "key": "k", "optional": true}}},
+                    {"name": "F", "valueFrom": {"fileKeyRef": {"volumeName": "data", "path": "a.env", "key": "k"}}},
                 ],
                 "volumeMounts": [
                     {"name": "data", "mountPath": "/data"},
@@ -140,6 +147,13 @@ Containers:
     Environment:
       A:    1
       POD:  web (v1:metadata.name)
+      IPS:  10.201.0.7,fd00::7 (v1:status.podIPs)
+      M:    64 (limits.memory)
+      C:    1 (limits.cpu)
+      D:    0 (limits.ephemeral-storage)
+      K:    <set to the key 'k' of config map 'map'>               Optional: false
+      S:    <set to the key 'k' in secret 'sec'>                   Optional: true
+      F:    <set to the key 'k' in file 'a.env' of volume 'data'>  Optional: false
     Mounts:
       /conf from conf (ro,path=\"a\")
       /data from data (rw)

@@ -26,6 +26,12 @@ pub(super) enum Move {
         code: u8,
         fails_to_start: bool,
     },
+    /// The n-th live container, if it is starting, turns out to be configured wrongly.
+    Misconfigure {
+        which: usize,
+    },
+    /// What containers are configured from has changed.
+    Reconfigure,
     /// The n-th hook or probe under way is over.
     Answer {
         which: usize,
@@ -58,6 +64,8 @@ pub(super) fn moves() -> impl Strategy<Value = Move> {
     prop_oneof![
         60 => (0..8_usize, code, prop::bool::weighted(0.1))
             .prop_map(|(which, code, fails_to_start)| Move::Advance { which, code, fails_to_start }),
+        20 => (0..8_usize).prop_map(|which| Move::Misconfigure { which }),
+        4 => Just(Move::Reconfigure),
         160 => (0..8_usize, prop::bool::weighted(0.7))
             .prop_map(|(which, succeeds)| Move::Answer { which, succeeds }),
         80 => prop_oneof![3 => 0..15_000_u64, 1 => 0..700_000_u64].prop_map(|ms| Move::Wait { ms }),
@@ -67,7 +75,7 @@ pub(super) fn moves() -> impl Strategy<Value = Move> {
         8 => (0..8_usize).prop_map(|which| Move::Resize { which }),
         4 => Just(Move::Debug),
         8 => any::<Option<bool>>().prop_map(|holds| Move::Condition { holds }),
-        16 => (0..8_usize, 0..6_u8).prop_map(|(which, what)| Move::Stray { which, what }),
+        16 => (0..8_usize, 0..7_u8).prop_map(|(which, what)| Move::Stray { which, what }),
     ]
 }
 
@@ -131,6 +139,12 @@ impl Model {
                     },
                 });
             }
+            Move::Misconfigure { which } => {
+                let starting: Vec<_> = self.live().into_iter().filter(|(_, running)| !running).collect();
+                let Some((name, _)) = starting.get(which % starting.len().max(1)) else { return };
+                self.event(misconfigured(name));
+            }
+            Move::Reconfigure => self.event(Event::ConfigurationChanged),
             Move::Answer { which, succeeds } => self.answer(which, succeeds),
             Move::Wait { ms } => self.wait_until(self.ms + ms),
             Move::Stop { grace } => self.event(stop(grace)),
@@ -173,6 +187,7 @@ impl Model {
         let before = format!("{:?}", self.state.containers);
         let event = match what {
             0 if !is_live => exited(&name, 1),
+            6 if !self.live().contains(&(name.clone(), false)) => misconfigured(&name),
             1 if !is_live => started(&name),
             2 => hook_ended(&name, run + 1, HookKind::PostStart, Some("of another run")),
             3 => probed(&name, run + 1, ProbeKind::Liveness, false),
@@ -259,7 +274,7 @@ impl Model {
         let (pod, state, now) = (&self.pod, &self.state, Duration::from_millis(self.ms));
         let (index, spec, record) = self.record(container);
         assert!(!state.is_ending() && state.sandbox_ready);
-        assert!(!record.state.is_live());
+        assert!(!record.state.is_live() && record.not_before() <= now);
         assert!(!self.ended.contains(&(container.to_owned(), restart)), "a run never runs again");
         if record.has_begun() {
             assert_eq!(restart, record.restarts + 1);
@@ -272,11 +287,14 @@ impl Model {
             let passed = match before.role {
                 Role::Init => earlier.has_succeeded(),
                 Role::Sidecar => earlier.has_run(),
-                Role::Main => earlier.has_begun(),
+                Role::Main => earlier.has_begun() || earlier.misconfigured.is_some(),
                 Role::Ephemeral => true,
             };
             assert!(passed, "{container} before {}", before.name);
-            let is_held = earlier.restarts == 0 && earlier.is_held_by_post_start(before);
+            // One that could not be started in its turn comes later, and holds up nobody any more.
+            let mut later = state.each(pod).skip_while(|(spec, _)| spec.name != before.name).skip(1);
+            let is_passed = later.any(|(spec, record)| spec.role != Role::Ephemeral && record.has_begun());
+            let is_held = earlier.restarts == 0 && earlier.is_held_by_post_start(before) && !is_passed;
             assert!(!is_held, "{container} before the postStart of {}", before.name);
         }
     }

@@ -83,6 +83,10 @@ fn exited(name: &str, code: u8) -> Event {
     Event::ContainerExited { name: name.into(), exit: Exit::with_code(code) }
 }
 
+fn misconfigured(name: &str) -> Event {
+    Event::ConfigurationFailed { name: name.into(), message: "configmap \"x\" not found".into() }
+}
+
 fn stop(grace: u64) -> Event {
     Event::StopRequested { cause: StopCause::Signal(2), grace: Duration::from_secs(grace) }
 }

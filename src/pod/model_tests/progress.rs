@@ -13,7 +13,9 @@ impl Model {
         assert_eq!(is >= Phase::Succeeded, self.finished);
         assert!(before.is_ending() <= state.is_ending());
         for ((spec, was), (_, is)) in before.each(pod).zip(state.each(pod)) {
-            assert!(was.restarts <= is.restarts && is.restarts <= was.restarts + 1);
+            let is_taken_back = !was.state.is_running() && was.state.is_live() && is.misconfigured.is_some();
+            let at_least = if is_taken_back { was.restarts.saturating_sub(1) } else { was.restarts };
+            assert!(at_least <= is.restarts && is.restarts <= was.restarts + 1);
             assert!(!was.is_over(pod, spec) || was.state == is.state, "{} ran again", spec.name);
             if was.restarts == is.restarts && is.state.is_live() {
                 if let (Some(was), Some(is)) = (before.stop_of(was), state.stop_of(is)) {
@@ -22,7 +24,7 @@ impl Model {
                 assert!(before.stop_of(was).is_none() || state.stop_of(is).is_some(), "a stop taken back");
                 assert!(was.run.started_since.is_none() || was.run.started_since == is.run.started_since);
             }
-            if was.state.is_live() && is.state.termination().is_some() {
+            if was.state.is_live() && is.state.termination().is_some() && !is_taken_back {
                 self.ended.push((spec.name.clone(), is.restarts));
             }
         }
@@ -56,6 +58,9 @@ impl Model {
                     record.restart_at(&self.pod, spec).is_none_or(|at| wake_at <= at),
                     "no timer to restart"
                 );
+            }
+            if record.misconfigured.is_some() && spec.role == Role::Ephemeral && !self.state.is_ending() {
+                assert!(wake_at <= record.not_before(), "no timer to try again");
             }
             let stop = self.state.stop_of(record);
             for kind in ProbeKind::ALL {

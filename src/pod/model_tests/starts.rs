@@ -1,6 +1,7 @@
 //! Starts and restarts: order, policies, rules, back-off, ephemeral containers.
 
 use super::*;
+use crate::container::state::ContainerState;
 
 #[test]
 fn containers_come_up_in_order() {
@@ -233,4 +234,67 @@ fn a_resize_leaves_alone_what_does_not_live() {
     for name in ["a", "x", "nobody"] {
         assert_eq!(s.step(&pod, Event::RestartRequested { name: name.into() }, at(1)), []);
     }
+}
+
+#[test]
+fn a_container_that_is_configured_wrongly_is_tried_again() {
+    let pod = pod(RestartPolicy::Never, "I:a M:x");
+    let (mut s, actions) = ready(&pod);
+    assert_eq!(actions, [start("a", 0)]);
+    assert_eq!(s.step(&pod, misconfigured("a"), at(1)), [wake(11)]);
+    assert_eq!(s.container(&pod, "a"), Some(&ContainerState::Waiting));
+    assert_eq!(s.step(&pod, Event::Tick, at(10)), [wake(11)]);
+    assert_eq!(s.step(&pod, Event::Tick, at(11)), [start("a", 0)]);
+    assert_eq!(s.step(&pod, misconfigured("a"), at(11)), [wake(21)]);
+    assert_eq!(s.step(&pod, Event::ConfigurationChanged, at(12)), [start("a", 0)]);
+    s.step(&pod, started("a"), at(12));
+    assert_eq!(s.step(&pod, misconfigured("a"), at(12)), [], "it runs already");
+    assert_eq!(s.step(&pod, exited("a", 0), at(13)), [start("x", 0)]);
+}
+
+#[test]
+fn a_wrong_configuration_is_no_restart_and_no_crash() {
+    let pod = pod(RestartPolicy::Always, "M:x");
+    let (mut s, _) = ready(&pod);
+    s.step(&pod, started("x"), at(0));
+    assert_eq!(s.step(&pod, exited("x", 3), at(1)), [start("x", 1)]);
+    assert_eq!(s.step(&pod, misconfigured("x"), at(1)), [wake(11)]);
+    assert_eq!(s.restarts(&pod, "x"), 0);
+    assert_eq!(s.container(&pod, "x").and_then(|x| x.termination()).map(|t| t.exit.code), Some(3));
+    assert_eq!(s.step(&pod, Event::ConfigurationChanged, at(2)), [start("x", 1)], "without a back-off");
+    s.step(&pod, started("x"), at(2));
+    assert_eq!(s.restarts(&pod, "x"), 1);
+    assert_eq!(s.step(&pod, exited("x", 3), at(3)), [wake(13)], "the back-off is that of the first restart");
+}
+
+#[test]
+fn a_main_container_that_is_configured_wrongly_holds_up_no_other() {
+    let mut pod = pod(RestartPolicy::Always, "M:x M:y");
+    of(&mut pod, "x").hooks.post_start = a_hook();
+    let (mut s, actions) = ready(&pod);
+    assert_eq!(actions, [start("x", 0)]);
+    assert_eq!(s.step(&pod, misconfigured("x"), at(0)), [start("y", 0), wake(10)]);
+    assert_eq!(s.phase(&pod), Phase::Pending);
+}
+
+#[test]
+fn a_pod_ends_though_a_container_of_it_could_never_be_started() {
+    let pod = pod(RestartPolicy::Always, "M:x");
+    let (mut s, _) = ready(&pod);
+    assert_eq!(s.step(&pod, stop(30), at(0)), [asked("x", 30), wake(30)]);
+    assert_eq!(s.step(&pod, misconfigured("x"), at(0)), [Action::Finish { phase: Phase::Failed }]);
+    let (mut s, _) = ready(&pod);
+    s.step(&pod, misconfigured("x"), at(0));
+    assert_eq!(s.step(&pod, stop(30), at(1)), [Action::Finish { phase: Phase::Failed }]);
+}
+
+#[test]
+fn an_ephemeral_container_is_tried_again_too() {
+    let mut pod = pod(RestartPolicy::Never, "M:x");
+    let mut s = run_to_start(&pod);
+    pod.ephemeral_containers.push(container("d", Role::Ephemeral, None));
+    assert_eq!(s.step(&pod, Event::EphemeralAdded, at(10)), [start("d", 0)]);
+    assert_eq!(s.step(&pod, misconfigured("d"), at(10)), [wake(20)]);
+    assert_eq!(s.step(&pod, Event::Tick, at(20)), [start("d", 0)]);
+    assert_eq!(s.step(&pod, exited("x", 0), at(21)), [asked("d", 51), wake(51)]);
 }

@@ -63,6 +63,10 @@ fn states(
     record: &ContainerRecord,
     id: &str,
 ) -> (wire::ContainerState, Option<wire::ContainerState>) {
+    if let Some(wrong) = record.misconfigured.as_ref().filter(|_| !state.is_ending()) {
+        let last = record.state.termination().map(|termination| ended(termination, id.to_owned()));
+        return (waiting("CreateContainerConfigError", Some(wrong.message.clone())), last);
+    }
     match &record.state {
         ContainerState::Running { started_at, .. } if record.is_shown_running() => {
             let running = wire::ContainerStateRunning { started_at: Some(time(started_at.wall)) };

@@ -138,3 +138,24 @@ fn a_pod_stopped_with_success_has_completed() {
     assert_eq!(condition_of(&status, "Ready")["reason"], "PodCompleted");
     assert_eq!(status["containerStatuses"][0]["state"]["terminated"]["reason"], "Completed");
 }
+
+#[test]
+fn a_container_that_is_configured_wrongly_waits_and_says_why() {
+    let pod = pod(RestartPolicy::Always, "M:web");
+    let mut state = run_to_start(&pod);
+    let wrong =
+        || Event::ConfigurationFailed { name: "web".into(), message: "secret \"s\" not found".into() };
+    state.step(&pod, Event::ContainerExited { name: "web".into(), exit: Exit::with_code(3) }, at(10));
+    state.step(&pod, wrong(), at(10));
+    let status = json(&pod, &state);
+    let web = &status["containerStatuses"][0];
+    assert_eq!(status["phase"], "Running");
+    assert_eq!(web["state"]["waiting"]["reason"], "CreateContainerConfigError");
+    assert_eq!(web["state"]["waiting"]["message"], "secret \"s\" not found");
+    assert_eq!(web["lastState"]["terminated"]["exitCode"], 3);
+    assert_eq!(web["restartCount"], 0);
+    let stop = Event::StopRequested { cause: StopCause::Signal(15), grace: Duration::from_secs(30) };
+    state.step(&pod, stop, at(11));
+    let web = json(&pod, &state)["containerStatuses"][0]["state"].clone();
+    assert_eq!(web["terminated"]["exitCode"], 3);
+}

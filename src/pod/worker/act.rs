@@ -1,13 +1,14 @@
 //! What the pure machine says is done.
 //!
 //! ```text
-//! event ─► State::step ─┬─► Start ─────────► a runner task
+//! event ─► State::step ─┬─► Start ─────────► a runner task, or the next event: it is configured wrongly
 //!                       ├─► Hook, Probe ───► an attendant of the container's run
 //!                       ├─► Stop ──────────► its StopSender, its listeners, its waits for IPC
 //!                       ├─► Kill ──────────► the runner's future is dropped
 //!                       └─► WakeAt ────────► the timer
 //! ```
 
+use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,8 +24,20 @@ use crate::pod::status::DEADLINE_MESSAGE;
 use crate::spec::{Container, Pod, RestartPolicy, Role};
 
 impl Worker {
-    /// Lets the machine decide about an event and does what it says.
+    /// Lets the machine decide about an event and does what it says, and so about what comes of that at once.
     pub(super) fn step(&mut self, event: Event) {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
+            self.step_once(event, &mut events);
+        }
+        let (state, spec) = (&self.state, &self.parts.spec);
+        self.parts.timeline.look_for_ready(|container| state.is_ready(spec, container));
+        self.changed = true;
+    }
+
+    /// `then`: where what comes of it at once is added. At most one for each container: one that could not be started is
+    /// not started again at once.
+    fn step_once(&mut self, event: Event, then: &mut VecDeque<Event>) {
         let now = self.clock.now();
         let missed = self.state.has_missed_deadline();
         let actions = self.state.step(&self.parts.spec, event, now);
@@ -35,7 +48,7 @@ impl Worker {
         self.wake_at = None;
         for action in actions {
             match action {
-                Action::Start { container, restart } => self.start(container, restart),
+                Action::Start { container, restart } => then.extend(self.start(container, restart)),
                 Action::Hook { container, run, hook } => {
                     self.attend(&container, |attendants, orders, spec, place| {
                         attendants.order_hook(orders, spec, run, hook, place);
@@ -63,9 +76,6 @@ impl Worker {
                 Action::Finish { .. } => {}
             }
         }
-        let (state, spec) = (&self.state, &self.parts.spec);
-        self.parts.timeline.look_for_ready(|container| state.is_ready(spec, container));
-        self.changed = true;
     }
 
     /// Has something done for a live container by an attendant.

@@ -46,6 +46,8 @@ impl Worker {
         };
         self.reports.event(report);
         self.step(event);
+        // It may have written what others wait for; the kubelet syncs the pod then as well.
+        self.retry_configuration();
         let delay = |at: Duration| at.saturating_sub(self.clock.now().mono);
         let delay = self.state.restart_at(&self.parts.spec, &container).map(delay);
         if let Some(delay) = delay.filter(|delay| !delay.is_zero()) {

@@ -94,6 +94,7 @@ pub async fn run(parts: Parts, hosts: Arc<Hosts>, control: StdUnixStream) -> std
         answers: Answers::default(),
         tasks: JoinSet::new(),
         running: BTreeMap::new(),
+        misconfigured: BTreeMap::new(),
         resizing: None,
         memory,
         accounts: BTreeMap::new(),
@@ -149,6 +150,8 @@ struct Worker {
     /// One task for each live container; its output names the container.
     tasks: JoinSet<(String, Exit)>,
     running: BTreeMap<String, Running>,
+    /// Containers that could not be started as they are configured, each with what was said of that last.
+    misconfigured: BTreeMap<String, String>,
     /// One that has not come to its end: a memory limit is below what is in use.
     resizing: Option<Resize>,
     /// Where the pod as a whole has a memory limit, this holds it.

@@ -1,9 +1,11 @@
 //! One run of a container: what it is given, and the task that runs it.
 //!
 //! ```text
-//! Action::Start ─► account (kept from run to run) ─┐
+//! Action::Start ─► resolve: env, command, mounts ──┬─► ConfigurationFailed: nothing has been begun
+//!                                                  │
+//!                  account (kept from run to run) ─┤
 //!                  log, endpoint, ipc, stop, marks ┼─► Setup ─┬─► task: runner::run ─► Exit (+ last words)
-//!                  volumes, env, message file ─────┘          └─► Target: hooks, probes and commands
+//!                  volumes, message file ──────────┘          └─► Target: hooks, probes and commands
 //! ```
 
 use std::sync::Arc;
@@ -22,6 +24,8 @@ use crate::engine::{EpochHandle, MemoryAccount};
 use crate::ipc;
 use crate::net::Endpoint;
 use crate::pod::attend::Orders;
+use crate::pod::control;
+use crate::pod::event::Event;
 use crate::pod::exec::{self, Target};
 use crate::spec::Container;
 use crate::spec::environment::{self, Resolved};
@@ -54,12 +58,20 @@ struct Own {
 }
 
 impl Worker {
-    pub(super) fn start(&mut self, name: String, restart: u32) {
+    /// Starts a container. Returns what happened, where that is known at once: it cannot be started as it is
+    /// configured.
+    pub(super) fn start(&mut self, name: String, restart: u32) -> Option<Event> {
         let pod = Arc::clone(&self.parts.spec);
         let (Some(spec), Some(program)) = (pod.container(&name), self.parts.programs.get(&name).cloned())
         else {
-            return;
+            return None;
         };
+        let resolved = environment::resolve(spec, &pod, &self.parts.around, &self.parts.volumes);
+        let resolved = match resolved {
+            Ok(resolved) => resolved,
+            Err(error) => return Some(self.misconfigured(name, error.to_string())),
+        };
+        self.misconfigured.remove(&name);
         let account = self.account(spec);
         let log = self.parts.logger.container(&name, restart);
         let endpoint = self.parts.stack.attach(&name);
@@ -72,7 +84,7 @@ impl Worker {
             stop: stopping,
             marks: self.parts.timeline.ordered(&name, restart),
         };
-        let (setup, words) = match self.setup(spec, &program, &log, own) {
+        let (setup, words) = match self.setup(spec, resolved, &program, &log, own) {
             Ok((setup, words)) => (Ok(setup), Some(words)),
             Err(error) => (Err(error), None),
         };
@@ -124,24 +136,47 @@ impl Worker {
                 target,
             },
         );
+        None
+    }
+
+    /// Tries again to start what could not be started as it is configured: something that containers are configured
+    /// from has changed, or may have.
+    pub(super) fn retry_configuration(&mut self) {
+        if !self.misconfigured.is_empty() {
+            self.step(Event::ConfigurationChanged);
+        }
+    }
+
+    /// A container that cannot be started as it is configured (`startContainer` in
+    /// `pkg/kubelet/kuberuntime/kuberuntime_container.go`).
+    fn misconfigured(&mut self, name: String, message: String) -> Event {
+        self.note(true, "Failed", format!("Error: {message}"), Some(&name));
+        // It is tried again and again; the user is told when there is something new to tell.
+        if self.misconfigured.insert(name.clone(), message.clone()).as_ref() != Some(&message) {
+            let text = format!("container {name}: CreateContainerConfigError: {message}");
+            self.reports.event(control::Event::Warning(text));
+        }
+        Event::ConfigurationFailed { name, message }
     }
 
     /// What one run of a container is given.
     fn setup(
         &self,
         spec: &Container,
+        resolved: Resolved,
         program: &Program,
         log: &ContainerLog,
         own: Own,
     ) -> Result<(Setup, LastWords), String> {
         let Own { memory, endpoint, ipc, stop, marks } = own;
         let image_entry = || vec![program.name().to_owned()];
-        let resolved = environment::resolve(spec, &self.parts.spec, &self.parts.around, &self.parts.volumes);
-        let Resolved { env, command, args, mounts } = resolved.map_err(|error| error.to_string())?;
+        let Resolved { env, command, args, mounts } = resolved;
+        let spec = &Container { mounts, ..spec.clone() };
         let command = if command.is_empty() { image_entry() } else { command };
         // Container runtimes set HOSTNAME, and the manifest may say otherwise.
         let hostname = ("HOSTNAME".to_owned(), self.parts.spec.hostname.clone());
-        let mut preopens = self.parts.volumes.preopens(spec, &mounts).map_err(|error| error.to_string())?;
+        let mut preopens =
+            self.parts.volumes.preopens(spec, &spec.mounts).map_err(|error| error.to_string())?;
         let tail = spec.termination_message.falls_back_to_logs.then(|| log.tail());
         let words = self.parts.messages.for_run(spec, tail, &mut preopens);
         let words = words.map_err(|error| {

@@ -26,8 +26,11 @@ pub(super) struct Surroundings<'a> {
     /// The pod's `securityContext`: what a container has that says nothing else.
     pub(super) pod_user: &'a User,
     /// What variables come from.
-    #[allow(dead_code)]
     pub(super) objects: &'a Objects,
+    /// The names of the pod's init and main containers.
+    pub(super) containers: &'a [&'a str],
+    /// Bytes that variables may still expand to in this pod.
+    pub(super) expansion_budget: usize,
 }
 
 /// What an init container may have only when it is a sidecar.
@@ -106,7 +109,13 @@ pub(super) fn convert(
         path,
         report,
     );
-    let environment = environment::convert(items(env), items(env_from), path, report);
+    let fields = environment::Fields {
+        env: items(env),
+        env_from: items(env_from),
+        command: items(command),
+        args: items(args),
+    };
+    let environment = environment::convert(&fields, path, around, report);
     let working_dir = working_dir.as_deref().filter(|dir| !dir.is_empty()).and_then(|dir| {
         location::in_container(dir).map_err(|message| report.error(&path.field("workingDir"), message)).ok()
     });
@@ -276,7 +285,6 @@ fn convert_mount(
         &path.field("mountPropagation"),
         "mounts made later on the host do not appear in a container; remove it",
     );
-    report.unsupported(is_set(sub_path_expr), &path.field("subPathExpr"), "use subPath");
     let read_only = read_only.unwrap_or_default();
     if let Some(recursive) = recursive_read_only.as_deref() {
         // Writes are refused by the WASI host, which knows no mounts below: read-only is recursive.
@@ -295,11 +303,21 @@ fn convert_mount(
     }
     let sub_path = location::in_volume(sub_path.as_deref().unwrap_or_default());
     let sub_path = sub_path.map_err(|message| report.error(&path.field("subPath"), message)).ok()?;
+    let sub_path_expr = sub_path_expr.clone().filter(|text| !text.is_empty());
+    if let Some(text) = &sub_path_expr {
+        let path = path.field("subPathExpr");
+        if sub_path.is_some() {
+            report.error(&path, "subPathExpr and subPath are mutually exclusive");
+        }
+        if let Err(message) = location::in_volume(text) {
+            report.error(&path, message);
+        }
+    }
     let mounted = match location::in_container(mount_path) {
         // The API reference forbids it.
         Ok(_) if mount_path.contains(':') => Err(format!("{mount_path:?} must not contain ':'")),
         other => other,
     };
     let mounted = mounted.map_err(|message| report.error(&path.field("mountPath"), message)).ok()?;
-    Some(Mount { volume: name.clone(), path: mounted, sub_path, sub_path_expr: None, read_only })
+    Some(Mount { volume: name.clone(), path: mounted, sub_path, sub_path_expr, read_only })
 }

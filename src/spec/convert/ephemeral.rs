@@ -9,6 +9,7 @@ use super::report::{Report, is_set, items};
 use super::volume::Volumes;
 use super::{Options, port};
 use crate::manifest::{FieldPath, FieldWarning, Invalid, hint};
+use crate::spec::environment::MAX_EXPANSION_BYTES;
 use crate::spec::{Container, NetworkMode, Pod, Role};
 
 const FORBIDDEN: &str = "cannot be set for an Ephemeral Container";
@@ -69,6 +70,8 @@ pub fn ephemeral(
         host_ports: port::HostPorts::new(pod.network == NetworkMode::Host),
         pod_user: &pod.user,
         objects: &pod.objects,
+        containers: &others,
+        expansion_budget: MAX_EXPANSION_BYTES,
     };
     let converted = container::convert(&ordinary, Role::Ephemeral, &path, &mut around, &mut report);
     let Report { errors, warnings } = report;

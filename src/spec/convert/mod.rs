@@ -22,6 +22,8 @@ mod container;
 mod defaults;
 mod downward;
 mod environment;
+#[cfg(test)]
+mod environment_tests;
 mod ephemeral;
 mod hooks;
 mod image_volume;
@@ -62,7 +64,7 @@ pub use ephemeral::ephemeral;
 pub use names::{MAX_NAMESERVERS, MAX_SEARCH_BYTES, MAX_SEARCHES};
 pub use resize::resize;
 
-use super::{NetworkMode, Objects, Pod, Service, Storage};
+use super::{NetworkMode, Objects, Pod, Storage};
 use crate::manifest::{self, FieldPath, FieldWarning, Invalid, Manifest};
 use report::Report;
 
@@ -132,7 +134,6 @@ fn is_within(path: &str, outer: &str) -> bool {
 struct Beside {
     objects: Objects,
     storage: Storage,
-    services: Vec<Service>,
 }
 
 /// Converts the Pod of a manifest.
@@ -148,7 +149,6 @@ pub fn pod(manifest: &Manifest, options: &Options) -> Result<Converted, Invalid>
     let beside = Beside {
         objects: config::convert_all(config_maps, secrets, &metadata.namespace, &mut report),
         storage: storage::convert_all(claims, volumes, &metadata.namespace, &mut report),
-        services: service::convert_all(services, &metadata.namespace, &mut report),
     };
     let mut converted = match spec {
         Some(spec) => Some(pod_spec::convert(metadata, spec, beside, &spec_path, options, &mut report)),
@@ -158,6 +158,7 @@ pub fn pod(manifest: &Manifest, options: &Options) -> Result<Converted, Invalid>
         }
     };
     if let Some(pod) = &mut converted {
+        pod.services = service::convert_all(services, pod, &mut report);
         pod.network_rules.policies = network_policy::convert_all(network_policies, pod, &mut report);
     }
     let Report { errors, warnings } = report;

@@ -15,6 +15,7 @@ use super::{
     volume,
 };
 use crate::manifest::FieldPath;
+use crate::spec::environment::MAX_EXPANSION_BYTES;
 use crate::spec::{Container, NetworkMode, NetworkRules, Pod, Role, name};
 
 /// Containers of one pod: each that runs needs at least one of the engine's fiber stacks (`engine::config`).
@@ -148,9 +149,10 @@ pub(super) fn convert(
     let names::Names { hostname, subdomain, dns } =
         names::convert(&fields, &metadata.name, &metadata.namespace, path, report);
     let host_aliases = names::host_aliases(items(host_aliases), &path.field("hostAliases"), report);
-    let named: Vec<&str> =
-        items(init_containers).iter().chain(containers).map(|container| container.name.as_str()).collect();
-    let available = Available { objects: &beside.objects, containers: &named };
+    // Also those that are wrong: what names them is not.
+    let named = items(init_containers).iter().chain(containers).map(|container| container.name.as_str());
+    let all: Vec<&str> = named.collect();
+    let available = Available { objects: &beside.objects, containers: &all };
     let volumes = volume::convert(volumes, &options.manifest_dir, &available, &path.field("volumes"), report);
     let mut around = Surroundings {
         manifest_dir: &options.manifest_dir,
@@ -160,6 +162,8 @@ pub(super) fn convert(
         host_ports: port::HostPorts::new(network == NetworkMode::Host),
         pod_user: &pod_user,
         objects: &beside.objects,
+        containers: &all,
+        expansion_budget: MAX_EXPANSION_BYTES,
     };
     if containers.is_empty() {
         report.error(&path.field("containers"), "required; a pod has at least one container");
@@ -188,8 +192,7 @@ pub(super) fn convert(
         &mut around,
         report,
     );
-    // Also those that are wrong: their annotations are not.
-    let annotated = annotations::convert(&metadata.annotations, &named, report);
+    let annotated = annotations::convert(&metadata.annotations, &all, report);
     let resources = pod_resources::convert(
         resources,
         pod_resources::Containers {
@@ -234,7 +237,8 @@ pub(super) fn convert(
         fs_group,
         objects: beside.objects,
         storage: beside.storage,
-        services: beside.services,
+        // They lead to ports of its containers, and are converted after them.
+        services: Vec::new(),
         service_links: enable_service_links.unwrap_or(true),
         service_account: service_account_name
             .clone()

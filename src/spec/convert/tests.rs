@@ -386,7 +386,6 @@ fn what_would_change_what_runs_is_an_error() {
         ("volumes: [{name: v, configMap: {name: a}}]", "", "spec.volumes[0].configMap.name"),
         ("volumes: [{name: v, secret: {secretName: a}}]", "", "spec.volumes[0].secret.secretName"),
         ("volumes: [{name: v, emptyDir: {mode: 0o700}}]", "", "spec.volumes[0].emptyDir.mode"),
-        ("", "envFrom: [{configMapRef: {name: a}}]", "spec.containers[0].envFrom"),
         ("", "lifecycle: {stopSignal: SIGINT}", "spec.containers[0].lifecycle.stopSignal"),
         ("", "volumeDevices: [{name: a, devicePath: /b}]", "spec.containers[0].volumeDevices"),
         (

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use super::downward;
-use crate::spec::environment::{Allocatable, ObjectKind, ObjectRef};
+use crate::spec::environment::{self, Allocatable, ObjectKind, ObjectRef, Surroundings};
 use crate::spec::volume::{DownwardContent, DownwardFile, KeyToPath};
 use crate::spec::{Pod, Projection};
 
@@ -136,9 +135,14 @@ fn of_object(
 
 fn of_field(file: &DownwardFile, pod: &Pod, allocatable: &Allocatable) -> Result<String, PayloadError> {
     match &file.content {
-        DownwardContent::Field(field) => Ok(downward::field_text(field, pod)),
-        DownwardContent::Resource(resource) => downward::resource_text(resource, pod, allocatable)
-            .ok_or_else(|| PayloadError::Container(resource.container.clone().unwrap_or_default())),
+        // A volume has no fields that say more than the pod itself.
+        DownwardContent::Field(field) => {
+            Ok(environment::field_text(field, pod, &Surroundings::default()).unwrap_or_default())
+        }
+        DownwardContent::Resource(resource) => {
+            let text = environment::resource_text(resource, None, pod, allocatable);
+            text.map_err(|_| PayloadError::Container(resource.container.clone().unwrap_or_default()))
+        }
     }
 }
 

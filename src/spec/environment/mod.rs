@@ -1,24 +1,37 @@
 //! A container's variables, and what is made of them when it starts.
 //!
 //! ```text
-//! Environment (env, envFrom, command, args, subPathExpr as the manifest has them)
-//!    + Objects, the pod's identity and addresses, files of fileKeyRef ─► resolve ─► Resolved
+//! env_from, env of the container ──┐
+//! Services (service) ──────────────┤
+//! ConfigMaps, Secrets ─────────────┼─► resolve ─► Resolved: variables, command, args, mounts
+//! the pod itself (field, resource) ┤    (scope: `$(VAR)`, and how much may come of it)
+//! files of fileKeyRef (env_file) ──┘
 //! ```
 //!
 //! Pure. Variables are looked up at every start of the container, as the kubelet does
 //! (`makeEnvironmentVariables` in `pkg/kubelet/kubelet_pods.go`): a changed ConfigMap is seen by the next run.
 
-use std::net::IpAddr;
-use std::path::PathBuf;
+mod env_file;
+mod field;
+mod resolve;
+mod resource;
+pub(super) mod scope;
+mod service;
 
-use super::expand::expand;
-use super::{Container, Mount, Pod};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use super::Mount;
+
+pub use field::field_text;
+pub use resolve::resolve;
+pub use resource::resource_text;
 
 /// The longest single variable, argument or command, bytes: Linux' own limit (`MAX_ARG_STRLEN`, execve(2)).
 pub const MAX_STRING_BYTES: usize = 128 << 10;
 
-/// Bytes of a container's variables, command and arguments after `$(VAR)` was expanded: values that repeat one
-/// another would grow without bound.
+/// Bytes of a container's variables, command and arguments after `$(VAR)` was expanded, and of all containers of a
+/// manifest together: values that repeat one another would grow without bound.
 pub const MAX_EXPANSION_BYTES: usize = 16 << 20;
 
 /// `env` and `envFrom` as the manifest has them.
@@ -57,6 +70,16 @@ pub enum ObjectKind {
     ConfigMap,
     /// A Secret.
     Secret,
+}
+
+impl ObjectKind {
+    /// `kind` of the object.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ConfigMap => "ConfigMap",
+            Self::Secret => "Secret",
+        }
+    }
 }
 
 /// One entry of `env`.
@@ -204,37 +227,5 @@ pub trait Files {
     ///
     /// # Errors
     /// Why it cannot be read.
-    fn read(&self, volume: &str, path: &std::path::Path) -> Result<Option<String>, String>;
-}
-
-/// What `container` of `pod` is given when it starts now.
-///
-/// # Errors
-/// In the kubelet's words, what is missing or wrong.
-pub fn resolve(
-    container: &Container,
-    pod: &Pod,
-    around: &Surroundings,
-    files: &dyn Files,
-) -> Result<Resolved, ConfigError> {
-    let _ = (pod, around, files);
-    let mut budget = MAX_EXPANSION_BYTES;
-    let mut env: Vec<(String, String)> = Vec::new();
-    let mut expanded = |text: &str, env: &[(String, String)]| {
-        let lookup =
-            |name: &str| env.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
-        let text = expand(text, lookup, MAX_STRING_BYTES.min(budget))
-            .map_err(|error| ConfigError(error.to_string()))?;
-        budget -= text.len();
-        Ok(text)
-    };
-    for variable in &container.environment.variables {
-        let Value::Text(text) = &variable.value else { continue };
-        let value = expanded(text, &env)?;
-        env.retain(|(name, _)| *name != variable.name);
-        env.push((variable.name.clone(), value));
-    }
-    let command = container.command.iter().map(|text| expanded(text, &env)).collect::<Result<_, _>>()?;
-    let args = container.args.iter().map(|text| expanded(text, &env)).collect::<Result<_, _>>()?;
-    Ok(Resolved { env, command, args, mounts: container.mounts.clone() })
+    fn read(&self, volume: &str, path: &Path) -> Result<Option<String>, String>;
 }
