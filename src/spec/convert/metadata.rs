@@ -126,7 +126,7 @@ fn pod_uid(uid: Option<&str>, path: &FieldPath, report: &mut Report) -> String {
     }
 }
 
-fn checked_labels(
+pub(super) fn checked_labels(
     labels: &Option<BTreeMap<String, String>>,
     path: &FieldPath,
     report: &mut Report,
@@ -139,7 +139,7 @@ fn checked_labels(
     labels
 }
 
-fn checked_annotations(
+pub(super) fn checked_annotations(
     annotations: &Option<BTreeMap<String, String>>,
     path: &FieldPath,
     report: &mut Report,
