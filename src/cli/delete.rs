@@ -1,4 +1,4 @@
-//! `peapod delete POD`: ends a pod, as kubectl does.
+//! `peapod delete POD`: ends a pod, as kubectl does; `peapod delete configmap NAME`: takes it from the pods.
 //!
 //! ```text
 //! records ─┬► DELETE on its control socket ─► its directory is gone
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
 
-use super::{Failure, target};
+use super::{Failure, objects, target};
 use crate::api::client::{self, ClientError};
 use crate::paths::Paths;
 use crate::sandbox;
@@ -27,15 +27,19 @@ const REMOVAL: Duration = Duration::from_secs(30);
 /// It ends as by SIGTERM: its containers have its terminationGracePeriodSeconds, or --grace-period, and `peapod run`
 /// exits with 143 unless all of them end well. Deleting it again with a shorter grace period shortens it. A pod whose
 /// `peapod run` was killed is removed at once.
+///
+/// A ConfigMap or a Secret is taken from the pods of its namespace: volumes keep the files that they have unless it is
+/// optional, and containers that need it do not start any more.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   peapod delete web                      within its grace period
   peapod delete pod/web --grace-period=5
   peapod delete web --now                within one second
-  peapod delete web --grace-period=0 --force    at once")]
+  peapod delete web --grace-period=0 --force    at once
+  peapod delete configmap web-config     from the pods that have it")]
 pub struct Args {
-    /// The pods: NAME, pod NAME, pod/NAME, NAMESPACE/NAME or the first letters of a uid.
+    /// The pods: NAME, pod NAME, pod/NAME, NAMESPACE/NAME or the first letters of a uid; configmap NAME, secret NAME.
     #[arg(required = true, value_name = "POD")]
     pods: Vec<String>,
     /// The pods' namespace.
@@ -61,6 +65,10 @@ pub struct Args {
 
 /// Asks the supervisors, and waits.
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
+    if let Some((kind, names)) = objects::named(&args.pods)? {
+        objects::delete(args.namespace.as_deref(), kind, &names)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let grace = grace(args)?;
     let paths = Paths::from_env();
     let mut deleted = Vec::new();

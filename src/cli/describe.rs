@@ -9,7 +9,7 @@
 //!
 //! The layout is that of `describePod` in `k8s.io/kubectl/pkg/describe/describe.go`.
 
-mod containers;
+pub(super) mod containers;
 mod page;
 mod timeline;
 mod volumes;

@@ -1,4 +1,4 @@
-//! `peapod get`: the pods that run, as `kubectl get pods` lists them.
+//! `peapod get`: the pods that run, as `kubectl get pods` lists them; their ConfigMaps and Secrets.
 //!
 //! ```text
 //! records ─► GET on each control socket ─► row ─► table; or the Pods as they are
@@ -14,13 +14,11 @@ use std::process::ExitCode;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
+use super::objects::{self, DEFAULT_NAMESPACE, Form, Wanted};
 use super::{Failure, output, tabs, target};
 use crate::paths::Paths;
 
-/// The namespace when none is said.
-const DEFAULT_NAMESPACE: &str = "default";
-
-/// Show the pods that run.
+/// Show the pods that run, or the ConfigMaps or Secrets that they have.
 ///
 /// A pod whose `peapod run` was killed is Unknown until `peapod delete` or the next `peapod run` removes it.
 #[derive(clap::Args)]
@@ -29,9 +27,11 @@ Examples:
   peapod get                    those of the namespace default
   peapod get pods -A -o wide    all, with their addresses
   peapod get pod/web -o yaml    one with its spec and status
-  peapod get -A -o name         names for programs")]
+  peapod get -A -o name         names for programs
+  peapod get configmaps -o wide the ConfigMaps of the pods in the namespace, and of which pods
+  peapod get secret login -o yaml")]
 pub struct Args {
-    /// pods, pod NAME.., pod/NAME.. or NAMESPACE/NAME [default: all].
+    /// pods, pod NAME.., pod/NAME.. or NAMESPACE/NAME [default: all]; configmaps or secrets, and their names.
     #[arg(value_name = "POD")]
     pods: Vec<String>,
     /// The pods' namespace [default: default].
@@ -52,16 +52,35 @@ pub struct Args {
 enum Format {
     /// More columns.
     Wide,
-    /// The Pods, in JSON.
+    /// The objects, in JSON.
     Json,
-    /// The Pods, in YAML.
+    /// The objects, in YAML.
     Yaml,
-    /// pod/NAME, one a line.
+    /// pod/NAME, configmap/NAME or secret/NAME, one a line.
     Name,
 }
 
 /// Asks every pod and prints.
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
+    if let Some((kind, names)) = objects::named(&args.pods)? {
+        objects::show(
+            kind,
+            &names,
+            &Wanted {
+                namespace: args.namespace.as_deref(),
+                all_namespaces: args.all_namespaces,
+                form: match args.output {
+                    None => Form::Table { is_wide: false },
+                    Some(Format::Wide) => Form::Table { is_wide: true },
+                    Some(Format::Json) => Form::Json,
+                    Some(Format::Yaml) => Form::Yaml,
+                    Some(Format::Name) => Form::Name,
+                },
+                with_headings: !args.no_headers,
+            },
+        )?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let paths = Paths::from_env();
     let words: Vec<String> = match &args.pods[..] {
         [kind] if ["pod", "pods", "po"].contains(&&**kind) => Vec::new(),

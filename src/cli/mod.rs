@@ -14,6 +14,7 @@
 mod additions;
 mod age;
 mod answer;
+mod apply;
 mod check;
 mod completions;
 mod debug;
@@ -25,8 +26,10 @@ mod get;
 mod images;
 mod ipc;
 mod journal;
+mod label;
 mod load;
 mod native;
+mod objects;
 mod output;
 mod patch;
 mod prepare;
@@ -54,6 +57,8 @@ use crate::sandbox::record::RecordError;
 
 /// Exit code for a bad manifest, as for a bad command line.
 const EXIT_BAD_MANIFEST: u8 = 2;
+/// Exit code when a change of pods that run is refused, as kubectl has it.
+const EXIT_REFUSED: u8 = 1;
 /// Exit code when peapod itself or the host fails, as podman-run(1) has it.
 const EXIT_HOST: u8 = 125;
 /// Exit code when an image is there but cannot run.
@@ -73,6 +78,7 @@ Examples:
   peapod check pod.yaml                                   report every mistake, run nothing
   peapod get -A                                           the pods that run
   peapod describe web                                     one of them, its events and its start
+  peapod apply -f config.yaml                             other ConfigMaps and Secrets for running pods
   peapod ss web -a                                        the sockets of a running pod's containers
   peapod ipc ls web                                       its queues, shared memory, semaphores, channels
   peapod exec web -c app -- app.wasm --check              run a command in a running container
@@ -98,6 +104,9 @@ enum Command {
     Describe(describe::Args),
     Ss(ss::Args),
     Ipc(ipc::Args),
+    Apply(apply::Args),
+    Label(label::LabelArgs),
+    Annotate(label::AnnotateArgs),
     Patch(patch::Args),
     Delete(delete::Args),
     Exec(exec::Args),
@@ -119,6 +128,9 @@ pub fn main() -> ExitCode {
         Command::Describe(args) => describe::run(&args),
         Command::Ss(args) => ss::run(&args),
         Command::Ipc(args) => ipc::run(&args),
+        Command::Apply(args) => apply::run(&args),
+        Command::Label(args) => label::label(&args),
+        Command::Annotate(args) => label::annotate(&args),
         Command::Patch(args) => patch::run(&args),
         Command::Delete(args) => delete::run(&args),
         Command::Exec(args) => exec::run(args),
