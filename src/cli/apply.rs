@@ -15,7 +15,8 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
-use super::objects::{self, DEFAULT_NAMESPACE, refers};
+use super::get::DEFAULT_NAMESPACE;
+use super::objects::{self, refers};
 use super::{EXIT_REFUSED, Failure, load, target};
 use crate::api::client;
 use crate::api::objects::ObjectKind;

@@ -65,7 +65,8 @@ pub struct Args {
 
 /// Asks the supervisors, and waits.
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
-    if let Some((kind, names)) = objects::named(&args.pods)? {
+    // A pod may have the name of a kind, too.
+    if let Some((kind, names)) = objects::named(&args.pods)?.filter(|(_, names)| !names.is_empty()) {
         objects::delete(args.namespace.as_deref(), kind, &names)?;
         return Ok(ExitCode::SUCCESS);
     }

@@ -14,9 +14,12 @@ use std::process::ExitCode;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
-use super::objects::{self, DEFAULT_NAMESPACE, Form, Wanted};
+use super::objects::{self, Form, Wanted};
 use super::{Failure, output, tabs, target};
 use crate::paths::Paths;
+
+/// The namespace when none is said.
+pub const DEFAULT_NAMESPACE: &str = "default";
 
 /// Show the pods that run, or the ConfigMaps or Secrets that they have.
 ///

@@ -12,7 +12,8 @@ use anyhow::{bail, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Map, Value, json};
 
-use super::objects::{self, DEFAULT_NAMESPACE};
+use super::get::DEFAULT_NAMESPACE;
+use super::objects;
 use super::{EXIT_REFUSED, Failure, target};
 use crate::api::client;
 use crate::api::patch::PatchType;

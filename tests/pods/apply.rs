@@ -203,6 +203,8 @@ fn config_maps_and_secrets_are_applied_and_got() {
     let nowhere = "{apiVersion: v1, kind: ConfigMap, metadata: {name: x, namespace: nowhere-at-all}}";
     apply(nowhere).expect_code(1).expect_stderr("no pod runs in namespace \"nowhere-at-all\"");
 
+    let described = said(&["describe", "secret", "login", "-n", "config"]);
+    assert!(described.ends_with("password:  7 bytes\n"), "{described}");
     let deleted = said(&["delete", "secret", "new", "-n", "config"]);
     assert_eq!(deleted, "secret \"new\" deleted from config namespace\n");
     ask(&["delete", "secret", "new", "-n", "config"]).expect_code(1).expect_stderr("not found");

@@ -1,4 +1,4 @@
-//! The ConfigMaps and Secrets of the pod's namespace as clients see them. Pure.
+//! The ConfigMaps and Secrets of the pod's namespace as clients see them.
 //!
 //! ```text
 //! manifest ─► Store ─ plan ─► what the pod process is told ─► commit

@@ -7,8 +7,10 @@ use std::io::Write;
 use serde_json::{Value, json};
 
 use super::super::age::since;
+use super::super::describe::object;
+use super::super::get::DEFAULT_NAMESPACE;
 use super::super::{Failure, output, tabs, target};
-use super::{DEFAULT_NAMESPACE, ObjectKind, missing, of_pod, pods};
+use super::{ObjectKind, missing, of_pod, pods};
 use crate::paths::Paths;
 
 /// How they are printed.
@@ -56,9 +58,48 @@ pub fn show(kind: ObjectKind, names: &[String], wanted: &Wanted<'_>) -> Result<(
         true => None,
         false => Some(wanted.namespace.unwrap_or(DEFAULT_NAMESPACE)),
     };
+    let found = found(&paths, kind, names, namespace)?;
+    match wanted.form {
+        Form::Json => {
+            target::print(&(serde_json::to_string_pretty(&listed(found, names.len() == 1))? + "\n"))?;
+        }
+        Form::Yaml => target::print(&(output::yaml(&listed(found, names.len() == 1)) + "\n"))?,
+        Form::Name => {
+            let line = |found: &Found| format!("{}/{}\n", kind.singular(), found.metadata("name"));
+            target::print(&found.iter().map(line).collect::<String>())?;
+        }
+        Form::Table { .. } if found.is_empty() => {
+            let place = namespace.map(|namespace| format!(" in {namespace} namespace.")).unwrap_or_default();
+            let _ = writeln!(std::io::stderr(), "No resources found{place}");
+        }
+        Form::Table { is_wide } => {
+            target::print(&table(kind, &found, wanted, is_wide, jiff::Timestamp::now()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Prints what kubectl says of them.
+pub fn describe(kind: ObjectKind, names: &[String], namespace: Option<&str>) -> Result<(), Failure> {
+    let found = found(&Paths::from_env(), kind, names, Some(namespace.unwrap_or(DEFAULT_NAMESPACE)))?;
+    let texts = found.into_iter().map(|found| object::describe(kind, found.object));
+    target::print(&texts.collect::<Result<Vec<_>, _>>()?.join("\n\n"))?;
+    Ok(())
+}
+
+/// Those of these names, or all, of the pods of a namespace, or all pods; in order.
+///
+/// # Errors
+/// There is none of a name.
+fn found(
+    paths: &Paths,
+    kind: ObjectKind,
+    names: &[String],
+    namespace: Option<&str>,
+) -> Result<Vec<Found>, Failure> {
     let mut found: Vec<Found> = Vec::new();
-    for pod in pods(&paths, namespace) {
-        for object in of_pod(&paths, &pod, kind)? {
+    for pod in pods(paths, namespace) {
+        for object in of_pod(paths, &pod, kind)? {
             let name = object["metadata"]["name"].as_str().unwrap_or_default();
             if !names.is_empty() && !names.iter().any(|wanted| wanted == name) {
                 continue;
@@ -76,28 +117,11 @@ pub fn show(kind: ObjectKind, names: &[String], wanted: &Wanted<'_>) -> Result<(
     }
     let key = |found: &Found| (found.metadata("namespace").to_owned(), found.metadata("name").to_owned());
     found.sort_by_key(key);
-    match wanted.form {
-        Form::Json => {
-            target::print(&(serde_json::to_string_pretty(&object(found, names.len() == 1))? + "\n"))?;
-        }
-        Form::Yaml => target::print(&(output::yaml(&object(found, names.len() == 1)) + "\n"))?,
-        Form::Name => {
-            let line = |found: &Found| format!("{}/{}\n", kind.singular(), found.metadata("name"));
-            target::print(&found.iter().map(line).collect::<String>())?;
-        }
-        Form::Table { .. } if found.is_empty() => {
-            let place = namespace.map(|namespace| format!(" in {namespace} namespace.")).unwrap_or_default();
-            let _ = writeln!(std::io::stderr(), "No resources found{place}");
-        }
-        Form::Table { is_wide } => {
-            target::print(&table(kind, &found, wanted, is_wide, jiff::Timestamp::now()))?;
-        }
-    }
-    Ok(())
+    Ok(found)
 }
 
 /// One object, or a List of them as kubectl prints it.
-fn object(mut found: Vec<Found>, is_one: bool) -> Value {
+fn listed(mut found: Vec<Found>, is_one: bool) -> Value {
     if is_one && found.len() == 1 {
         return found.remove(0).object;
     }

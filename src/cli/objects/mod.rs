@@ -17,17 +17,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use serde::Deserialize;
 use serde_json::Value;
 
-pub use self::get::{Form, Wanted, show};
+pub use self::get::{Form, Wanted, describe, show};
 pub use self::refer::refers;
+use super::get::DEFAULT_NAMESPACE;
 use super::{EXIT_REFUSED, Failure, target};
 use crate::api::client::{self, ClientError};
 use crate::api::objects::ObjectKind;
 use crate::api::patch::PatchType;
 use crate::paths::Paths;
 use crate::sandbox::record::{self, Record};
-
-/// The namespace when none is said.
-pub const DEFAULT_NAMESPACE: &str = "default";
 
 /// HTTP's "Not Found".
 const NOT_FOUND: u16 = 404;
@@ -94,10 +92,6 @@ pub fn apply(
 pub fn delete(namespace: Option<&str>, kind: ObjectKind, names: &[String]) -> Result<(), Failure> {
     let paths = Paths::from_env();
     let namespace = namespace.unwrap_or(DEFAULT_NAMESPACE);
-    if names.is_empty() {
-        let error = anyhow::anyhow!("say which: peapod delete {} NAME", kind.singular());
-        return Err(Failure::new(EXIT_REFUSED, error));
-    }
     let pods = pods(&paths, Some(namespace));
     for name in names {
         let mut found = false;

@@ -37,9 +37,9 @@ impl Configuration {
         Self::ConfigMap(name.to_owned(), object.map(bare))
     }
 
-    /// A Secret of this name.
+    /// A Secret of this name. What it is for was checked with its metadata.
     pub fn secret(name: &str, object: Option<wire::Secret>) -> Self {
-        let bare = |object| Box::new(wire::Secret { metadata: named(name), ..object });
+        let bare = |object| Box::new(wire::Secret { metadata: named(name), type_: None, ..object });
         Self::Secret(name.to_owned(), object.map(bare))
     }
 
