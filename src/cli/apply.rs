@@ -235,8 +235,7 @@ fn apply_object(
     let (mut outcome, mut referred, mut errors) = (None::<Outcome>, false, Vec::new());
     for pod in objects::pods(paths, Some(namespace)) {
         let mut apply = || {
-            let before = objects::of_pod(paths, &pod, kind)?;
-            let before = before.into_iter().find(|object| object["metadata"]["name"] == name);
+            let before = objects::one_of_pod(paths, &pod, kind, name)?;
             let Some(after) = objects::apply(paths, &pod, kind, name, object)? else { return Ok(None) };
             referred |= objects::pod_of(paths, &pod)?.is_some_and(|pod| refers(&pod, kind, name));
             let version = |object: &Value| object["metadata"]["resourceVersion"].clone();

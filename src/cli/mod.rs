@@ -4,6 +4,7 @@
 //! |---|---|
 //! | 0 | the pod Succeeded, or the command did |
 //! | 1–255 | the exit code of the container that made the pod Fail (134: trapped, 137: killed or out of memory) |
+//! | 1 | `apply`, `label` or `annotate` was refused, or there is no such ConfigMap or Secret, as kubectl has it |
 //! | 2 | the manifest, or the command line, is wrong |
 //! | 124 | `--timeout` was over |
 //! | 125 | peapod or the host could not do it |

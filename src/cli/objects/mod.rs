@@ -75,6 +75,19 @@ pub fn of_pod(paths: &Paths, pod: &Record, kind: ObjectKind) -> anyhow::Result<V
     Ok(list.map(|list| list.items).unwrap_or_default())
 }
 
+/// An object as a pod has it. `None` when it has none, or has ended meanwhile.
+pub fn one_of_pod(
+    paths: &Paths,
+    pod: &Record,
+    kind: ObjectKind,
+    name: &str,
+) -> anyhow::Result<Option<Value>> {
+    match client::get(&paths.pod_run(&pod.uid), &path(pod, kind, Some(name))) {
+        Err(ClientError::Refused { code: NOT_FOUND, .. }) => Ok(None),
+        answer => unless_ended(paths, pod, answer),
+    }
+}
+
 /// Applies an object to a pod: as it is then, `None` when the pod has ended meanwhile.
 pub fn apply(
     paths: &Paths,
