@@ -153,6 +153,10 @@ fn document(object: Object, chosen: Option<&str>) -> Result<Read, Vec<String>> {
         }
         Object::Pod(mut pod) => {
             let (namespace, name) = place(&mut pod.metadata, chosen)?;
+            if let Some(spec) = &mut pod.spec {
+                // What the pod was given since it began: it stays, also where a later file does not have it.
+                (spec.node_name, spec.ephemeral_containers) = (None, None);
+            }
             Document::Pod { namespace, name, pod: value(serde_json::to_value(pod))? }
         }
         Object::Other(kind) => return Ok(Read::Ignored(kind)),

@@ -163,7 +163,7 @@ fn config_maps_and_secrets_are_applied_and_got() {
     let table = said(&["get", "secrets", "-n", "config", "--no-headers"]);
     assert!(table.starts_with("login   Opaque   1 "), "{table}");
     let secret = said(&["get", "secret", "login", "-n", "config", "-o", "yaml"]);
-    assert!(secret.contains("password: aHVudGVyMg==") && !secret.contains("hunter2"), "{secret}");
+    assert!(secret.contains("password: \"aHVudGVyMg==\"") && !secret.contains("hunter2"), "{secret}");
     assert_eq!(said(&["get", "cm/fixed", "-n", "config", "-o", "name"]), "configmap/fixed\n");
     ask(&["get", "cm", "nothing", "-n", "config"]).expect_code(1).expect_stderr("\"nothing\" not found");
 
