@@ -127,7 +127,7 @@ fn labels_reach_the_pod_the_record_and_the_answer() {
             BTreeMap::from([("app", "web"), ("tier", "front")].map(|(k, v)| (k.to_owned(), v.to_owned())));
         let Configuration::Metadata { labels: of_pod, annotations } = configuration else { panic!() };
         assert_eq!((&of_pod, annotations["note"].as_str()), (&labels, "x"));
-        assert_eq!(*told.relabelled.borrow(), [labels.clone()]);
+        assert_eq!(*told.relabelled.borrow(), vec![labels.clone()]);
         questions.configured(id, None, None);
         let metadata = answer.try_recv().unwrap().unwrap().metadata;
         assert_eq!((metadata.labels, metadata.generation), (Some(labels.clone()), Some(1)));

@@ -158,7 +158,7 @@ fn table(
 }
 
 /// The cells of the columns that are shown.
-fn columns<'a>(shown: [bool; 5], cells: [&'a str; 5]) -> Vec<&'a str> {
+fn columns(shown: [bool; 5], cells: [&str; 5]) -> Vec<&str> {
     cells.into_iter().zip(shown).filter_map(|(cell, shown)| shown.then_some(cell)).collect()
 }
 
