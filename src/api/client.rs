@@ -212,7 +212,7 @@ async fn fetch(stream: UnixStream, request: Request<Full<Bytes>>) -> Result<Byte
         answer = exchange => answer?,
         never = connection => match never {},
     };
-    if status == StatusCode::OK { Ok(body) } else { Err(refusal(status, &body)) }
+    if status.is_success() { Ok(body) } else { Err(refusal(status, &body)) }
 }
 
 fn refusal(code: StatusCode, body: &[u8]) -> ClientError {

@@ -16,6 +16,10 @@
 //! | `GET /api/v1/events`, `GET /api/v1/namespaces/{namespace}/events`, `?fieldSelector=` | an EventList |
 //! | `PATCH …/pods/{name}/status` | the Pod with other conditions; none of peapod's own can be set |
 //! | `PATCH …/pods/{name}/resize` | the Pod with other resources |
+//! | `PATCH …/pods/{name}` | the Pod with other labels and annotations; applied, with other resources, too |
+//! | `GET /api/v1/configmaps`, `GET, POST /api/v1/namespaces/{namespace}/configmaps` | a ConfigMapList; the new ConfigMap |
+//! | `GET, PUT, PATCH, DELETE …/configmaps/{name}` | the ConfigMap as the pod has it |
+//! | `…/secrets` and below | the same of Secrets |
 //! | `DELETE …/pods/{name}`, `?gracePeriodSeconds=` | the Pod, which ends; grace may only shrink |
 //! | anything else | a metav1.Status with `code`, `reason` and `message` |
 //!
@@ -27,9 +31,12 @@
 //! The socket of a pod is `<run>/pods/<uid>/control.sock`, mode 0600 in a directory of mode 0700: whoever may
 //! connect is the user who runs the pod, or root. It goes with that directory. See [`socket`].
 
+pub mod apply;
 pub mod client;
 pub mod events;
+pub mod objects;
 pub mod patch;
 pub mod server;
 pub mod socket;
 pub mod types;
+pub mod update;

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! application/strategic-merge-patch+json ─► strategic ─┐           ┌─► conditions ─► what is set of the status
-//! application/merge-patch+json ───────────► merge ─────┴─► object ─┴─► resized ────► the Pod with other resources
+//! application/merge-patch+json ───────────► merge ─────┤           ├─► resized ────► the Pod with other resources
+//! application/apply-patch+yaml ───────────► apply ─────┴─► object ─┴─► update ─────► with other labels, annotations
 //! ```
 //!
 //! Modelled on `k8s.io/apimachinery/pkg/util/strategicpatch` and RFC 7386.
@@ -46,6 +47,8 @@ pub enum PatchType {
     Strategic,
     /// Lists are replaced.
     Merge,
+    /// What is wanted of the object, whatever else it has ([`super::apply`]).
+    Apply,
 }
 
 impl PatchType {
@@ -54,18 +57,19 @@ impl PatchType {
         match self {
             Self::Strategic => "application/strategic-merge-patch+json",
             Self::Merge => "application/merge-patch+json",
+            Self::Apply => "application/apply-patch+yaml",
         }
     }
 
     /// That of a `Content-Type`, whose parameters say nothing.
     pub fn of(content_type: &str) -> Option<Self> {
         let media_type = content_type.split(';').next().unwrap_or_default().trim();
-        [Self::Strategic, Self::Merge]
+        [Self::Strategic, Self::Merge, Self::Apply]
             .into_iter()
             .find(|kind| media_type.eq_ignore_ascii_case(kind.media_type()))
     }
 
-    /// `object` with `patch`.
+    /// `object` with `patch`; what is applied as if nothing had been applied before.
     ///
     /// # Errors
     /// The patch makes no sense, whatever the object.
@@ -75,7 +79,7 @@ impl PatchType {
         }
         match self {
             Self::Merge => Ok(merge(object, patch)),
-            Self::Strategic => strategic(object, patch, "", 0),
+            Self::Strategic | Self::Apply => strategic(object, patch, "", 0),
         }
     }
 }
@@ -92,11 +96,11 @@ pub struct Cause {
 }
 
 impl Cause {
-    fn forbidden(field: impl Into<String>, why: &str) -> Self {
+    pub(super) fn forbidden(field: impl Into<String>, why: &str) -> Self {
         Self { reason: "FieldValueForbidden", field: field.into(), message: format!("Forbidden: {why}") }
     }
 
-    fn invalid(field: impl Into<String>, value: &str, why: &str) -> Self {
+    pub(super) fn invalid(field: impl Into<String>, value: &str, why: &str) -> Self {
         let message = format!("Invalid value: {value:?}: {why}");
         Self { reason: "FieldValueInvalid", field: field.into(), message }
     }
@@ -122,7 +126,7 @@ pub fn merge(object: Value, patch: Value) -> Value {
 
 /// The key by which a Pod's list of objects is merged (`patchMergeKey` in `k8s.io/api/core/v1/types.go`); lists
 /// of other names are replaced.
-fn merge_key(list: &str) -> Option<&'static str> {
+pub(super) fn merge_key(list: &str) -> Option<&'static str> {
     Some(match list {
         "conditions" => "type",
         "containers"
@@ -318,7 +322,7 @@ pub fn resized(before: &Pod, patched: &Value) -> Result<Pod, Vec<Cause>> {
 }
 
 /// The spec without what a resize may change.
-fn without_resources(pod: &Pod) -> Value {
+pub(super) fn without_resources(pod: &Pod) -> Value {
     let mut spec = pod.spec.clone().unwrap_or_default();
     spec.resources = None;
     for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {

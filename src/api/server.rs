@@ -10,7 +10,9 @@
 mod ephemeral;
 mod events;
 mod exec;
+mod failure;
 mod ipc;
+mod objects;
 mod patch;
 mod query;
 
@@ -21,14 +23,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use k8s_openapi::api::core::v1::{EphemeralContainer, Event, Pod, PodCondition};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Status, StatusCause, StatusDetails};
 use serde::Serialize;
+use serde_json::Value;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -38,12 +40,14 @@ pub use exec::{
     CLOSE, ERROR, Ended, ExecOptions, MAX_MESSAGE_BYTES, MAX_SESSIONS, PROTOCOLS, STDERR, STDIN, STDOUT,
     Session, config, message,
 };
+pub use failure::Failure;
 pub use query::encode;
 
 use exec::Pending;
 
 use self::query::Parameters;
-use super::patch::Cause;
+use super::objects::{Change, Changed, ObjectKind};
+use super::patch::PatchType;
 use super::types::{IpcKind, PodIpc, PodNetwork, Timeline};
 
 /// Requests that are answered at the same time; others wait in the socket's backlog. All clients are one user's.
@@ -96,6 +100,32 @@ pub trait Pods: Clone + Send + Sync + 'static {
     /// Gives the pod the resources of `wanted`, which differs from it in nothing else. Answers with the pod that has
     /// them.
     fn resize(&self, uid: &str, wanted: Pod) -> impl Future<Output = Result<Pod, Failure>> + Send;
+
+    /// Gives the pod the labels and annotations that the patch makes of it, and resources when it is applied. Answers
+    /// with the pod that has them.
+    fn update(
+        &self,
+        uid: &str,
+        kind: PatchType,
+        patch: Value,
+    ) -> impl Future<Output = Result<Pod, Failure>> + Send;
+
+    /// What the pods of a namespace, or all, are configured by.
+    fn objects(
+        &self,
+        kind: ObjectKind,
+        namespace: Option<&str>,
+    ) -> impl Future<Output = Result<Vec<Value>, Failure>> + Send;
+
+    /// Changes such an object. Answers when the pods have it, with their volumes.
+    fn change_object(
+        &self,
+        kind: ObjectKind,
+        namespace: &str,
+        name: &str,
+        change: Change,
+    ) -> impl Future<Output = Result<Changed, Failure>> + Send;
+
     /// Begins a command in a container of the pod with this uid.
     fn exec(&self, uid: &str, options: ExecOptions) -> impl Future<Output = Result<Session, Failure>> + Send;
 
@@ -105,100 +135,6 @@ pub trait Pods: Clone + Send + Sync + 'static {
         uid: &str,
         container: EphemeralContainer,
     ) -> impl Future<Output = Result<Pod, Failure>> + Send;
-}
-
-/// Why a request cannot be answered.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Failure {
-    /// No such pod, or no such path.
-    #[error("{0}")]
-    NotFound(String),
-    /// Not what this path is for.
-    #[error("{method} is not possible here; use {allow}")]
-    Method {
-        /// What was wanted.
-        method: String,
-        /// What is possible.
-        allow: &'static str,
-    },
-    /// The request makes no sense.
-    #[error("{0}")]
-    BadRequest(String),
-    /// The body is of a kind that this path does not take.
-    #[error("{0}")]
-    UnsupportedMediaType(String),
-    /// The body is longer than a patch may be.
-    #[error("the request's body is longer than {} KiB", patch::BODY_BYTES >> 10)]
-    TooLarge,
-    /// The object would not be valid.
-    #[error("Pod {name:?} is invalid: {}", listed(.causes))]
-    Invalid {
-        /// `metadata.name`.
-        name: String,
-        /// What is wrong with it.
-        causes: Vec<Cause>,
-    },
-    /// The pod ends, or has too much to answer already.
-    #[error("{0}")]
-    Unavailable(String),
-    /// The pod does not answer.
-    #[error("the pod process does not answer in time")]
-    Timeout,
-}
-
-impl Failure {
-    /// The HTTP status, and the reason as `k8s.io/apimachinery/pkg/apis/meta/v1` names it.
-    fn code(&self) -> (StatusCode, &'static str) {
-        match self {
-            Self::NotFound(_) => (StatusCode::NOT_FOUND, "NotFound"),
-            Self::Method { .. } => (StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed"),
-            Self::BadRequest(_) => (StatusCode::BAD_REQUEST, "BadRequest"),
-            Self::UnsupportedMediaType(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType"),
-            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge"),
-            Self::Invalid { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "Invalid"),
-            Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),
-            Self::Timeout => (StatusCode::GATEWAY_TIMEOUT, "Timeout"),
-        }
-    }
-
-    fn response(&self) -> Response<Full<Bytes>> {
-        let (code, reason) = self.code();
-        let status = Status {
-            status: Some("Failure".to_owned()),
-            message: Some(self.to_string()),
-            reason: Some(reason.to_owned()),
-            code: Some(code.as_u16().into()),
-            details: self.details(),
-            ..Status::default()
-        };
-        let mut response = json(&status);
-        *response.status_mut() = code;
-        if let Self::Method { allow, .. } = self {
-            response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
-        }
-        response
-    }
-
-    /// For programs: the fields that are wrong.
-    fn details(&self) -> Option<StatusDetails> {
-        let Self::Invalid { name, causes } = self else { return None };
-        let causes = causes.iter().map(|cause| StatusCause {
-            reason: Some(cause.reason.to_owned()),
-            field: Some(cause.field.clone()),
-            message: Some(cause.message.clone()),
-        });
-        let (name, kind) = (Some(name.clone()), Some("Pod".to_owned()));
-        Some(StatusDetails { name, kind, causes: Some(causes.collect()), ..StatusDetails::default() })
-    }
-}
-
-/// `field: what is wrong`, as the API server lists them.
-fn listed(causes: &[Cause]) -> String {
-    let one = |cause: &Cause| format!("{}: {}", cause.field, cause.message);
-    match causes {
-        [cause] => one(cause),
-        _ => format!("[{}]", causes.iter().map(one).collect::<Vec<_>>().join(", ")),
-    }
 }
 
 /// Serves until it is dropped.
@@ -276,7 +212,14 @@ async fn answer<P: Pods>(
             return Ok((response, Some(pending)));
         }
         (Route::Ephemeral { namespace, name }, _) => ephemeral::add(request, pods, namespace, name).await?,
+        (Route::Pod { namespace, name }, false) if method == Method::PATCH => {
+            patch::update(request, pods, namespace, name).await?
+        }
         (Route::Pod { namespace, name }, false) => patch::delete(request, pods, namespace, name).await?,
+        (Route::Objects { kind, namespace }, _) => objects::list(request, pods, kind, namespace).await?,
+        (Route::Object { kind, namespace, name }, _) => {
+            objects::one(request, pods, kind, namespace, name).await?
+        }
         (Route::Patch { namespace, name, part }, false) => {
             patch::patch(request, pods, namespace, name, part).await?
         }
@@ -302,6 +245,8 @@ enum Route<'a> {
     Patch { namespace: &'a str, name: &'a str, part: patch::Part },
     Exec { namespace: &'a str, name: &'a str },
     Ephemeral { namespace: &'a str, name: &'a str },
+    Objects { kind: ObjectKind, namespace: Option<&'a str> },
+    Object { kind: ObjectKind, namespace: &'a str, name: &'a str },
 }
 
 impl<'a> Route<'a> {
@@ -326,14 +271,27 @@ impl<'a> Route<'a> {
             ["namespaces", namespace, "pods", name, part] => {
                 Self::Patch { namespace, name, part: patch::Part::parse(part)? }
             }
+            [plural] => Self::Objects { kind: Self::kind(plural)?, namespace: None },
+            ["namespaces", namespace, plural] => {
+                Self::Objects { kind: Self::kind(plural)?, namespace: Some(namespace) }
+            }
+            ["namespaces", namespace, plural, name] => {
+                Self::Object { kind: Self::kind(plural)?, namespace, name }
+            }
             _ => return None,
         })
+    }
+
+    fn kind(plural: &str) -> Option<ObjectKind> {
+        ObjectKind::ALL.into_iter().find(|kind| kind.plural() == plural)
     }
 
     /// What can be done there: the value of `Allow`.
     fn methods(&self) -> &'static str {
         match self {
-            Self::Pod { .. } => "GET, DELETE",
+            Self::Pod { .. } => "GET, PATCH, DELETE",
+            Self::Objects { namespace: Some(_), .. } => "GET, POST",
+            Self::Object { .. } => "GET, PUT, PATCH, DELETE",
             Self::Patch { .. } => "GET, PATCH",
             Self::Exec { .. } => "GET, POST",
             Self::IpcObject { .. } => "DELETE",
@@ -364,9 +322,11 @@ async fn get<P: Pods>(route: Route<'_>, pods: &P) -> Result<Response<Full<Bytes>
             Ok(json(&pods.timeline(&uid(pods, namespace, name).await?).await?))
         }
         // Answered before.
-        Route::Events { .. } | Route::Exec { .. } | Route::Ephemeral { .. } => {
-            Err(Failure::NotFound("no such path".to_owned()))
-        }
+        Route::Events { .. }
+        | Route::Exec { .. }
+        | Route::Ephemeral { .. }
+        | Route::Objects { .. }
+        | Route::Object { .. } => Err(Failure::NotFound("no such path".to_owned())),
     }
 }
 

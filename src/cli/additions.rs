@@ -26,23 +26,28 @@ pub fn check(
     Ok(container)
 }
 
-/// The answer to a change that would make the pod invalid.
-pub fn invalid(pod: &Pod, invalid: &Invalid) -> Failure {
+/// What is wrong with an object, for its answer.
+pub fn causes_of(invalid: &Invalid) -> Vec<Cause> {
     let cause = |error: &FieldError| Cause {
         reason: "FieldValueInvalid",
         field: error.path.clone(),
         message: error.message.clone(),
     };
-    let causes = invalid.errors.iter().map(cause).collect();
-    Failure::Invalid { name: pod.metadata.name.clone().unwrap_or_default(), causes }
+    invalid.errors.iter().map(cause).collect()
+}
+
+/// The answer to a change that would make the pod invalid.
+pub fn invalid(pod: &Pod, invalid: &Invalid) -> Failure {
+    let causes = causes_of(invalid);
+    Failure::invalid_pod(pod.metadata.name.as_deref().unwrap_or_default(), causes)
 }
 
 /// The answer to an ephemeral container that cannot be added for what its image is, or for another reason.
 pub fn refused(pod: &Pod, field: &str, message: String) -> Failure {
     let list = pod.spec.as_ref().and_then(|spec| spec.ephemeral_containers.as_ref()).map_or(0, Vec::len);
     let field = format!("spec.ephemeralContainers[{list}]{field}");
-    let name = pod.metadata.name.clone().unwrap_or_default();
-    Failure::Invalid { name, causes: vec![Cause { reason: "FieldValueInvalid", field, message }] }
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    Failure::invalid_pod(name, vec![Cause { reason: "FieldValueInvalid", field, message }])
 }
 
 /// Enters an added container into the pod's specification, which has at least this generation by it.

@@ -1,4 +1,5 @@
-//! `peapod delete POD`: ends a pod, as kubectl does. `peapod delete pvc NAME`: deletes a claim that no pod uses.
+//! `peapod delete POD`: ends a pod, as kubectl does. `peapod delete configmap NAME` takes it from the pods;
+//! `peapod delete pvc NAME` deletes a claim that no pod uses.
 //!
 //! ```text
 //! records ─┬► DELETE on its control socket ─► its directory is gone
@@ -13,7 +14,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::get::DEFAULT_NAMESPACE;
 use super::target::StorageKind;
-use super::{Failure, target};
+use super::{Failure, objects, target};
 use crate::api::client::{self, ClientError};
 use crate::paths::Paths;
 use crate::sandbox;
@@ -31,6 +32,9 @@ const REMOVAL: Duration = Duration::from_secs(30);
 /// It ends as by SIGTERM: its containers have its terminationGracePeriodSeconds, or --grace-period, and `peapod run`
 /// exits with 143 unless all of them end well. Deleting it again with a shorter grace period shortens it. A pod whose
 /// `peapod run` was killed is removed at once.
+///
+/// A ConfigMap or a Secret is taken from the pods of its namespace: volumes keep the files that they have unless it is
+/// optional, and containers that need it do not start any more.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -38,9 +42,10 @@ Examples:
   peapod delete pod/web --grace-period=5
   peapod delete web --now                within one second
   peapod delete web --grace-period=0 --force    at once
+  peapod delete configmap web-config     from the pods that have it
   peapod delete pvc data                 a claim, with its data")]
 pub struct Args {
-    /// The pods: NAME, pod NAME, pod/NAME, NAMESPACE/NAME or the first letters of a uid; pvc NAME.. or pv NAME...
+    /// The pods: NAME, pod NAME, pod/NAME, NAMESPACE/NAME or the first letters of a uid; configmap, secret, pvc or pv and NAME...
     #[arg(required = true, value_name = "POD")]
     pods: Vec<String>,
     /// The namespace of pods [default: any] and claims [default: default].
@@ -66,6 +71,11 @@ pub struct Args {
 
 /// Asks the supervisors, and waits.
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
+    // A pod may have the name of a kind, too.
+    if let Some((kind, names)) = objects::named(&args.pods)?.filter(|(_, names)| !names.is_empty()) {
+        objects::delete(args.namespace.as_deref(), kind, &names)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let grace = grace(args)?;
     let paths = Paths::from_env();
     // A pod may have the name of a kind, too.

@@ -9,7 +9,8 @@
 //!
 //! The layout is that of `describePod` in `k8s.io/kubectl/pkg/describe/describe.go`.
 
-mod containers;
+pub(super) mod containers;
+pub(super) mod object;
 mod page;
 mod timeline;
 mod volumes;
@@ -22,7 +23,7 @@ use k8s_openapi::List;
 use k8s_openapi::api::core::v1::{Event, Pod, PodCondition};
 
 use super::age::{rfc1123z, since};
-use super::{Failure, tabs, target, trace};
+use super::{Failure, objects, tabs, target, trace};
 use crate::api::client;
 use crate::api::types::Timeline;
 use crate::paths::Paths;
@@ -34,15 +35,18 @@ const MAX_ANNOTATION: usize = 140;
 /// Where `kubectl apply` keeps what it applied.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// Show a pod that runs: its containers, conditions, volumes and events, and when the steps of its start happened.
+/// Show a pod that runs: its containers, conditions, volumes and events, and when the steps of its start happened. Or a
+/// ConfigMap or a Secret that pods have.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   peapod describe                when only one pod runs
   peapod describe pod/web -n prod
-  peapod describe web --trace start.json    its start for ui.perfetto.dev")]
+  peapod describe web --trace start.json    its start for ui.perfetto.dev
+  peapod describe configmap web-config      as the pods have it")]
 pub struct Args {
-    /// The pod: NAME, pod NAME, pod/NAME, NAMESPACE/NAME or the first letters of its uid [default: the one that runs].
+    /// The pod: NAME, pod NAME, pod/NAME, NAMESPACE/NAME or the first letters of its uid [default: the one that runs];
+    /// configmap NAME, secret NAME.
     #[arg(value_name = "POD", num_args = 0..=2)]
     pod: Vec<String>,
     /// The pod's namespace.
@@ -55,6 +59,10 @@ pub struct Args {
 
 /// Asks the pod and prints.
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
+    if let Some((kind, names)) = objects::named(&args.pod)? {
+        objects::describe(kind, &names, args.namespace.as_deref())?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let paths = Paths::from_env();
     let record = target::find(&paths, args.namespace.as_deref(), target::one_name(&args.pod)?)?;
     let directory = paths.pod_run(&record.uid);

@@ -1,4 +1,5 @@
-//! `peapod get`: the pods that run, as `kubectl get pods` lists them; the claims and volumes that there are.
+//! `peapod get`: the pods that run, as `kubectl get pods` lists them; their ConfigMaps and Secrets; the claims and
+//! volumes that there are.
 //!
 //! ```text
 //! pods:            records ─► GET on each control socket ─► row ─► table; or the Pods as they are
@@ -7,9 +8,9 @@
 //!
 //! The columns are those of `printPod` in `pkg/printers/internalversion/printers.go`.
 
-mod objects;
 mod row;
 mod storage;
+mod storage_wire;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -19,13 +20,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::objects::{self, Form, Wanted};
 use super::{Failure, output, tabs, target};
 use crate::paths::Paths;
 
 /// The namespace when none is said.
 pub const DEFAULT_NAMESPACE: &str = "default";
 
-/// Show the pods that run, or the claims (pvc) and volumes (pv) that there are.
+/// Show the pods that run, the ConfigMaps or Secrets that they have, or the claims (pvc) and volumes (pv) that there are.
 ///
 /// A pod whose `peapod run` was killed is Unknown until `peapod delete` or the next `peapod run` removes it.
 #[derive(clap::Args)]
@@ -35,10 +37,12 @@ Examples:
   peapod get pods -A -o wide    all, with their addresses
   peapod get pod/web -o yaml    one with its spec and status
   peapod get -A -o name         names for programs
+  peapod get configmaps -o wide the ConfigMaps of the pods in the namespace, and of which pods
+  peapod get secret login -o yaml
   peapod get pvc                the claims of the namespace default
   peapod get pv                 the volumes behind claims, and those that none has")]
 pub struct Args {
-    /// pods, pod NAME.., pod/NAME.. or NAMESPACE/NAME [default: all]; pvc or pv, with or without names.
+    /// pods, pod NAME.., pod/NAME.. or NAMESPACE/NAME [default: all]; configmaps, secrets, pvc or pv, and their names.
     #[arg(value_name = "POD")]
     pods: Vec<String>,
     /// The namespace of pods and claims [default: default].
@@ -59,11 +63,11 @@ pub struct Args {
 enum Format {
     /// More columns.
     Wide,
-    /// The Pods, in JSON.
+    /// The objects, in JSON.
     Json,
-    /// The Pods, in YAML.
+    /// The objects, in YAML.
     Yaml,
-    /// pod/NAME, one a line.
+    /// pod/NAME, configmap/NAME or secret/NAME, one a line.
     Name,
 }
 
@@ -71,6 +75,25 @@ enum Format {
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     if let Some((kind, names)) = target::storage(&args.pods)? {
         return storage::run(args, kind, &names);
+    }
+    if let Some((kind, names)) = objects::named(&args.pods)? {
+        objects::show(
+            kind,
+            &names,
+            &Wanted {
+                namespace: args.namespace.as_deref(),
+                all_namespaces: args.all_namespaces,
+                form: match args.output {
+                    None => Form::Table { is_wide: false },
+                    Some(Format::Wide) => Form::Table { is_wide: true },
+                    Some(Format::Json) => Form::Json,
+                    Some(Format::Yaml) => Form::Yaml,
+                    Some(Format::Name) => Form::Name,
+                },
+                with_headings: !args.no_headers,
+            },
+        )?;
+        return Ok(ExitCode::SUCCESS);
     }
     let paths = Paths::from_env();
     let words: Vec<String> = match &args.pods[..] {

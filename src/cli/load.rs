@@ -32,7 +32,11 @@ pub fn manifest(file: &Path, overrides: Overrides) -> Result<Converted, Failure>
     })
 }
 
-fn read(file: &Path) -> std::io::Result<Vec<u8>> {
+/// The text of a manifest, as far as a manifest may be long; `-` is standard input.
+///
+/// # Errors
+/// The file's.
+pub fn read(file: &Path) -> std::io::Result<Vec<u8>> {
     let reader: Box<dyn Read> = if file == Path::new("-") {
         Box::new(std::io::stdin().lock())
     } else {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | 0 | the pod Succeeded, or the command did |
 //! | 1–255 | the exit code of the container that made the pod Fail (134: trapped, 137: killed or out of memory) |
+//! | 1 | `apply`, `label` or `annotate` was refused, or there is no such ConfigMap or Secret, as kubectl has it |
 //! | 2 | the manifest, or the command line, is wrong |
 //! | 124 | `--timeout` was over |
 //! | 125 | peapod or the host could not do it |
@@ -14,6 +15,7 @@
 mod additions;
 mod age;
 mod answer;
+mod apply;
 mod check;
 mod claims;
 mod completions;
@@ -26,8 +28,10 @@ mod get;
 mod images;
 mod ipc;
 mod journal;
+mod label;
 mod load;
 mod native;
+mod objects;
 mod output;
 mod patch;
 mod prepare;
@@ -55,6 +59,8 @@ use crate::sandbox::record::RecordError;
 
 /// Exit code for a bad manifest, as for a bad command line.
 const EXIT_BAD_MANIFEST: u8 = 2;
+/// Exit code when a change of pods that run is refused, as kubectl has it.
+const EXIT_REFUSED: u8 = 1;
 /// Exit code when peapod itself or the host fails, as podman-run(1) has it.
 const EXIT_HOST: u8 = 125;
 /// Exit code when an image is there but cannot run.
@@ -75,6 +81,7 @@ Examples:
   peapod get -A                                           the pods that run
   peapod get pvc                                          the claims, with or without pods
   peapod describe web                                     one of them, its events and its start
+  peapod apply -f config.yaml                             other ConfigMaps and Secrets for running pods
   peapod ss web -a                                        the sockets of a running pod's containers
   peapod ipc ls web                                       its queues, shared memory, semaphores, channels
   peapod exec web -c app -- app.wasm --check              run a command in a running container
@@ -100,6 +107,9 @@ enum Command {
     Describe(describe::Args),
     Ss(ss::Args),
     Ipc(ipc::Args),
+    Apply(apply::Args),
+    Label(label::LabelArgs),
+    Annotate(label::AnnotateArgs),
     Patch(patch::Args),
     Delete(delete::Args),
     Exec(exec::Args),
@@ -121,6 +131,9 @@ pub fn main() -> ExitCode {
         Command::Describe(args) => describe::run(&args),
         Command::Ss(args) => ss::run(&args),
         Command::Ipc(args) => ipc::run(&args),
+        Command::Apply(args) => apply::run(&args),
+        Command::Label(args) => label::label(&args),
+        Command::Annotate(args) => label::annotate(&args),
         Command::Patch(args) => patch::run(&args),
         Command::Delete(args) => delete::run(&args),
         Command::Exec(args) => exec::run(args),

@@ -1,4 +1,4 @@
-//! `peapod patch POD --subresource status|resize -p PATCH`, as `kubectl patch`.
+//! `peapod patch POD [--subresource status|resize] -p PATCH`, as `kubectl patch`.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -12,10 +12,11 @@ use crate::api::client;
 use crate::api::patch::PatchType;
 use crate::paths::Paths;
 
-/// Change a pod that runs: conditions of its status, such as its readinessGates, or its resources.
+/// Change a pod that runs: its labels and annotations; conditions of its status, such as its readinessGates; its resources.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
+  peapod patch web -p '{\"metadata\":{\"labels\":{\"tier\":\"front\"}}}'
   peapod patch web --subresource status \\
     -p '{\"status\":{\"conditions\":[{\"type\":\"example.com/warm\",\"status\":\"True\"}]}}'
   peapod patch web --subresource resize \\
@@ -27,9 +28,9 @@ pub struct Args {
     /// The pod's namespace.
     #[arg(short, long)]
     namespace: Option<String>,
-    /// What of the pod.
+    /// What of the pod [default: its labels and annotations].
     #[arg(long, value_name = "PART")]
-    subresource: Part,
+    subresource: Option<Part>,
     /// The patch, in JSON or YAML.
     #[arg(short, long, required_unless_present = "patch_file", conflicts_with = "patch_file")]
     patch: Option<String>,
@@ -71,8 +72,9 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         (part, Kind::Merge) => (part, PatchType::Merge),
     };
     let path = match part {
-        Part::Status => target::path(&pod) + "/status",
-        Part::Resize => target::path(&pod) + "/resize",
+        None => target::path(&pod),
+        Some(Part::Status) => target::path(&pod) + "/status",
+        Some(Part::Resize) => target::path(&pod) + "/resize",
     };
     let directory = paths.pod_run(&pod.uid);
     let answer: Result<Pod, _> = client::patch(&directory, &path, kind, patch.to_string());

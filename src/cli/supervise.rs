@@ -28,10 +28,11 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use super::answer::{About, Desk, Inquiry, Outgoing, Questions};
+use super::answer::{About, Desk, Inquiry, Outgoing, Questions, Relabel};
 use super::display::Display;
 use super::startup::Startup;
 use crate::api::{server, socket};
+use crate::manifest::Manifest;
 use crate::pod::actions::MIN_STOP_WINDOW;
 use crate::pod::control::{Event, PodTimeline, Receiver, Report, Request, Sender, StopCause};
 use crate::pod::resize::Resizer;
@@ -82,6 +83,10 @@ pub struct Watch<'a> {
     pub oom_notices: Option<OwnedFd>,
     /// The pod as it was submitted.
     pub pod: &'a Pod,
+    /// All of its manifest, as it is written.
+    pub manifest: &'a Manifest,
+    /// Writes its labels where other pods find them.
+    pub relabel: Relabel<'a>,
     /// The supervisor's part of its timeline.
     pub startup: &'a Startup,
     /// The same, validated.
@@ -120,7 +125,9 @@ impl Watch<'_> {
                 spec: self.spec,
                 directory: self.manifest_dir,
                 startup: self.startup,
+                manifest: self.manifest,
                 resize: &resize,
+                relabel: self.relabel,
             });
             let end =
                 self.watch(Receiver::new(read), Sender::new(write), signals, inquiries, &mut questions).await;
@@ -206,6 +213,9 @@ impl Watch<'_> {
                     Some((Report::EphemeralAdded { id, error }, _)) => {
                         questions.ephemeral_added(id, error);
                         None
+                    }
+                    Some((Report::Configured { id, error }, _)) => {
+                        questions.configured(id, error, last.as_deref())
                     }
                     Some((Report::Finished { status, exit_code }, _)) => {
                         return Ok(End::Finished { status, exit_code, timeline });

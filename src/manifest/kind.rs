@@ -27,6 +27,11 @@ const KINDS: [(&str, Kind); 7] = [
 ];
 
 impl Kind {
+    /// As it stands in `kind`.
+    pub(super) fn name(self) -> &'static str {
+        KINDS.iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
+    }
+
     fn api_version(self) -> &'static str {
         match self {
             Self::NetworkPolicy => "networking.k8s.io/v1",

@@ -15,6 +15,7 @@ mod kind;
 #[cfg(test)]
 mod lifecycle_tests;
 mod node;
+mod objects;
 mod path;
 mod spelling;
 mod suggest;
@@ -31,6 +32,7 @@ use serde::de::DeserializeOwned;
 
 pub use document::{MAX_MANIFEST_BYTES, is_json_object};
 pub use error::{FieldError, FieldWarning, Invalid};
+pub use objects::{Object, objects};
 pub use path::{FieldPath, Step};
 pub use suggest::{closest, hint};
 

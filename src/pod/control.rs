@@ -11,6 +11,7 @@
 //! The socket's end of file is a message too: to the pod process it says that the supervisor is gone
 //! (the pod ends at once), to the supervisor that the pod process is.
 
+mod configuration;
 mod line;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{EphemeralContainer, Pod, PodStatus};
 use serde::{Deserialize, Serialize};
 
+pub use self::configuration::Configuration;
 pub(super) use self::line::Line;
 pub use self::line::{LINE_LIMIT, Receiver, Sender, encode, send_blocking};
 use crate::api::types;
@@ -52,6 +54,13 @@ pub enum Request {
     },
     /// Give the containers other resources. Answered by [`Report::Resized`].
     Resize(Resize),
+    /// Change what the pod is configured by. Answered by [`Report::Configured`].
+    Configure {
+        /// Comes back with the answer.
+        id: u64,
+        /// What is different.
+        configuration: Configuration,
+    },
     /// Run a command in a container. Carries one pipe for each stream that is wanted, in the order of the fields.
     Exec {
         /// Comes back with its end.
@@ -262,6 +271,13 @@ pub enum Report {
         /// Of the request.
         generation: i64,
         /// What it could not do yet; told again, without, when it has.
+        error: Option<String>,
+    },
+    /// The answer to [`Request::Configure`]: the pod's volumes have it, too.
+    Configured {
+        /// Of the request.
+        id: u64,
+        /// Why it could not be; nothing has changed then.
         error: Option<String>,
     },
     /// The pod's status changed.

@@ -39,6 +39,7 @@ mod remove;
 mod sweep;
 pub(crate) mod tree;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -221,6 +222,14 @@ impl Sandbox {
     /// See [`cgroup::resize`].
     pub fn resize(&self, limits: &Limits) -> Result<(), CgroupError> {
         cgroup::resize(&self.holdings.cgroups, limits)
+    }
+
+    /// Writes the pod's labels into its record, where the other pods find them.
+    ///
+    /// # Errors
+    /// The record's file.
+    pub fn relabel(&self, labels: &BTreeMap<String, String>) -> Result<(), record::RecordError> {
+        self.holdings.owner.relabel(labels)
     }
 
     /// The pod process's `oom_score_adj` as it is: to lower it takes CAP_SYS_RESOURCE. `None` when it has ended.

@@ -201,6 +201,17 @@ impl Owner {
         written.map_err(|error| file_error("write", path, error))
     }
 
+    /// Writes the record with other labels.
+    ///
+    /// # Errors
+    /// The file's; [`ErrorKind::NotFound`] when there is no record that makes sense.
+    pub fn relabel(&self, labels: &BTreeMap<String, String>) -> Result<(), RecordError> {
+        let missing = || file_error("read", self.directory.join(RECORD), ErrorKind::NotFound.into());
+        let mut record = self.read().ok_or_else(missing)?;
+        record.identity.labels = labels.clone();
+        self.write(&record)
+    }
+
     /// The record; `None` when it is missing or makes no sense.
     pub fn read(&self) -> Option<Record> {
         Some(read(&self.directory)?.0)

@@ -1,4 +1,4 @@
-//! What changes a pod: `PATCH …/status`, `PATCH …/resize` and `DELETE`.
+//! What changes a pod: `PATCH`, `PATCH …/status`, `PATCH …/resize` and `DELETE`.
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -10,12 +10,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions;
 use serde_json::Value;
 
 use super::query::Parameters;
-use super::{Failure, Pods, find, json};
+use super::{Failure, Pods, find, json, uid};
 use crate::api::patch::{self, Cause, PatchType};
 
-/// The longest body, bytes: a patch of every container of a large pod is some 100 KiB. MAX_CONNECTIONS of them are
-/// held at the same time.
-pub(super) const BODY_BYTES: usize = 1 << 20;
+/// The longest body, bytes, as the API server takes it (`MaxRequestBodyBytes` in
+/// `k8s.io/apiserver/pkg/server/config.go`): a Secret of 1 MiB fits. MAX_CONNECTIONS of them are held at the same time.
+pub(super) const BODY_BYTES: usize = 3 << 20;
 
 /// The subresource that is patched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,20 +42,10 @@ pub(super) async fn patch<P: Pods>(
     name: &str,
     part: Part,
 ) -> Result<Response<Full<Bytes>>, Failure> {
-    // What kubectl sends besides and makes no difference here.
-    Parameters::of(&request, &["fieldManager", "fieldValidation"])?;
-    let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let kind = PatchType::of(content_type.unwrap_or_default()).ok_or_else(|| {
-        let [strategic, merge] = [PatchType::Strategic, PatchType::Merge].map(PatchType::media_type);
-        Failure::UnsupportedMediaType(format!(
-            "the body of the request was in an unknown format - accepted media types include: {strategic}, {merge}"
-        ))
-    })?;
-    let patch: Value = serde_json::from_slice(&body(request).await?)
-        .map_err(|error| Failure::BadRequest(format!("the patch is not JSON: {error}")))?;
+    let (kind, patch) = patch_of(request).await?;
     let mut pod = find(pods, namespace, name).await?;
     let patched = kind.apply(value(&pod)?, patch).map_err(Failure::BadRequest)?;
-    let invalid = |causes: Vec<Cause>| Failure::Invalid { name: name.to_owned(), causes };
+    let invalid = |causes: Vec<Cause>| Failure::invalid_pod(name, causes);
     let uid = pod.metadata.uid.clone().unwrap_or_default();
     match part {
         Part::Status => {
@@ -73,6 +63,46 @@ pub(super) async fn patch<P: Pods>(
             Ok(json(&if wanted == pod { pod } else { pods.resize(&uid, wanted).await? }))
         }
     }
+}
+
+/// Changes a pod's labels and annotations, and answers with it.
+pub(super) async fn update<P: Pods>(
+    request: Request<Incoming>,
+    pods: &P,
+    namespace: &str,
+    name: &str,
+) -> Result<Response<Full<Bytes>>, Failure> {
+    let (kind, patch) = patch_of(request).await?;
+    let uid = uid(pods, namespace, name).await?;
+    Ok(json(&pods.update(&uid, kind, patch).await?))
+}
+
+/// The patch in a request.
+pub(super) async fn patch_of(request: Request<Incoming>) -> Result<(PatchType, Value), Failure> {
+    // What kubectl sends besides and makes no difference here.
+    Parameters::of(&request, &["fieldManager", "fieldValidation", "force"])?;
+    let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let kind = PatchType::of(content_type.unwrap_or_default()).ok_or_else(|| {
+        let [strategic, merge, apply] =
+            [PatchType::Strategic, PatchType::Merge, PatchType::Apply].map(PatchType::media_type);
+        Failure::UnsupportedMediaType(format!(
+            "the body of the request was in an unknown format - accepted media types include: {strategic}, {merge}, \
+             {apply}"
+        ))
+    })?;
+    let body = body(request).await?;
+    let patch = match kind {
+        PatchType::Apply => serde_yaml::from_slice(&body)
+            .map_err(|error| Failure::BadRequest(format!("the body is neither YAML nor JSON: {error}")))?,
+        PatchType::Strategic | PatchType::Merge => parse(&body)?,
+    };
+    Ok((kind, patch))
+}
+
+/// The body of a request as JSON.
+pub(super) fn parse(body: &[u8]) -> Result<Value, Failure> {
+    serde_json::from_slice(body)
+        .map_err(|error| Failure::BadRequest(format!("the body is not JSON: {error}")))
 }
 
 /// Ends a pod, and answers with it.
@@ -103,7 +133,7 @@ pub(super) async fn delete<P: Pods>(
     Ok(json(&pods.delete(pod.metadata.uid.as_deref().unwrap_or_default(), grace).await?))
 }
 
-async fn body(request: Request<Incoming>) -> Result<Bytes, Failure> {
+pub(super) async fn body(request: Request<Incoming>) -> Result<Bytes, Failure> {
     let body = Limited::new(request.into_body(), BODY_BYTES).collect().await;
     body.map(|body| body.to_bytes()).map_err(|error| match error.downcast_ref::<LengthLimitError>() {
         Some(_) => Failure::TooLarge,

@@ -88,6 +88,35 @@ impl Pods for One {
         Ok(wanted)
     }
 
+    async fn update(&self, uid: &str, kind: PatchType, patch: Value) -> Result<Pod, Failure> {
+        assert_eq!((uid, kind), ("u1", PatchType::Merge));
+        let pod = serde_json::to_value(self.list().await?.remove(0)).unwrap();
+        Ok(serde_json::from_value(kind.apply(pod, patch).map_err(Failure::BadRequest)?).unwrap())
+    }
+
+    async fn objects(&self, kind: ObjectKind, namespace: Option<&str>) -> Result<Vec<Value>, Failure> {
+        let object =
+            json!({"apiVersion": "v1", "kind": kind.kind(), "metadata": {"name": "x", "namespace": "prod"}});
+        Ok(if namespace.is_none_or(|namespace| namespace == "prod") { vec![object] } else { Vec::new() })
+    }
+
+    async fn change_object(
+        &self,
+        kind: ObjectKind,
+        namespace: &str,
+        name: &str,
+        change: Change,
+    ) -> Result<Changed, Failure> {
+        assert_eq!((kind, namespace), (ObjectKind::ConfigMap, "prod"));
+        match change {
+            Change::Create(object) => Ok(Changed { object, is_new: true }),
+            Change::Patch(PatchType::Apply, object) => Ok(Changed { object, is_new: name != "x" }),
+            Change::Replace(object) | Change::Patch(_, object) => Ok(Changed { object, is_new: false }),
+            Change::Delete if name == "x" => Ok(Changed { object: Value::Null, is_new: false }),
+            Change::Delete => Err(Failure::no_object(kind, name)),
+        }
+    }
+
     async fn exec(&self, uid: &str, _: ExecOptions) -> Result<Session, Failure> {
         assert_eq!(uid, "u1");
         Self::unavailable()
@@ -173,7 +202,16 @@ async fn every_path_answers_as_kubernetes_does() {
         (404, "NotFound", "POST", "/api/v1/nodes"),
         (405, "MethodNotAllowed", "PUT", "/api/v1/namespaces/prod/pods/web"),
         (405, "MethodNotAllowed", "DELETE", "/api/v1/namespaces/prod/pods/web/network"),
-        (405, "MethodNotAllowed", "PATCH", "/api/v1/namespaces/prod/pods/web"),
+        (415, "UnsupportedMediaType", "PATCH", "/api/v1/namespaces/prod/pods/web"),
+        (404, "NotFound", "GET", "/api/v1/namespaces/prod/configmaps/y"),
+        (404, "NotFound", "GET", "/api/v1/namespaces/default/configmaps/x"),
+        (404, "NotFound", "DELETE", "/api/v1/namespaces/prod/configmaps/y"),
+        (404, "NotFound", "GET", "/api/v1/services"),
+        (405, "MethodNotAllowed", "POST", "/api/v1/configmaps"),
+        (405, "MethodNotAllowed", "PUT", "/api/v1/namespaces/prod/secrets"),
+        (405, "MethodNotAllowed", "POST", "/api/v1/namespaces/prod/secrets/x"),
+        (400, "BadRequest", "DELETE", "/api/v1/namespaces/prod/configmaps/x?dryRun=All"),
+        (400, "BadRequest", "PUT", "/api/v1/namespaces/prod/configmaps/x"),
         (404, "NotFound", "DELETE", "/api/v1/namespaces/prod/pods/wbe"),
         (404, "NotFound", "PATCH", "/api/v1/namespaces/prod/pods/web/spec"),
         (400, "BadRequest", "DELETE", "/api/v1/namespaces/prod/pods/web?gracePeriodSeconds=soon"),
@@ -212,6 +250,45 @@ async fn events_are_selected_and_timelines_found() {
     assert_eq!((code, &timeline["kind"]), (200, &"PodTimeline".into()));
     let (_, pods) = server.ask("GET", "/api/v1/namespaces/default/pods").await;
     assert_eq!(pods["items"], json!([]));
+}
+
+#[tokio::test]
+async fn objects_are_listed_and_changed() {
+    let server = Server::start(One(None));
+    let (code, list) = server.ask("GET", "/api/v1/configmaps").await;
+    assert_eq!(
+        (code, &list["kind"], &list["items"][0]["metadata"]["name"]),
+        (200, &"ConfigMapList".into(), &"x".into())
+    );
+    let (_, list) = server.ask("GET", "/api/v1/namespaces/default/secrets").await;
+    assert_eq!((&list["kind"], &list["items"]), (&"SecretList".into(), &json!([])));
+    let all = "/api/v1/namespaces/prod/configmaps";
+    let (one, new) = (format!("{all}/x"), format!("{all}/new"));
+    let (code, object) = server.ask("GET", &one).await;
+    assert_eq!((code, &object["kind"]), (200, &"ConfigMap".into()));
+    let json_type = "application/json";
+    let (merge, apply) = ("application/merge-patch+json", "application/apply-patch+yaml");
+    for (method, path, media_type, body, code) in [
+        ("POST", all, json_type, "{\"metadata\":{\"name\":\"new\"}}", 201),
+        ("PUT", &*one, json_type, "{\"data\":{}}", 200),
+        ("PATCH", &*one, merge, "{\"data\":{}}", 200),
+        ("PATCH", &*one, apply, "data: {a: b}", 200),
+        ("PATCH", &*new, apply, "data: {a: b}", 201),
+        ("PATCH", &*one, apply, "data: [", 400),
+        ("PATCH", &*one, "application/json-patch+json", "[]", 415),
+    ] {
+        let (got, answer) = server.send(method, path, media_type, body).await;
+        assert_eq!(got, code, "{method} {path} {body}: {answer}");
+    }
+    let (code, status) = server.ask("DELETE", &one).await;
+    assert_eq!((code, &status["status"]), (200, &"Success".into()));
+    let long = format!("{{\"x\":\"{}\"}}", "x".repeat(patch::BODY_BYTES));
+    assert_eq!(server.send("PUT", &one, json_type, &long).await.0, 413);
+
+    let pod = "/api/v1/namespaces/prod/pods/web";
+    let labels = "{\"metadata\":{\"labels\":{\"a\":\"b\"}}}";
+    let (code, patched) = server.send("PATCH", pod, merge, labels).await;
+    assert_eq!((code, &patched["metadata"]["labels"]), (200, &json!({"a": "b"})));
 }
 
 #[tokio::test]

@@ -3,10 +3,14 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{EphemeralContainer, Event, Pod, PodCondition};
+use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::MAX_OPEN;
+use super::configuration::Wanted;
+use crate::api::objects::{Change, Changed, ObjectKind};
+use crate::api::patch::PatchType;
 use crate::api::server::{ExecOptions, Failure, Pods, Session};
 use crate::api::types::{IpcKind, PodIpc, PodNetwork, Timeline};
 use crate::pod::control::SetCondition;
@@ -33,6 +37,10 @@ pub enum Inquiry {
     Delete(Option<Duration>, oneshot::Sender<Pod>),
     Exec(ExecOptions, oneshot::Sender<Result<Session, Failure>>),
     AddEphemeral(Box<EphemeralContainer>, oneshot::Sender<Result<Pod, Failure>>),
+    /// What the pod is configured by, if it is of this namespace.
+    Objects(ObjectKind, Option<String>, oneshot::Sender<Vec<Value>>),
+    /// Change that, or the pod's metadata. Answered when the pod has it.
+    Configure(Box<Wanted>),
 }
 
 /// The server's side; clones are the same.
@@ -112,6 +120,27 @@ impl Pods for Desk {
 
     async fn resize(&self, _uid: &str, wanted: Pod) -> Result<Pod, Failure> {
         self.ask(|answer| Inquiry::Resize(Box::new(wanted), answer)).await?
+    }
+
+    async fn update(&self, _uid: &str, kind: PatchType, patch: Value) -> Result<Pod, Failure> {
+        self.ask(|answer| Inquiry::Configure(Box::new(Wanted::Pod { kind, patch, answer }))).await?
+    }
+
+    async fn objects(&self, kind: ObjectKind, namespace: Option<&str>) -> Result<Vec<Value>, Failure> {
+        let namespace = namespace.map(str::to_owned);
+        self.ask(|answer| Inquiry::Objects(kind, namespace, answer)).await
+    }
+
+    async fn change_object(
+        &self,
+        kind: ObjectKind,
+        namespace: &str,
+        name: &str,
+        change: Change,
+    ) -> Result<Changed, Failure> {
+        let (namespace, name) = (namespace.to_owned(), name.to_owned());
+        let wanted = |answer| Wanted::Object { kind, namespace, name, change, answer };
+        self.ask(|answer| Inquiry::Configure(Box::new(wanted(answer)))).await?
     }
 
     async fn exec(&self, _uid: &str, options: ExecOptions) -> Result<Session, Failure> {

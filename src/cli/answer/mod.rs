@@ -7,6 +7,7 @@
 //!
 //! exec:  Session (pipes) ◄─ Questions ─ Exec + pipes ─► pod process ─ ExecEnded ─► Session
 //! debug: container ─► check ─► prepare (a process) ─ AddEphemeral + code ─► pod process ─► the Pod
+//! apply: patch ─► check ─ Configure ─► pod process ─ Configured ─► the object
 //! ```
 //!
 //! The watch owns the way to the pod process, so that it asks and matches what comes back. A question stays open
@@ -15,10 +16,12 @@
 
 mod asked;
 mod commands;
+mod configuration;
 mod desk;
 mod images;
+mod objects;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -32,6 +35,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use self::asked::{Open, silent};
+use self::configuration::Configurations;
+pub use self::configuration::Relabel;
 pub use self::desk::{Desk, Inquiry};
 use self::images::{Adding, For};
 use super::additions;
@@ -39,6 +44,7 @@ use super::journal::Journal;
 use super::prepare::Prepared;
 use super::startup::Startup;
 use crate::api::server::{Ended, Failure, MAX_CONNECTIONS};
+use crate::manifest::Manifest;
 use crate::pod::control::{self, Question, Request};
 use crate::pod::node;
 use crate::sandbox::cgroup::CgroupError;
@@ -64,7 +70,10 @@ pub struct About<'a> {
     pub directory: &'a Path,
     /// The supervisor's part of the pod's timeline.
     pub startup: &'a Startup,
+    /// The manifest as it is written.
+    pub manifest: &'a Manifest,
     pub resize: Resize<'a>,
+    pub relabel: Relabel<'a>,
 }
 
 /// The watch's side.
@@ -89,12 +98,15 @@ pub struct Questions<'a> {
     preparations: JoinSet<(For, Prepared)>,
     /// Containers that the pod process has been told to add.
     additions: HashMap<u64, Adding>,
+    configurations: Configurations<'a>,
+    /// What is to be told besides: one for each configuration that is under way.
+    ready: VecDeque<Outgoing>,
 }
 
 impl<'a> Questions<'a> {
     /// About this pod.
     pub fn new(about: About<'a>) -> Self {
-        let About { pod, spec, directory, startup, resize } = about;
+        let About { pod, spec, directory, startup, manifest, resize, relabel } = about;
         let mut pod = pod.clone();
         let host = node::name();
         let journal = Journal::new(&pod, &host, startup.compiled());
@@ -115,6 +127,8 @@ impl<'a> Questions<'a> {
             clients: FuturesUnordered::new(),
             preparations: JoinSet::new(),
             additions: HashMap::new(),
+            configurations: Configurations::new(manifest, &spec.namespace, began, relabel),
+            ready: VecDeque::new(),
         }
     }
 
@@ -212,6 +226,11 @@ impl<'a> Questions<'a> {
                     None
                 }
             },
+            Inquiry::Objects(kind, namespace, answer) => {
+                let _ = answer.send(self.configurations.store.list(kind, namespace.as_deref()));
+                None
+            }
+            Inquiry::Configure(wanted) => self.configure(*wanted, status),
             // The watch has done what there is to do.
             Inquiry::Delete(_, answer) => {
                 let _ = answer.send(self.pod(status));
@@ -253,6 +272,9 @@ impl<'a> Questions<'a> {
 
     /// What is to be told to the pod process next, because a client is gone or an image is ready. Safe to cancel.
     pub async fn next(&mut self) -> Outgoing {
+        if let Some(outgoing) = self.ready.pop_front() {
+            return outgoing;
+        }
         loop {
             tokio::select! {
                 Some(id) = self.clients.next() => {
@@ -285,8 +307,10 @@ mod tests {
     use crate::testing::spec as testing;
 
     fn about<'a>(pod: &'a Pod, spec: &'a spec::Pod, startup: &'a Startup) -> About<'a> {
+        static MANIFEST: std::sync::LazyLock<Manifest> = std::sync::LazyLock::new(Manifest::default);
         let resize: Resize<'_> = &|_| Ok(Request::CancelExec { id: 0 });
-        About { pod, spec, directory: Path::new("/"), startup, resize }
+        let (manifest, relabel): (_, Relabel<'_>) = (&*MANIFEST, &|_| Ok(()));
+        About { pod, spec, directory: Path::new("/"), startup, manifest, resize, relabel }
     }
 
     fn counters(omitted: u64) -> Part {
@@ -332,8 +356,7 @@ mod tests {
             Ok(Request::CancelExec { id: 0 })
         };
         let directory = Path::new("/");
-        let mut questions =
-            Questions::new(About { pod: &wire, spec: &spec, directory, startup: &startup, resize: &resize });
+        let mut questions = Questions::new(About { resize: &resize, ..about(&wire, &spec, &startup) });
         let add = |questions: &mut Questions<'_>, name: &str| {
             let container = EphemeralContainer {
                 name: name.to_owned(),

@@ -19,7 +19,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
-use super::{Args, DEFAULT_NAMESPACE, Format, objects, print_all};
+use super::{Args, DEFAULT_NAMESPACE, Format, print_all, storage_wire};
 use crate::cli::age::since;
 use crate::cli::target::StorageKind;
 use crate::cli::{Failure, tabs};
@@ -60,10 +60,10 @@ pub fn run(args: &Args, kind: StorageKind, names: &[&str]) -> Result<ExitCode, F
     let (claims, volumes) = if Registry::exists(&paths) {
         let registry = Registry::open(&paths)?;
         let inventory = registry.inventory();
-        (objects::claims(inventory), objects::volumes(inventory, |key| registry.data(key)))
+        (storage_wire::claims(inventory), storage_wire::volumes(inventory, |key| registry.data(key)))
     } else {
         let none = Inventory::default();
-        (objects::claims(&none), objects::volumes(&none, |_| PathBuf::new()))
+        (storage_wire::claims(&none), storage_wire::volumes(&none, |_| PathBuf::new()))
     };
     let now = Timestamp::now();
     let namespace = args.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
@@ -235,7 +235,7 @@ mod tests {
     fn it_looks_as_kubectl_has_it() {
         let now = "2026-11-20T16:05:00Z".parse().unwrap();
         let args = |words: &[&str]| Line::parse_from(["get", "pvc"].iter().chain(words)).args;
-        let claims = objects::claims(&inventory());
+        let claims = storage_wire::claims(&inventory());
         let rows = || claims.iter().map(|claim| claim_row(claim, now)).collect();
         let expected = "\
 NAME   STATUS   VOLUME   CAPACITY   ACCESS MODES   STORAGECLASS   VOLUMEATTRIBUTESCLASS   AGE
@@ -259,7 +259,7 @@ default   www    Bound   web      10Gi   RWO,RWX   manual   <unset>   5m    File
         let key = ("default".to_owned(), "www".to_owned());
         let args = Line::parse_from(["get", "pv"]).args;
         let shown = |inventory: &Inventory| {
-            let volumes = objects::volumes(inventory, |(_, name)| format!("/data/{name}").into());
+            let volumes = storage_wire::volumes(inventory, |(_, name)| format!("/data/{name}").into());
             table(&args, &VOLUME_COLUMNS, volumes.iter().map(|own| volume_row(own, now)).collect(), None)
         };
         let expected = "\

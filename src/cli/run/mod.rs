@@ -63,7 +63,7 @@ pub fn run(args: Args, verbose: u8) -> Result<ExitCode, Failure> {
     let mut startup = Startup::new();
     let clock = Instant::now();
     let overrides = load::Overrides { name: args.name.clone(), network: args.network.map(Into::into) };
-    let Converted { pod, wire, warnings } = load::manifest(&args.file, overrides)?;
+    let Converted { pod, wire, manifest, warnings } = load::manifest(&args.file, overrides)?;
     for warning in &warnings {
         display.warning(warning);
     }
@@ -124,6 +124,8 @@ pub fn run(args: Args, verbose: u8) -> Result<ExitCode, Failure> {
         oom_notices: sandbox.oom_notices(),
         resizer: Resizer::new(&spec, &set_limits).into(),
         pod: &wire,
+        manifest: &manifest,
+        relabel: &|labels| sandbox.relabel(labels),
         startup: &startup,
         spec: &spec,
         directory: &paths.pod_run(&spec.uid),

@@ -272,6 +272,11 @@ mod tests {
             expect(&mut told, [&["10.0.0.1", "fd00::2"], &[]]).await;
             let foe = world.pod("u4", "foe", "10.0.0.4");
             expect(&mut told, [&["10.0.0.1", "fd00::2"], &["10.0.0.4"]]).await;
+            let role = |role: &str| [("role".to_owned(), role.to_owned())].into();
+            two.relabel(&role("foe")).unwrap();
+            expect(&mut told, [&["10.0.0.1"], &["fd00::2", "10.0.0.4"]]).await;
+            two.relabel(&role("friend")).unwrap();
+            expect(&mut told, [&["10.0.0.1", "fd00::2"], &["10.0.0.4"]]).await;
             remove(one);
             expect(&mut told, [&["fd00::2"], &["10.0.0.4"]]).await;
             remove(two);

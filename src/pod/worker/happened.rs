@@ -81,6 +81,7 @@ impl Worker {
             }
             Request::Kill { cause } => self.step(Event::KillRequested { cause: cause.into() }),
             Request::Resize(resize) => self.resize(resize.into()),
+            Request::Configure { id, configuration } => self.configure(id, configuration),
             Request::SetConditions(conditions) => {
                 for condition in conditions {
                     self.step(Event::ConditionSet(condition.into()));

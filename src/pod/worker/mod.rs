@@ -11,6 +11,7 @@
 //!  the supervisor's request, ─────┤                               └─► WakeAt ─► the timer
 //!    or its end of file           │
 //!                                 ├─► resize: accounts and specification (again when a container ended)
+//!                                 ├─► configure: objects, labels and annotations in the specification, volumes
 //!                                 ├─► ephemeral: one more container in the specification
 //!                                 ├─► exec: commands, beside the machine
 //!                                 └─► ask: answered in small parts between these
@@ -24,6 +25,7 @@
 
 mod act;
 mod clock;
+mod configure;
 mod ephemeral;
 mod happened;
 mod parts;

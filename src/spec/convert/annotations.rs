@@ -9,7 +9,7 @@ use crate::spec::container_network::{self, ContainerNetwork};
 use crate::spec::quantity::Quantity;
 
 /// The prefix of peapod's own annotations; everything below it is known, or an error.
-const PREFIX: &str = "peapod.dev/";
+pub(super) const PREFIX: &str = "peapod.dev/";
 /// Followed by a container's name: see [`container_network`].
 const NETWORK: &str = "network.";
 /// Followed by the name of a limit: see [`crate::spec::ipc`].

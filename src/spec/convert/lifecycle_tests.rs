@@ -746,7 +746,7 @@ mod running {
         };
     }
 
-    fn resized(change: impl FnOnce(&mut wire::PodSpec)) -> Result<Converted, Vec<String>> {
+    fn resized(change: impl FnOnce(&mut wire::PodSpec)) -> Result<Resized, Vec<String>> {
         let Converted { pod, wire, .. } = sized();
         let mut wanted = wire.clone();
         change(wanted.spec.as_mut().unwrap());
@@ -756,7 +756,7 @@ mod running {
 
     #[test]
     fn containers_are_resized() {
-        let Converted { pod, wire, .. } = resized(|spec| {
+        let Resized { pod, wire, .. } = resized(|spec| {
             set(&mut spec.containers[0].resources, "limits", "cpu", Some("1"));
             set(&mut spec.init_containers.as_mut().unwrap()[1].resources, "requests", "memory", Some("48Mi"));
         })
@@ -838,7 +838,7 @@ mod running {
             set(&mut wanted.spec.as_mut().unwrap().resources, "limits", "cpu", amount);
             resize(&before.pod, &before.wire, &wanted)
         };
-        let Converted { pod, .. } = wanted(Some("3")).unwrap();
+        let Resized { pod, .. } = wanted(Some("3")).unwrap();
         assert_eq!((pod.resources.cpu_limit_millis, pod.generation), (Some(3000), 2));
         assert_eq!(
             wanted(Some("0.5")).unwrap_err().to_string(),

@@ -139,7 +139,7 @@ pub(super) fn checked_labels(
     labels
 }
 
-fn checked_annotations(
+pub(super) fn checked_annotations(
     annotations: &Option<BTreeMap<String, String>>,
     path: &FieldPath,
     report: &mut Report,

@@ -9,7 +9,8 @@
 //!          └► warnings: ignored, and nothing about what runs here changes
 //! ```
 //!
-//! A Pod that runs changes in two ways: [`ephemeral`] adds a container, [`resize`] changes its resources.
+//! A Pod that runs changes in several ways: [`ephemeral`] adds a container, [`resize`] changes its resources,
+//! [`config_map`] and [`secret`] what it is configured by, [`relabel`] its labels and annotations.
 //!
 //! Every wire type is taken apart field by field without `..`: a field that a new version of
 //! Kubernetes brings does not compile until it is decided here. Nothing stops at the first error.
@@ -53,6 +54,7 @@ mod storage;
 mod storage_tests;
 #[cfg(test)]
 mod tests;
+mod update;
 mod volume;
 
 use std::path::PathBuf;
@@ -62,7 +64,8 @@ use k8s_openapi::api::core::v1 as wire;
 pub use defaults::complete;
 pub use ephemeral::ephemeral;
 pub use names::{MAX_NAMESERVERS, MAX_SEARCH_BYTES, MAX_SEARCHES};
-pub use resize::resize;
+pub use resize::{Resized, resize};
+pub use update::{config_map, relabel, secret};
 
 use super::{NetworkMode, Objects, Pod, Storage};
 use crate::manifest::{self, FieldPath, FieldWarning, Invalid, Manifest};
@@ -99,6 +102,8 @@ pub struct Converted {
     /// The Pod as Kubernetes would print it, without status: the manifest's own with the name,
     /// namespace, uid and defaults filled in. For output only.
     pub wire: wire::Pod,
+    /// All of the manifest as it is written.
+    pub manifest: Manifest,
     /// What is ignored, or looks like a mistake.
     pub warnings: Vec<FieldWarning>,
 }
@@ -165,7 +170,7 @@ pub fn pod(manifest: &Manifest, options: &Options) -> Result<Converted, Invalid>
     match converted {
         Some(converted) if errors.is_empty() => {
             let wire = completed(pod, &converted);
-            Ok(Converted { pod: converted, wire, warnings })
+            Ok(Converted { pod: converted, wire, manifest: manifest.clone(), warnings })
         }
         _ => Err(Invalid { errors, warnings }),
     }

@@ -11,12 +11,23 @@ use k8s_openapi::api::core::v1 as wire;
 use k8s_openapi::apimachinery::pkg::api::resource;
 
 use super::report::{Report, items};
-use super::{Converted, complete, defaults, pod_resources, resources};
-use crate::manifest::{FieldPath, Invalid};
+use super::{complete, defaults, pod_resources, resources};
+use crate::manifest::{FieldPath, FieldWarning, Invalid};
 use crate::spec::quantity::Quantity;
 use crate::spec::{Container, Pod, QosClass};
 
 const ONLY_CPU_AND_MEMORY: &str = "only cpu and memory resources are mutable";
+
+/// A pod with other resources.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Resized {
+    /// The pod.
+    pub pod: Pod,
+    /// The same on the wire.
+    pub wire: wire::Pod,
+    /// What looks like a mistake.
+    pub warnings: Vec<FieldWarning>,
+}
 
 type Amounts = BTreeMap<String, resource::Quantity>;
 
@@ -26,7 +37,7 @@ type Amounts = BTreeMap<String, resource::Quantity>;
 ///
 /// # Errors
 /// Everything that is wrong with it at once; nothing has changed then.
-pub fn resize(pod: &Pod, current: &wire::Pod, wanted: &wire::Pod) -> Result<Converted, Invalid> {
+pub fn resize(pod: &Pod, current: &wire::Pod, wanted: &wire::Pod) -> Result<Resized, Invalid> {
     let mut report = Report::default();
     let path = FieldPath::root().field("spec");
     let mut wanted = wire::Pod { spec: wanted.spec.clone(), ..current.clone() };
@@ -79,7 +90,7 @@ pub fn resize(pod: &Pod, current: &wire::Pod, wanted: &wire::Pod) -> Result<Conv
         resized.generation += 1;
     }
     wanted.metadata.generation = Some(resized.generation);
-    Ok(Converted { pod: resized, wire: wanted, warnings })
+    Ok(Resized { pod: resized, wire: wanted, warnings })
 }
 
 /// One of the lists of containers, before and after.

@@ -213,7 +213,7 @@ fn every_supported_field_arrives() {
 
 #[test]
 fn defaults_are_those_of_kubernetes() {
-    let Converted { pod, wire, warnings } = accepted(&pod_with("", ""));
+    let Converted { pod, wire, warnings, .. } = accepted(&pod_with("", ""));
     assert_eq!(warnings, []);
     assert_eq!(pod.namespace, "default");
     assert_eq!(pod.uid.len(), 36);

@@ -1,0 +1,187 @@
+//! `peapod get configmaps`, `peapod get secrets`: what the pods have, as kubectl lists it.
+//!
+//! The columns are those of `printConfigMap` and `printSecret` in `pkg/printers/internalversion/printers.go`.
+
+use std::io::Write;
+
+use serde_json::{Value, json};
+
+use super::super::age::since;
+use super::super::describe::object;
+use super::super::get::DEFAULT_NAMESPACE;
+use super::super::{Failure, output, tabs, target};
+use super::{ObjectKind, missing, of_pod, pods};
+use crate::paths::Paths;
+
+/// How they are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    Table { is_wide: bool },
+    Json,
+    Yaml,
+    Name,
+}
+
+/// What to print.
+pub struct Wanted<'a> {
+    pub namespace: Option<&'a str>,
+    pub all_namespaces: bool,
+    pub form: Form,
+    pub with_headings: bool,
+}
+
+/// An object, and the pods that have it just so.
+struct Found {
+    object: Value,
+    pods: Vec<String>,
+}
+
+impl Found {
+    fn metadata(&self, field: &str) -> &str {
+        self.object["metadata"][field].as_str().unwrap_or_default()
+    }
+
+    /// Whether it says the same: pods count their versions each for itself.
+    fn says(&self, object: &Value) -> bool {
+        let metadata = |object: &Value, field: &str| object["metadata"][field].clone();
+        ["data", "binaryData", "immutable", "type"].iter().all(|field| self.object[field] == object[field])
+            && ["name", "namespace", "labels", "annotations"]
+                .iter()
+                .all(|field| metadata(&self.object, field) == metadata(object, field))
+    }
+}
+
+/// Asks every pod and prints.
+pub fn show(kind: ObjectKind, names: &[String], wanted: &Wanted<'_>) -> Result<(), Failure> {
+    let paths = Paths::from_env();
+    let namespace = match wanted.all_namespaces {
+        true => None,
+        false => Some(wanted.namespace.unwrap_or(DEFAULT_NAMESPACE)),
+    };
+    let found = found(&paths, kind, names, namespace)?;
+    match wanted.form {
+        Form::Json => {
+            target::print(&(serde_json::to_string_pretty(&listed(found, names.len() == 1))? + "\n"))?;
+        }
+        Form::Yaml => target::print(&(output::yaml(&listed(found, names.len() == 1)) + "\n"))?,
+        Form::Name => {
+            let line = |found: &Found| format!("{}/{}\n", kind.singular(), found.metadata("name"));
+            target::print(&found.iter().map(line).collect::<String>())?;
+        }
+        Form::Table { .. } if found.is_empty() => {
+            let place = namespace.map(|namespace| format!(" in {namespace} namespace.")).unwrap_or_default();
+            let _ = writeln!(std::io::stderr(), "No resources found{place}");
+        }
+        Form::Table { is_wide } => {
+            target::print(&table(kind, &found, wanted, is_wide, jiff::Timestamp::now()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Prints what kubectl says of them.
+pub fn describe(kind: ObjectKind, names: &[String], namespace: Option<&str>) -> Result<(), Failure> {
+    let found = found(&Paths::from_env(), kind, names, Some(namespace.unwrap_or(DEFAULT_NAMESPACE)))?;
+    let texts = found.into_iter().map(|found| object::describe(kind, found.object));
+    target::print(&texts.collect::<Result<Vec<_>, _>>()?.join("\n\n"))?;
+    Ok(())
+}
+
+/// Those of these names, or all, of the pods of a namespace, or all pods; in order.
+///
+/// # Errors
+/// There is none of a name.
+fn found(
+    paths: &Paths,
+    kind: ObjectKind,
+    names: &[String],
+    namespace: Option<&str>,
+) -> Result<Vec<Found>, Failure> {
+    let mut found: Vec<Found> = Vec::new();
+    for pod in pods(paths, namespace) {
+        for object in of_pod(paths, &pod, kind)? {
+            let name = object["metadata"]["name"].as_str().unwrap_or_default();
+            if !names.is_empty() && !names.iter().any(|wanted| wanted == name) {
+                continue;
+            }
+            let own = pod.identity.name.clone();
+            match found.iter_mut().find(|found| found.says(&object)) {
+                Some(found) => found.pods.push(own),
+                None => found.push(Found { object, pods: vec![own] }),
+            }
+        }
+    }
+    if let Some(name) = names.iter().find(|name| !found.iter().any(|found| found.metadata("name") == **name))
+    {
+        return Err(missing(kind, name, namespace.unwrap_or("any")));
+    }
+    let key = |found: &Found| (found.metadata("namespace").to_owned(), found.metadata("name").to_owned());
+    found.sort_by_key(key);
+    Ok(found)
+}
+
+/// One object, or a List of them as kubectl prints it.
+fn listed(mut found: Vec<Found>, is_one: bool) -> Value {
+    if is_one && found.len() == 1 {
+        return found.remove(0).object;
+    }
+    let items: Vec<_> = found.into_iter().map(|found| found.object).collect();
+    json!({"apiVersion": "v1", "items": items, "kind": "List", "metadata": {"resourceVersion": ""}})
+}
+
+fn table(
+    kind: ObjectKind,
+    found: &[Found],
+    wanted: &Wanted<'_>,
+    is_wide: bool,
+    now: jiff::Timestamp,
+) -> String {
+    let mut text = String::new();
+    let mut line = |namespace: &str, cells: &[&str]| {
+        let namespace = wanted.all_namespaces.then_some(namespace);
+        let cells: Vec<_> = namespace.into_iter().chain(cells.iter().copied()).collect();
+        text.push_str(&(cells.join("\t") + "\n"));
+    };
+    let shown = [true, kind == ObjectKind::Secret, true, true, is_wide];
+    if wanted.with_headings {
+        line("NAMESPACE", &columns(shown, ["NAME", "TYPE", "DATA", "AGE", "PODS"]));
+    }
+    for one in found {
+        let count = |field: &str| one.object[field].as_object().map_or(0, serde_json::Map::len);
+        let data = (count("data") + count("binaryData")).to_string();
+        let age = since(one.metadata("creationTimestamp").parse().ok(), now);
+        let type_ = one.object["type"].as_str().unwrap_or_default();
+        let pods = one.pods.join(",");
+        line(one.metadata("namespace"), &columns(shown, [one.metadata("name"), type_, &data, &age, &pods]));
+    }
+    tabs::align(&text, 6, 3)
+}
+
+/// The cells of the columns that are shown.
+fn columns(shown: [bool; 5], cells: [&str; 5]) -> Vec<&str> {
+    cells.into_iter().zip(shown).filter_map(|(cell, shown)| shown.then_some(cell)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_look_as_kubectl_has_them() {
+        let object = json!({
+            "metadata": {"name": "login", "namespace": "prod", "creationTimestamp": "2026-11-20T16:00:00Z"},
+            "data": {"a": "", "b": ""}, "binaryData": {"c": ""}, "type": "Opaque",
+        });
+        let found = [Found { object, pods: vec!["web".to_owned(), "db".to_owned()] }];
+        let now = "2026-11-20T16:05:00Z".parse().unwrap();
+        let form = Form::Table { is_wide: false };
+        let mut wanted = Wanted { namespace: None, all_namespaces: false, form, with_headings: true };
+        let expected = "NAME    DATA   AGE\nlogin   3      5m\n";
+        assert_eq!(table(ObjectKind::ConfigMap, &found, &wanted, false, now), expected);
+        let expected = "NAME    TYPE     DATA   AGE\nlogin   Opaque   3      5m\n";
+        assert_eq!(table(ObjectKind::Secret, &found, &wanted, false, now), expected);
+        (wanted.all_namespaces, wanted.with_headings) = (true, false);
+        let expected = "prod   login   3     5m    web,db\n";
+        assert_eq!(table(ObjectKind::ConfigMap, &found, &wanted, true, now), expected);
+    }
+}

@@ -1,0 +1,154 @@
+//! What `peapod apply`, `label` and `delete` change is what containers find: variables of the next run, files at once.
+
+use std::time::Instant;
+
+use serde_json::Value;
+
+use super::support::{Finished, PATIENCE, Running, directory, peapod};
+
+fn ask(arguments: &[&str]) -> Finished {
+    Finished::from(peapod().args(arguments).output().expect("start peapod"))
+}
+
+#[track_caller]
+fn said(arguments: &[&str]) -> String {
+    ask(arguments).expect_code(0).stdout
+}
+
+#[track_caller]
+fn apply(text: &str) {
+    let directory = directory();
+    let file = directory.path().join("applied.yaml");
+    std::fs::write(&file, text).unwrap();
+    said(&["apply", "-f", &file.display().to_string()]);
+}
+
+fn config(namespace: &str, data: &str) -> String {
+    format!(
+        "{{apiVersion: v1, kind: ConfigMap, metadata: {{name: config, namespace: {namespace}}}, data: {data}}}"
+    )
+}
+
+/// What a file has, as the container sees it.
+#[track_caller]
+fn read(pod: &str, path: &str) -> String {
+    said(&["exec", pod, "--", "probe.wasm", "read", path])
+}
+
+/// The status of the pod's first container, as soon as `ready` likes it.
+#[track_caller]
+fn status(pod: &str, ready: impl Fn(&Value) -> bool) -> Value {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let shown: Value = serde_json::from_str(&said(&["get", pod, "-o", "json"])).unwrap();
+        let status = shown["status"]["containerStatuses"][0].clone();
+        if ready(&status) {
+            return status;
+        }
+        assert!(Instant::now() < end, "never as wanted: {status:#}");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn variables_are_those_of_the_next_run() {
+    let pod = "
+apiVersion: v1
+kind: Pod
+metadata: {name: follows-env, namespace: follows-env}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+  - name: main
+    image: {probe}
+    args: [env, COLOR]
+    env: [{name: COLOR, valueFrom: {configMapKeyRef: {name: config, key: color}}}]
+---
+"
+    .to_owned()
+        + &config("follows-env", "{color: red}");
+    let running = Running::start(&pod, &["--backoff-base", "100ms"]);
+    running.wait_for("red");
+    apply(&config("follows-env", "{color: blue}"));
+    running.wait_for("blue");
+    // Without it the container waits, and begins again as soon as it is there.
+    said(&["delete", "configmap", "config", "-n", "follows-env"]);
+    let waits = |status: &Value| status["state"]["waiting"]["reason"] == "CreateContainerConfigError";
+    status("follows-env", waits);
+    apply(&config("follows-env", "{color: green}"));
+    running.wait_for("green");
+}
+
+#[test]
+fn volumes_have_it_when_the_command_returns() {
+    let pod = "
+apiVersion: v1
+kind: Pod
+metadata: {name: follows-files, namespace: follows-files, labels: {tier: front}}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+  - name: main
+    image: {probe}
+    args: [sleep, '3600000']
+    volumeMounts:
+    - {name: config, mountPath: /config}
+    - {name: late, mountPath: /late}
+    - {name: all, mountPath: /all}
+  volumes:
+  - {name: config, configMap: {name: config}}
+  - {name: late, secret: {secretName: late, optional: true}}
+  - name: all
+    projected:
+      sources:
+      - configMap: {name: config, items: [{key: color, path: colors/main}]}
+      - downwardAPI: {items: [{path: labels, fieldRef: {fieldPath: metadata.labels}}]}
+---
+"
+    .to_owned()
+        + &config("follows-files", "{color: red, size: big}");
+    let running = Running::start(&pod, &[]);
+    running.wait_for("phase    Running");
+    let pod = "follows-files";
+    assert_eq!((&*read(pod, "/config/color"), &*read(pod, "/all/colors/main")), ("red", "red"));
+    apply(&config("follows-files", "{color: blue}"));
+    assert_eq!((&*read(pod, "/config/color"), &*read(pod, "/all/colors/main")), ("blue", "blue"));
+    ask(&["exec", pod, "--", "probe.wasm", "read", "/config/size"]).expect_code(1);
+    assert_eq!(read(pod, "/all/labels"), "tier=\"front\"");
+    said(&["label", pod, "tier=back", "--overwrite"]);
+    assert_eq!(read(pod, "/all/labels"), "tier=\"back\"");
+
+    ask(&["exec", pod, "--", "probe.wasm", "read", "/late/key"]).expect_code(1);
+    apply(
+        "{apiVersion: v1, kind: Secret, metadata: {name: late, namespace: follows-files}, stringData: {key: now}}",
+    );
+    assert_eq!(read(pod, "/late/key"), "now");
+    // What is optional goes; what is not keeps its files, and the event says why.
+    said(&["delete", "secret", "late", "-n", "follows-files"]);
+    ask(&["exec", pod, "--", "probe.wasm", "read", "/late/key"]).expect_code(1);
+    said(&["delete", "configmap", "config", "-n", "follows-files"]);
+    assert_eq!(read(pod, "/config/color"), "blue");
+    assert!(said(&["describe", pod]).contains("FailedMount"));
+    apply(&config("follows-files", "{color: green}"));
+    assert_eq!(read(pod, "/config/color"), "green");
+}
+
+#[test]
+fn a_key_that_a_container_needs_appears() {
+    let pod = "
+apiVersion: v1
+kind: Pod
+metadata: {name: follows-optional, namespace: follows-optional}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+  - name: main
+    image: {probe}
+    args: [env]
+    envFrom: [{prefix: FROM_, configMapRef: {name: config, optional: true}}]
+";
+    let running = Running::start(pod, &["--backoff-base", "100ms"]);
+    running.wait_for("HOSTNAME=");
+    apply(&config("follows-optional", "{KEY: value}"));
+    running.wait_for("FROM_KEY=value");
+}
