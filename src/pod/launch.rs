@@ -30,6 +30,7 @@ use crate::container::message::Messages;
 use crate::container::runner::{Hosts, Program};
 use crate::engine::EpochTicker;
 use crate::ipc::Ipc;
+use crate::keyvalue::KeyValue;
 use crate::net::{Recording, Tell};
 use crate::sandbox::{self, Entered, Inside, NotBegun, Sandbox, SandboxError};
 use crate::spec::environment::Surroundings;
@@ -48,6 +49,9 @@ const BLOCKING_THREADS: usize = 64;
 
 /// Where the containers' termination messages are below the pod's state directory.
 const MESSAGES: &str = "messages";
+
+/// Where key-value stores are that are in no volume, there as well.
+const KEY_VALUE: &str = "keyvalue";
 
 /// Polls of containers between two looks at timers and I/O, where every container is ready at once. Not fewer:
 /// looking takes a microsecond, as much as many a poll. A container that computes for a whole
@@ -94,6 +98,8 @@ pub fn launch(plan: Plan, config: &sandbox::Config<'_>) -> Result<Sandbox, Sandb
 enum BeginError {
     #[error(transparent)]
     Volume(#[from] VolumeError),
+    #[error("cannot use the volumes for key-value stores: {0}")]
+    KeyValue(io::Error),
     #[error(transparent)]
     Etc(#[from] EtcError),
     #[error("cannot make the place for termination messages: {0}")]
@@ -123,6 +129,7 @@ struct Prepared {
     programs: BTreeMap<String, Program>,
     hosts: Arc<Hosts>,
     volumes: Volumes,
+    key_value: Arc<KeyValue>,
     messages: Messages,
     network: Network,
     logger: Logger,
@@ -148,6 +155,8 @@ impl Prepared {
         let (trouble, troubles) = mpsc::channel(worker::TROUBLE_QUEUE);
         let mut volumes = Volumes::prepare(&spec, pod_dir, &bound)?;
         volumes.mount_memory()?;
+        let key_value =
+            KeyValue::new(&spec, &volumes, pod_dir.join(KEY_VALUE)).map_err(BeginError::KeyValue)?;
         let containers = spec.all_containers().count();
         let messages = Messages::mount(&pod_dir.join(MESSAGES), containers).map_err(BeginError::Messages)?;
         let begun = timeline.step("volumes", begun);
@@ -164,6 +173,7 @@ impl Prepared {
             programs,
             hosts,
             volumes,
+            key_value: key_value.into(),
             messages,
             network,
             troubles,
@@ -197,6 +207,7 @@ impl Prepared {
             volumes: self.volumes,
             messages: self.messages,
             stack,
+            key_value: self.key_value,
             ipc: Ipc::new(ipc, SHARED_MEMORY.into()),
             logger: self.logger,
             epochs: self.ticker.handle(),

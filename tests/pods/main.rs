@@ -5,14 +5,17 @@ mod support;
 
 mod broken;
 mod cleanup;
+mod config;
 mod containers;
 mod describe;
 mod endings;
 mod exec;
 mod hooks;
 mod hostile;
+mod identity;
 mod images;
 mod ipc;
+mod keyvalue;
 mod killed;
 mod lifecycle;
 mod live;

@@ -12,6 +12,7 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Worker;
+use crate::container::about::About;
 use crate::container::account::Account;
 use crate::container::log::ContainerLog;
 use crate::container::message::LastWords;
@@ -72,7 +73,7 @@ impl Worker {
             stop: stopping,
             marks: self.parts.timeline.ordered(&name, restart),
         };
-        let (setup, words) = match self.setup(spec, &program, &log, own) {
+        let (setup, words) = match self.setup(spec, restart, &program, &log, own) {
             Ok((setup, words)) => (Ok(setup), Some(words)),
             Err(error) => (Err(error), None),
         };
@@ -130,6 +131,7 @@ impl Worker {
     fn setup(
         &self,
         spec: &Container,
+        restarts: u32,
         program: &Program,
         log: &ContainerLog,
         own: Own,
@@ -147,6 +149,13 @@ impl Worker {
         let words = words.map_err(|error| {
             format!("cannot make {} for its last words: {error}", spec.termination_message.path)
         })?;
+        let about = About {
+            pod: self.live.clone(),
+            around: self.parts.around.clone(),
+            container: spec.name.clone(),
+            restarts,
+            env: env.clone(),
+        };
         let setup = Setup {
             argv: command.into_iter().chain(args).collect(),
             env: std::iter::once(hostname).chain(env).collect(),
@@ -156,6 +165,8 @@ impl Worker {
             memory,
             endpoint,
             ipc,
+            key_value: Arc::clone(&self.parts.key_value),
+            about: about.into(),
             stop,
             marks,
         };

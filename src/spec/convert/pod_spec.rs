@@ -188,7 +188,9 @@ pub(super) fn convert(
     let named =
         items(wire_init_containers).iter().chain(wire_containers).map(|container| container.name.as_str());
     let all: Vec<&str> = named.collect();
-    let annotated = annotations::convert(&metadata.annotations, &all, report);
+    let around_annotations =
+        annotations::Around { containers: &all, volumes: &volumes, config_maps: &beside.objects.config_maps };
+    let annotated = annotations::convert(&metadata.annotations, &around_annotations, report);
     let resources = pod_resources::convert(
         resources,
         pod_resources::Containers {
@@ -218,6 +220,8 @@ pub(super) fn convert(
         // The policies stand beside the Pod, and are converted after it.
         network_rules: NetworkRules { policies: Vec::new(), containers: annotated.networks },
         ipc: annotated.ipc,
+        config_sources: annotated.config,
+        key_value: annotated.key_value,
         host_aliases,
         init_containers,
         containers,
