@@ -54,6 +54,12 @@ impl Place {
         if !file.metadata()?.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "it is no file"));
         }
+        if let Self::Volume { directory: volume, durable: true, .. } = self {
+            // A file that is on the disk is lost without its name (fsync(2)).
+            for directory in [&directory, volume] {
+                directory.open(".")?.sync_all()?;
+            }
+        }
         Ok(file.into_std())
     }
 

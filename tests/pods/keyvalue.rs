@@ -96,7 +96,7 @@ fn a_file_that_another_pod_has_open_is_said_to_be_in_use() {
     first.wait_for("[set] set a");
     run(&set("second"), &[])
         .expect_code(1)
-        .expect_stdout(".peapod/keyvalue.redb of volume \"data\" is in use: another pod has it open");
+        .expect_stderr(".peapod/keyvalue.redb of volume \"data\" is in use: another pod has it open");
     drop(first);
     run(&set("second"), &[]).expect_code(0).expect_stdout("set k");
 }
@@ -109,7 +109,7 @@ fn what_is_no_store_is_left_as_it_is() {
     std::fs::write(&file, "something else").unwrap();
     let volumes = format!("{{name: data, hostPath: {{path: {}}}}}", host.path().display());
     let text = pod("damaged", "peapod.dev/keyvalue: data", &volumes, &[("main", &["get", "default", "k"])]);
-    run(&text, &[]).expect_code(1).expect_stdout("is no key-value store, or damaged");
+    run(&text, &[]).expect_code(1).expect_stderr("is no key-value store, or damaged");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "something else");
 }
 
