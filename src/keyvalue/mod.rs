@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Where a bucket is: in the volume that the pod's annotations name ([`KeyValueVolumes`]), and so as lasting as the
-//! volume; without one in a directory of the pod's own, which containers come and go in and which ends with the pod.
+//! volume; without one in a directory of the pod's own, which outlives restarts of containers and ends with the pod.
 //! All buckets of a volume are in one file. A bucket is there as soon as it is opened.
 //!
 //! ## Consistency
@@ -84,21 +84,23 @@ impl KeyValue {
     /// # Errors
     /// There are no descriptors left, or a volume for buckets is no directory.
     pub fn new(pod: &Pod, volumes: &Volumes, own: PathBuf) -> io::Result<Self> {
-        let operations = Arc::new(Semaphore::new(MAX_OPERATIONS));
-        let store = |place| Arc::new(Store::new(place, Arc::clone(&operations)));
+        let without = Self::without_volumes(own);
         let in_volume = |name: &str| {
             let no_directory = || io::Error::new(io::ErrorKind::NotADirectory, format!("volume {name:?}"));
             let directory = volumes.directory(name).ok_or_else(no_directory)?.try_clone()?;
             let source = pod.volumes.iter().find(|volume| volume.name == name).map(|volume| &volume.source);
             let goes_with_pod = matches!(source, Some(VolumeSource::EmptyDir { .. }));
             let place = Place::Volume { name: name.to_owned(), directory, durable: !goes_with_pod };
-            Ok((name.to_owned(), store(place)))
+            Ok((name.to_owned(), without.own.beside(place)))
         };
-        Ok(Self {
-            volumes: pod.key_value.names().into_iter().map(in_volume).collect::<io::Result<_>>()?,
-            buckets: pod.key_value.clone(),
-            own: store(Place::Own(own)),
-        })
+        let volumes = pod.key_value.names().into_iter().map(in_volume).collect::<io::Result<_>>()?;
+        Ok(Self { volumes, buckets: pod.key_value.clone(), ..without })
+    }
+
+    /// Those of a pod that has them all in `own`.
+    pub fn without_volumes(own: PathBuf) -> Self {
+        let own = Store::new(Place::Own(own), Arc::new(Semaphore::new(MAX_OPERATIONS)));
+        Self { buckets: KeyValueVolumes::default(), volumes: BTreeMap::new(), own: Arc::new(own) }
     }
 
     /// Opens a bucket, which is made where it is not there.

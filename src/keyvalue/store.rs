@@ -25,6 +25,11 @@ impl Store {
         Self { place, database: Mutex::new(None), writer: Arc::new(Semaphore::new(1)), operations }
     }
 
+    /// Another one of the same pod.
+    pub(super) fn beside(&self, place: Place) -> Arc<Self> {
+        Arc::new(Self::new(place, Arc::clone(&self.operations)))
+    }
+
     /// Opens the file if it is not open.
     pub(super) async fn open(self: &Arc<Self>) -> Result<()> {
         if self.slot().is_some() {

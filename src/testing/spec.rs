@@ -1,6 +1,6 @@
 //! Pods and containers for tests: everything absent, to be filled in with `..`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::container::about::{About, LivePod};
@@ -83,9 +83,7 @@ pub(crate) fn about(pod: Pod, container: &str) -> About {
     About { pod, around: Default::default(), container: container.to_owned(), restarts: 0, env: vec![] }
 }
 
-/// The key-value stores of a pod without volumes, with no place to be in.
-pub(crate) fn key_value(pod: &Pod) -> Arc<KeyValue> {
-    let nowhere = Path::new("/nonexistent");
-    let volumes = crate::volume::Volumes::prepare(pod, nowhere, &Default::default()).unwrap();
-    Arc::new(KeyValue::new(pod, &volumes, nowhere.into()).unwrap())
+/// Key-value stores with no place to be in.
+pub(crate) fn key_value() -> Arc<KeyValue> {
+    Arc::new(KeyValue::without_volumes("/nonexistent".into()))
 }

@@ -150,7 +150,7 @@ fn start(pod: &Arc<Stack>, args: &[&str]) -> (Output, Endpoint, JoinHandle<bool>
     let stop = StopSignal::never();
     let ipc = crate::ipc::Ipc::new(Default::default(), "/nonexistent".into()).attach();
     let spec = crate::testing::spec::pod([]);
-    let key_value = keyvalue::KeyValueCtx::new(crate::testing::spec::key_value(&spec));
+    let key_value = keyvalue::KeyValueCtx::new(crate::testing::spec::key_value());
     let about = Arc::new(crate::testing::spec::about(spec, args[0]));
     let config = config::ConfigCtx::new(Arc::clone(&about));
     let (wasi, table) = (wasi.build(), ResourceTable::new());
