@@ -69,7 +69,7 @@ pub fn add_to_linker<T: KeyValueView + 'static>(linker: &mut Linker<T>) -> wasmt
     wit::batch::add_to_linker::<T, KeyValueHost>(linker, T::key_value)
 }
 
-/// A resource of a guest, one of [`MAX_HANDLES`].
+/// A resource of a guest. There is a bound on how many it has.
 pub struct Handle<T> {
     value: T,
     _place: OwnedSemaphorePermit,
