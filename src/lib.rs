@@ -28,7 +28,8 @@
 //! | [`volume`] | volumes to directory handles, single files in their places; claims that outlive pods, their binding and provisioning |
 //! | [`net`] | the pod's network: two planes, one port space, names, one policy; knows nothing of wasmtime |
 //! | [`ipc`] | the pod's message queues, shared memory, semaphores and channels; knows nothing of wasmtime |
-//! | [`wasi`] | WASI 0.2 and 0.3 hosts over `net` and the log, `peapod:pod` and `peapod:ipc`; everything else of WASI is upstream's |
+//! | [`keyvalue`] | the pod's key-value stores, in its volumes; knows nothing of wasmtime |
+//! | [`wasi`] | WASI 0.2 and 0.3 hosts over `net` and the log, `peapod:pod` and `peapod:ipc`, `wasi:config`, `wasi:keyvalue`; everything else of WASI is upstream's |
 //! | [`paths`] | where things are on the host |
 //!
 //! ## Processes
@@ -62,6 +63,7 @@ pub mod container;
 pub mod engine;
 pub mod image;
 pub mod ipc;
+pub mod keyvalue;
 pub mod manifest;
 pub mod net;
 pub mod paths;

@@ -20,6 +20,8 @@ use peapod::pod::launch::EVENT_INTERVAL;
 
 #[path = "../../tests/support/guests.rs"]
 mod guests;
+#[path = "../support/pod.rs"]
+mod support;
 
 #[derive(Clone, Copy)]
 pub enum Guest {
@@ -80,7 +82,8 @@ impl Pod {
         name: &'static str,
         args: &[&str],
     ) -> impl Future<Output = anyhow::Result<()>> + Send + use<> {
-        let setup = Setup {
+        let about = support::about(name);
+        let setup = |about| Setup {
             argv: std::iter::once(name).chain(args.iter().copied()).map(str::to_owned).collect(),
             env: vec![],
             working_dir: None,
@@ -89,11 +92,15 @@ impl Pod {
             memory: Arc::new(MemoryAccount::new(None)),
             endpoint: self.stack.attach(name),
             ipc: self.ipc.attach(),
+            key_value: support::key_value(),
+            about,
             stop: StopSignal::never(),
             marks: runner::Marks::default(),
         };
         let stdio = Stdio::Log(self.logger.container(name, 0));
+        let setup = about.map(setup);
         async move {
+            let setup = setup?;
             let program = &programs.programs[guest as usize];
             let run = runner::run(program, &Call::Main, setup, stdio, async || {});
             let exit = programs.ticker.handle().run(run).await;

@@ -23,6 +23,9 @@ use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
 
 use super::programs::{Programs, Raw, Version};
 
+#[path = "../support/pod.rs"]
+mod support;
+
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Contender {
     Memory,
@@ -122,7 +125,8 @@ impl Pod {
         name: &'static str,
         args: Vec<String>,
     ) -> impl Future<Output = anyhow::Result<()>> + Send + use<> {
-        let setup = Setup {
+        let about = support::about(name);
+        let setup = |about| Setup {
             argv: std::iter::once(name.to_owned()).chain(args).collect(),
             env: vec![],
             working_dir: None,
@@ -131,11 +135,15 @@ impl Pod {
             memory: Arc::new(MemoryAccount::new(None)),
             endpoint: self.stack.attach(name),
             ipc: peapod::ipc::Ipc::new(Default::default(), "/dev/shm".into()).attach(),
+            key_value: support::key_value(),
+            about,
             stop: StopSignal::never(),
             marks: runner::Marks::default(),
         };
         let stdio = Stdio::Log(self.logger.container(name, 0));
+        let setup = about.map(setup);
         async move {
+            let setup = setup?;
             let run = runner::run(programs.peapod(version), &Call::Main, setup, stdio, async || {});
             let exit = programs.ticker.handle().run(run).await;
             if exit.code == 0 { Ok(()) } else { bail!("{name} ended with {exit:?}") }

@@ -12,6 +12,7 @@
 //!
 //! What it uses of memory and CPU is charged to its [`account`].
 
+pub mod about;
 pub mod account;
 pub mod cpu;
 pub mod log;

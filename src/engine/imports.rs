@@ -9,15 +9,17 @@ use semver::Version;
 use wasmtime::component::{Component, Linker, ResourceType, types::ComponentItem};
 
 /// The packages that peapod offers, WASI's and its own, each with the newest version on every track.
-pub const OFFERED: &[(&str, &[Version])] = &[
-    ("peapod:ipc", &[Version::new(0, 1, 0)]),
-    ("peapod:pod", &[Version::new(0, 1, 0)]),
-    ("wasi:cli", &[Version::new(0, 2, 12), Version::new(0, 3, 0)]),
-    ("wasi:clocks", &[Version::new(0, 2, 12), Version::new(0, 3, 0)]),
-    ("wasi:filesystem", &[Version::new(0, 2, 12), Version::new(0, 3, 0)]),
-    ("wasi:io", &[Version::new(0, 2, 12)]),
-    ("wasi:random", &[Version::new(0, 2, 12), Version::new(0, 3, 0)]),
-    ("wasi:sockets", &[Version::new(0, 2, 12), Version::new(0, 3, 0)]),
+pub const OFFERED: &[(&str, &[&str])] = &[
+    ("peapod:ipc", &["0.1.0"]),
+    ("peapod:pod", &["0.1.1"]),
+    ("wasi:cli", &["0.2.12", "0.3.0"]),
+    ("wasi:clocks", &["0.2.12", "0.3.0"]),
+    ("wasi:config", &["0.2.0-rc.1"]),
+    ("wasi:filesystem", &["0.2.12", "0.3.0"]),
+    ("wasi:io", &["0.2.12"]),
+    ("wasi:keyvalue", &["0.2.0-draft2"]),
+    ("wasi:random", &["0.2.12", "0.3.0"]),
+    ("wasi:sockets", &["0.2.12", "0.3.0"]),
 ];
 
 /// Missing imports that are named; each costs another look at the whole component, of which a hostile one
@@ -162,13 +164,15 @@ fn nearest(import: &str) -> Option<Version> {
     let (package, version) = split(import);
     let (_, versions) = OFFERED.iter().find(|(name, _)| *name == package)?;
     let wanted = version.map(|v| (v.major, v.minor));
+    let versions: Vec<Version> = versions.iter().filter_map(|version| Version::parse(version).ok()).collect();
     let below = versions.iter().rev().find(|v| wanted.is_none_or(|wanted| (v.major, v.minor) <= wanted));
     below.or(versions.first()).cloned()
 }
 
 /// Whether a release of `offered` may stand for `wanted`, as the component model has it.
 fn same_track(offered: &Version, wanted: &Version) -> bool {
-    wanted.pre.is_empty() && (offered.major, offered.minor) == (wanted.major, wanted.minor)
+    let released = wanted.pre.is_empty() && offered.pre.is_empty();
+    offered == wanted || released && (offered.major, offered.minor) == (wanted.major, wanted.minor)
 }
 
 #[cfg(test)]
@@ -176,13 +180,17 @@ mod tests {
     use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
 
     use super::*;
+    use crate::container::about::About;
     use crate::container::stop::StopSignal;
     use crate::engine::Engine;
     use crate::ipc;
+    use crate::wasi::config::{ConfigCtx, ConfigView};
     use crate::wasi::ipc::{IpcCtxView, IpcView};
+    use crate::wasi::keyvalue::{KeyValueCtx, KeyValueCtxView, KeyValueView};
     use crate::wasi::{self, PodCtxView, PodView};
 
-    struct Host(WasiCtx, ResourceTable, StopSignal, ipc::Handle);
+    /// No guest runs here.
+    struct Host(WasiCtx, ResourceTable, StopSignal, ipc::Handle, About, ConfigCtx, KeyValueCtx);
 
     impl WasiView for Host {
         fn ctx(&mut self) -> WasiCtxView<'_> {
@@ -192,7 +200,7 @@ mod tests {
 
     impl PodView for Host {
         fn pod(&mut self) -> PodCtxView<'_> {
-            PodCtxView { stop: &self.2, table: &mut self.1 }
+            PodCtxView { stop: &self.2, about: &self.4, table: &mut self.1 }
         }
     }
 
@@ -202,12 +210,26 @@ mod tests {
         }
     }
 
+    impl ConfigView for Host {
+        fn config(&mut self) -> wasmtime_wasi_config::WasiConfig<'_> {
+            self.5.now()
+        }
+    }
+
+    impl KeyValueView for Host {
+        fn key_value(&mut self) -> KeyValueCtxView<'_> {
+            KeyValueCtxView { ctx: &self.6, table: &mut self.1 }
+        }
+    }
+
     fn linker(engine: &Engine) -> Linker<Host> {
         let mut linker = Linker::new(engine.wasmtime());
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).unwrap();
         wasmtime_wasi::p3::add_to_linker(&mut linker).unwrap();
         wasi::pod::add_to_linker(&mut linker).unwrap();
         wasi::ipc::add_to_linker(&mut linker).unwrap();
+        wasi::config::add_to_linker(&mut linker).unwrap();
+        wasi::keyvalue::add_to_linker(&mut linker).unwrap();
         linker
     }
 
@@ -225,6 +247,27 @@ mod tests {
         assert_eq!(check_text(""), Ok(()));
         assert_eq!(check_text(&format!(r#"(import "wasi:cli/exit@0.2.0" (instance {EXIT}))"#)), Ok(()));
         assert_eq!(check_text(&format!(r#"(import "wasi:cli/exit@0.3.0" (instance {EXIT}))"#)), Ok(()));
+    }
+
+    /// Guests that were built for an earlier version of a package link, where the package is not a draft.
+    #[test]
+    fn earlier_versions_of_a_package_are_fine() {
+        let lifecycle = r#"
+            (import "wasi:io/poll@0.2.0" (instance $poll (export "pollable" (type (sub resource)))))
+            (alias export $poll "pollable" (type $pollable))
+            (import "peapod:pod/lifecycle@0.1.0" (instance
+                (export "pollable" (type $own (eq $pollable)))
+                (export "stopping" (func (result (own $own))))))"#;
+        assert_eq!(check_text(lifecycle), Ok(()));
+        let config = |version| {
+            let get = "(func (result string))";
+            check_text(&format!(
+                r#"(import "wasi:config/store@{version}" (instance (export "nothing" {get})))"#
+            ))
+        };
+        let text = |version| config(version).unwrap_err().to_string();
+        assert!(text("0.2.0-draft").contains("(peapod has wasi:config 0.2.0-rc.1)"));
+        assert!(text("0.2.0-rc.1").contains("nothing"), "{}", text("0.2.0-rc.1"));
     }
 
     #[test]
@@ -288,7 +331,9 @@ mod tests {
             "wasi:clocks" => "monotonic-clock",
             "wasi:filesystem" => "preopens",
             "peapod:ipc" => "message-queue",
-            "peapod:pod" => "lifecycle",
+            "peapod:pod" => "identity",
+            "wasi:config" => "store",
+            "wasi:keyvalue" => "atomics",
             "wasi:io" => "poll",
             "wasi:random" => "random",
             "wasi:sockets" => "types",
@@ -296,8 +341,10 @@ mod tests {
         };
         for (package, versions) in OFFERED {
             for version in *versions {
-                let interface =
-                    if (*package, version.minor) == ("wasi:sockets", 2) { "tcp" } else { of(package) };
+                let interface = match (*package, *version) {
+                    ("wasi:sockets", "0.2.12") => "tcp",
+                    (package, _) => of(package),
+                };
                 let name = format!("{package}/{interface}@{version}");
                 let taken = linker.root().func_new(&name, |_, _, _, _| Ok(())).is_err();
                 assert!(taken, "{name} is not defined");

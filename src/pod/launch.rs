@@ -31,6 +31,7 @@ use crate::container::message::Messages;
 use crate::container::runner::{Hosts, Program};
 use crate::engine::EpochTicker;
 use crate::ipc::Ipc;
+use crate::keyvalue::KeyValue;
 use crate::net::{Recording, Tell};
 use crate::sandbox::{self, Entered, Inside, NotBegun, Sandbox, SandboxError};
 use crate::spec::environment::Surroundings;
@@ -49,6 +50,9 @@ const BLOCKING_THREADS: usize = 64;
 
 /// Where the containers' termination messages are below the pod's state directory.
 const MESSAGES: &str = "messages";
+
+/// Where key-value stores are that are in no volume, there as well.
+const KEY_VALUE: &str = "keyvalue";
 
 /// Polls of containers between two looks at timers and I/O, where every container is ready at once. Not fewer:
 /// looking takes a microsecond, as much as many a poll. A container that computes for a whole
@@ -100,6 +104,8 @@ pub fn launch(plan: Plan, config: &sandbox::Config<'_>) -> Result<Sandbox, Sandb
 enum BeginError {
     #[error(transparent)]
     Volume(#[from] VolumeError),
+    #[error("cannot use the volumes for key-value stores: {0}")]
+    KeyValue(io::Error),
     #[error(transparent)]
     Etc(#[from] EtcError),
     #[error("cannot make the place for termination messages: {0}")]
@@ -131,6 +137,7 @@ struct Prepared {
     programs: BTreeMap<String, Program>,
     hosts: Arc<Hosts>,
     volumes: Volumes,
+    key_value: Arc<KeyValue>,
     messages: Messages,
     /// But for addresses.
     around: Surroundings,
@@ -161,6 +168,8 @@ impl Prepared {
         volumes.offer_node(around.allocatable);
         let (_, errors) = volumes.refresh(&spec);
         errors.into_iter().next().map_or(Ok(()), Err)?;
+        let key_value =
+            KeyValue::new(&spec, &volumes, pod_dir.join(KEY_VALUE)).map_err(BeginError::KeyValue)?;
         let containers = spec.all_containers().count();
         let messages = Messages::mount(&pod_dir.join(MESSAGES), containers).map_err(BeginError::Messages)?;
         let begun = timeline.step("volumes", begun);
@@ -177,6 +186,7 @@ impl Prepared {
             programs,
             hosts,
             volumes,
+            key_value: key_value.into(),
             messages,
             around,
             network,
@@ -208,6 +218,7 @@ impl Prepared {
             volumes: self.volumes,
             messages: self.messages,
             stack,
+            key_value: self.key_value,
             ipc: Ipc::new(ipc, SHARED_MEMORY.into()),
             logger: self.logger,
             epochs: self.ticker.handle(),

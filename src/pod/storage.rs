@@ -10,7 +10,7 @@
 //! As the kubelet does (`localStorageEviction` in `pkg/kubelet/eviction/eviction_manager.go`): first the `sizeLimit`
 //! of each emptyDir, then the pod's sum, then each container. What a container itself has of the disk is its logs: a
 //! Wasm container has no root file system that it could write to. An emptyDir of `medium: Memory` is bounded by its
-//! tmpfs.
+//! tmpfs. Key-value stores that are in no volume count to the pod's sum.
 //!
 //! A guest that makes millions of files holds up nobody: a period's step looks at so many of them only, and the next
 //! goes on there. A directory that is over its limit is found so before it is counted to the end.
@@ -133,7 +133,7 @@ struct Used {
 pub(super) struct Watch {
     limits: Limits,
     volumes: Vec<(String, Dir)>,
-    /// Container names, and where their logs are.
+    /// Container names, and where their logs are; without a name, what is the pod's own.
     logs: Vec<(String, PathBuf)>,
     period: Duration,
 }
@@ -147,6 +147,7 @@ impl Watch {
         pod: &Pod,
         volumes: &Volumes,
         log_dir: &Path,
+        own: Option<&Path>,
         period: Duration,
     ) -> io::Result<Option<Self>> {
         let Some(limits) = Limits::of(pod) else { return Ok(None) };
@@ -161,7 +162,8 @@ impl Watch {
             }
         }
         let logged = pod.all_containers().filter(|_| limits.pod.is_some() || !limits.containers.is_empty());
-        let logs = logged.map(|own| (own.name.clone(), log_dir.join(&own.name))).collect();
+        let logs = logged.map(|own| (own.name.clone(), log_dir.join(&own.name)));
+        let logs = logs.chain(own.map(|own| (String::new(), own.to_owned()))).collect();
         Ok(Some(Self { limits, volumes: watched, logs, period }))
     }
 
@@ -317,7 +319,7 @@ mod tests {
         let pod = pod(&[("web", Role::Main, Some(MIB))], vec![volume("cache", false, None)]);
         let volumes = Volumes::prepare(&pod, pod_dir.path(), &Default::default()).unwrap();
         std::fs::create_dir_all(logs.join("web")).unwrap();
-        let watch = Watch::new(&pod, &volumes, &logs, Duration::from_millis(1)).unwrap().unwrap();
+        let watch = Watch::new(&pod, &volumes, &logs, None, Duration::from_millis(1)).unwrap().unwrap();
         let mut measurement = Measurement::begin(&watch.volumes, &watch.logs);
         measurement.step(1000);
         assert!(measurement.todo.is_empty());

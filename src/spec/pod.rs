@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{
-    Container, Dns, DnsPolicy, FsGroup, IpcLimits, NetworkRules, Objects, Resources, Service, Storage, User,
-    Volume,
+    Container, Dns, DnsPolicy, FsGroup, IpcLimits, KeyValueVolumes, NetworkRules, Objects, Resources,
+    Service, Storage, User, Volume,
 };
 
 /// A validated Pod.
@@ -43,6 +43,11 @@ pub struct Pod {
     pub network_rules: NetworkRules,
     /// How much `peapod:ipc` it may use: annotations `peapod.dev/ipc.<limit>`.
     pub ipc: IpcLimits,
+    /// The ConfigMaps that containers find in `wasi:config`, by container, the later ones over the earlier:
+    /// annotations `peapod.dev/config.<container>`.
+    pub config_sources: BTreeMap<String, Vec<String>>,
+    /// The volumes that its `wasi:keyvalue` is in.
+    pub key_value: KeyValueVolumes,
     /// `spec.hostAliases`.
     pub host_aliases: Vec<HostAlias>,
     /// `spec.initContainers`, in order: [`super::Role::Init`] and [`super::Role::Sidecar`].

@@ -1,7 +1,10 @@
 //! Pods and containers for tests: everything absent, to be filled in with `..`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use crate::container::about::{About, LivePod};
+use crate::keyvalue::KeyValue;
 use crate::spec::{Container, NetworkMode, Pod, Role};
 
 /// A container of which only this is given.
@@ -47,6 +50,8 @@ pub(crate) fn pod(containers: impl IntoIterator<Item = Container>) -> Pod {
         dns: Default::default(),
         network_rules: Default::default(),
         ipc: Default::default(),
+        config_sources: Default::default(),
+        key_value: Default::default(),
         host_aliases: vec![],
         init_containers: vec![],
         containers: vec![],
@@ -70,4 +75,15 @@ pub(crate) fn pod(containers: impl IntoIterator<Item = Container>) -> Pod {
         }
     }
     pod
+}
+
+/// What the first run of a container of `pod` can know.
+pub(crate) fn about(pod: Pod, container: &str) -> About {
+    let pod = LivePod::new(Arc::new(pod));
+    About { pod, around: Default::default(), container: container.to_owned(), restarts: 0, env: vec![] }
+}
+
+/// Key-value stores with no place to be in.
+pub(crate) fn key_value() -> Arc<KeyValue> {
+    Arc::new(KeyValue::without_volumes("/nonexistent".into()))
 }

@@ -1,6 +1,6 @@
 //! The WASI hosts: thin adapters that put `wasi:sockets` 0.2 and 0.3 on the pod's
 //! [network](crate::net) and the container's output on its log, and `peapod:pod` and `peapod:ipc`, which are
-//! peapod's own.
+//! peapod's own; `wasi:config` and `wasi:keyvalue` are over what the pod has of them.
 //! Everything else of WASI (cli, clocks, filesystem, io, random) is wasmtime-wasi's.
 //!
 //! ```text
@@ -8,7 +8,9 @@
 //!        ─ wasi:sockets 0.3 ─► p3 ┴─► net::{TcpSocket, UdpSocket, Endpoint}
 //!        ─ wasi:cli/stdout ──► wasmtime-wasi ─► stdio ─► the container's log
 //!        ─ peapod:ipc ───────► ipc ─► crate::ipc
-//!        ─ peapod:pod ───────► pod ─► whether the container is asked to end
+//!        ─ peapod:pod ───────► pod ─► whether the container is asked to end, who it is
+//!        ─ wasi:config ──────► config ─► its ConfigMaps and variables
+//!        ─ wasi:keyvalue ────► keyvalue ─► crate::keyvalue
 //!        ─ the rest ─────────► wasmtime-wasi
 //! ```
 //!
@@ -16,9 +18,11 @@
 //! knows nothing of wasmtime. An adapter translates types and errors, and the polls of `net` into
 //! the pollables of 0.2 and the streams and futures of 0.3.
 
+pub mod config;
 mod convert;
 mod error;
 pub mod ipc;
+pub mod keyvalue;
 pub mod p2;
 pub mod p3;
 pub mod pod;
@@ -74,7 +78,8 @@ impl HasData for Sockets {
     type Data<'a> = SocketsCtxView<'a>;
 }
 
-/// Adds all of WASI 0.2 (its async variant) and 0.3 to the linker, with peapod's sockets, `peapod:pod` and `peapod:ipc`.
+/// Adds all of WASI 0.2 (its async variant) and 0.3 to the linker, with peapod's sockets, `peapod:pod` and `peapod:ipc`,
+/// and `wasi:config` and `wasi:keyvalue`.
 ///
 /// # Errors
 /// When the linker has one of the interfaces already, or the engine is not configured for
@@ -82,9 +87,12 @@ impl HasData for Sockets {
 pub fn add_to_linker<T>(linker: &mut Linker<T>) -> wasmtime::Result<()>
 where
     T: WasiView + SocketsView + PodView + ipc::IpcView + 'static,
+    T: config::ConfigView + keyvalue::KeyValueView,
 {
     p2::add_to_linker(linker)?;
     p3::add_to_linker(linker)?;
     pod::add_to_linker(linker)?;
-    ipc::add_to_linker(linker)
+    ipc::add_to_linker(linker)?;
+    config::add_to_linker(linker)?;
+    keyvalue::add_to_linker(linker)
 }

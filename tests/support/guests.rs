@@ -31,6 +31,8 @@ pub struct Guests {
     pub lifecycle_p2: PathBuf,
     /// The same for WASI 0.3, `tests/guests/lifecycle-p3`.
     pub lifecycle_p3: PathBuf,
+    /// `wasi:config`, `wasi:keyvalue` and `peapod:pod/identity`, `tests/guests/state`.
+    pub state: PathBuf,
     /// The core module for WASI preview 1, `tests/guests/core-p1`.
     pub core_p1: PathBuf,
 }
@@ -39,7 +41,7 @@ pub struct Guests {
 pub fn guests() -> &'static Guests {
     static GUESTS: OnceLock<Guests> = OnceLock::new();
     GUESTS.get_or_init(|| {
-        let packages = ["probe", "p3", "sockets-p2", "sockets-p3", "lifecycle-p2", "lifecycle-p3"];
+        let packages = ["probe", "p3", "sockets-p2", "sockets-p3", "lifecycle-p2", "lifecycle-p3", "state"];
         let p2 = build("wasm32-wasip2", &packages);
         // By itself: its features of the helper crate are not those of the others.
         build("wasm32-wasip2", &["ipc"]);
@@ -54,6 +56,7 @@ pub fn guests() -> &'static Guests {
             ipc_p3: p2.join("ipc_p3.wasm"),
             lifecycle_p2: p2.join("lifecycle-p2.wasm"),
             lifecycle_p3: p2.join("lifecycle_p3.wasm"),
+            state: p2.join("state.wasm"),
             core_p1: p1.join("core-p1.wasm"),
         }
     })
@@ -137,6 +140,7 @@ pub fn fill_in(text: &str) -> String {
         .replace("{sockets-p3}", &built.sockets_p3.to_string_lossy())
         .replace("{ipc}", &built.ipc.to_string_lossy())
         .replace("{ipc-p3}", &built.ipc_p3.to_string_lossy())
+        .replace("{state}", &built.state.to_string_lossy())
         .replace("{lifecycle-p2}", &built.lifecycle_p2.to_string_lossy())
         .replace("{lifecycle-p3}", &built.lifecycle_p3.to_string_lossy())
         .replace("{core}", &built.core_p1.to_string_lossy());

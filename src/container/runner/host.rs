@@ -5,13 +5,17 @@ use std::sync::Arc;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::cli::AsyncStdinStream;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_config::WasiConfig;
 
 use super::stdio::UntilStop;
 use super::{Marks, Setup, Stdio, Streams};
+use crate::container::about::About;
 use crate::container::stop::StopSignal;
 use crate::engine::MemoryLimiter;
 use crate::ipc;
+use crate::wasi::config::{ConfigCtx, ConfigView};
 use crate::wasi::ipc::{IpcCtxView, IpcView};
+use crate::wasi::keyvalue::{KeyValueCtx, KeyValueCtxView, KeyValueView};
 use crate::wasi::pod::PodClock;
 use crate::wasi::stdio::LogOutput;
 use crate::wasi::{PodCtxView, PodView, SocketsCtx, SocketsCtxView, SocketsView};
@@ -25,6 +29,9 @@ pub struct Host {
     wasi: WasiCtx,
     sockets: SocketsCtx,
     ipc: ipc::Handle,
+    config: ConfigCtx,
+    key_value: KeyValueCtx,
+    about: Arc<About>,
     stop: StopSignal,
     table: ResourceTable,
     pub(super) memory: MemoryLimiter,
@@ -60,8 +67,11 @@ impl Host {
         let sockets = SocketsCtx::new(setup.endpoint.clone());
         let memory = MemoryLimiter::new(Arc::clone(&setup.memory));
         let (wasi, table, marks) = (wasi.build(), ResourceTable::new(), setup.marks.clone());
-        let (ipc, stop) = (setup.ipc.clone(), setup.stop.clone());
-        Ok(Self { wasi, sockets, ipc, stop, table, memory, marks, called: false })
+        let (ipc, stop, about) = (setup.ipc.clone(), setup.stop.clone(), Arc::clone(&setup.about));
+        let key_value = KeyValueCtx::new(Arc::clone(&setup.key_value));
+        let config = ConfigCtx::new(Arc::clone(&about));
+        let called = false;
+        Ok(Self { wasi, sockets, ipc, config, key_value, about, stop, table, memory, marks, called })
     }
 
     /// The guest calls the host: each of its calls comes by here.
@@ -96,6 +106,20 @@ impl IpcView for Host {
 
 impl PodView for Host {
     fn pod(&mut self) -> PodCtxView<'_> {
-        PodCtxView { stop: &self.stop, table: &mut self.table }
+        PodCtxView { stop: &self.stop, about: &self.about, table: &mut self.table }
+    }
+}
+
+impl ConfigView for Host {
+    fn config(&mut self) -> WasiConfig<'_> {
+        self.is_called();
+        self.config.now()
+    }
+}
+
+impl KeyValueView for Host {
+    fn key_value(&mut self) -> KeyValueCtxView<'_> {
+        self.is_called();
+        KeyValueCtxView { ctx: &self.key_value, table: &mut self.table }
     }
 }

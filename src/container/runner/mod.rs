@@ -29,10 +29,12 @@ pub use stdio::{Pump, Sink, Stdio, Streams};
 
 use program::Entry;
 
+use super::about::About;
 use super::state::Exit;
 use super::stop::StopSignal;
 use crate::engine::MemoryAccount;
 use crate::ipc;
+use crate::keyvalue::KeyValue;
 use crate::net::Endpoint;
 use crate::spec::User;
 use crate::volume::Preopen;
@@ -60,6 +62,10 @@ pub struct Setup {
     pub endpoint: Endpoint,
     /// The run's way to the pod's IPC.
     pub ipc: ipc::Handle,
+    /// The pod's key-value stores.
+    pub key_value: Arc<KeyValue>,
+    /// What it can know of itself.
+    pub about: Arc<About>,
     /// Tells the guest that it is asked to end.
     pub stop: StopSignal,
     /// When its steps happened.

@@ -22,6 +22,7 @@ impl Worker {
 
     fn reconfigure(&mut self, configuration: Configuration) -> Result<(), String> {
         configuration.apply(Arc::make_mut(&mut self.parts.spec))?;
+        self.live.refresh(&self.parts.spec);
         let (_, errors) = self.parts.volumes.refresh(&self.parts.spec);
         for error in errors {
             // As the kubelet: what a container has mounted stays as it is (`FailedMountVolume` in

@@ -56,6 +56,7 @@ use super::resize::Resize;
 use super::state::State;
 use super::status::{self, pod_status};
 use super::storage;
+use crate::container::about::LivePod;
 use crate::container::account::Account;
 use crate::container::runner::Hosts;
 use crate::container::state::{Exit, START_ERROR_EXIT_CODE};
@@ -85,11 +86,13 @@ pub async fn run(parts: Parts, hosts: Arc<Hosts>, control: StdUnixStream) -> std
     let state = State::new(&parts.spec, parts.backoff, clock.now());
     let memory = Arc::new(MemoryAccount::new(parts.spec.resources.memory_limit_bytes));
     let mut measuring = JoinSet::new();
-    let Parts { spec, volumes, log_dir, storage_period, .. } = &parts;
-    if let Some(watch) = storage::Watch::new(spec, volumes, log_dir, *storage_period)? {
+    let Parts { spec, volumes, key_value, log_dir, storage_period, .. } = &parts;
+    let own = key_value.own_directory();
+    if let Some(watch) = storage::Watch::new(spec, volumes, log_dir, own, *storage_period)? {
         measuring.spawn(watch.run());
     }
     let mut worker = Worker {
+        live: LivePod::new(Arc::clone(&parts.spec)),
         measuring,
         requests: Receiver::new(read),
         reports: Reports::new(write),
@@ -147,6 +150,8 @@ fn end_of_capture(recording: Recording) -> Option<String> {
 
 struct Worker {
     parts: Parts,
+    /// What guests see of the specification: to be refreshed when labels, annotations or objects change.
+    live: LivePod,
     state: State,
     clock: Clock,
     /// One task for each live container; its output names the container.

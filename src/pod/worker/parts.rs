@@ -12,6 +12,7 @@ use crate::container::message::Messages;
 use crate::container::runner::Program;
 use crate::engine::EpochHandle;
 use crate::ipc::Ipc;
+use crate::keyvalue::KeyValue;
 use crate::net::{Recording, Stack};
 use crate::pod::backoff::BackoffPolicy;
 use crate::pod::control;
@@ -37,6 +38,8 @@ pub struct Parts {
     pub stack: Arc<Stack>,
     /// What its containers share besides.
     pub ipc: Arc<Ipc>,
+    /// Its key-value stores.
+    pub key_value: Arc<KeyValue>,
     /// Where output goes.
     pub logger: Logger,
     /// The clock that makes guests yield.

@@ -14,6 +14,7 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Worker;
+use crate::container::about::About;
 use crate::container::account::Account;
 use crate::container::log::ContainerLog;
 use crate::container::message::LastWords;
@@ -84,7 +85,7 @@ impl Worker {
             stop: stopping,
             marks: self.parts.timeline.ordered(&name, restart),
         };
-        let (setup, words) = match self.setup(spec, resolved, &program, &log, own) {
+        let (setup, words) = match self.setup(spec, restart, resolved, &program, &log, own) {
             Ok((setup, words)) => (Ok(setup), Some(words)),
             Err(error) => (Err(error), None),
         };
@@ -163,6 +164,7 @@ impl Worker {
     fn setup(
         &self,
         spec: &Container,
+        restarts: u32,
         resolved: Resolved,
         program: &Program,
         log: &ContainerLog,
@@ -182,6 +184,13 @@ impl Worker {
         let words = words.map_err(|error| {
             format!("cannot make {} for its last words: {error}", spec.termination_message.path)
         })?;
+        let about = About {
+            pod: self.live.clone(),
+            around: self.parts.around.clone(),
+            container: spec.name.clone(),
+            restarts,
+            env: env.clone(),
+        };
         let setup = Setup {
             argv: command.into_iter().chain(args).collect(),
             env: std::iter::once(hostname).chain(env).collect(),
@@ -191,6 +200,8 @@ impl Worker {
             memory,
             endpoint,
             ipc,
+            key_value: Arc::clone(&self.parts.key_value),
+            about: about.into(),
             stop,
             marks,
         };

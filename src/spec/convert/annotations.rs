@@ -1,19 +1,31 @@
 //! The annotations that peapod itself understands: those below `peapod.dev/`.
+//!
+//! | annotation | what |
+//! |---|---|
+//! | `network.<container>` | what one container may do on the network: [`container_network`] |
+//! | `ipc.<limit>` | how much `peapod:ipc` the pod may use: [`crate::spec::ipc`] |
+//! | `config.<container>` | the ConfigMaps that one container finds in `wasi:config`: [`config`] |
+//! | `keyvalue`, `keyvalue.<bucket>` | the volumes that `wasi:keyvalue` is in: [`keyvalue`] |
+
+mod config;
+mod keyvalue;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::report::Report;
+use super::volume::Volumes;
 use crate::manifest::{FieldPath, closest};
-use crate::spec::IpcLimits;
 use crate::spec::container_network::{self, ContainerNetwork};
 use crate::spec::quantity::Quantity;
+use crate::spec::{ConfigMap, IpcLimits, KeyValueVolumes};
 
 /// The prefix of peapod's own annotations; everything below it is known, or an error.
 pub(super) const PREFIX: &str = "peapod.dev/";
-/// Followed by a container's name: see [`container_network`].
 const NETWORK: &str = "network.";
-/// Followed by the name of a limit: see [`crate::spec::ipc`].
 const IPC: &str = "ipc.";
+const CONFIG: &str = "config.";
+const KEYVALUE: &str = "keyvalue";
 
 /// What the annotations say.
 #[derive(Default)]
@@ -22,12 +34,23 @@ pub(super) struct Annotated {
     pub(super) networks: BTreeMap<String, ContainerNetwork>,
     /// Of the pod.
     pub(super) ipc: IpcLimits,
+    /// ConfigMaps by container.
+    pub(super) config: BTreeMap<String, Vec<String>>,
+    /// Of the pod.
+    pub(super) key_value: KeyValueVolumes,
+}
+
+/// What the annotations refer to.
+pub(super) struct Around<'a> {
+    pub(super) containers: &'a [&'a str],
+    pub(super) volumes: &'a Volumes,
+    pub(super) config_maps: &'a BTreeMap<String, Arc<ConfigMap>>,
 }
 
 /// Reads peapod's own annotations.
 pub(super) fn convert(
     annotations: &BTreeMap<String, String>,
-    containers: &[&str],
+    around: &Around<'_>,
     report: &mut Report,
 ) -> Annotated {
     let path = FieldPath::root().field("metadata").field("annotations");
@@ -35,39 +58,67 @@ pub(super) fn convert(
     let own = annotations.iter().filter_map(|(key, value)| Some((key, key.strip_prefix(PREFIX)?, value)));
     for (key, name, value) in own {
         let path = path.field(key);
-        if let Some(limit) = name.strip_prefix(IPC)
-            && IpcLimits::names().any(|known| known == limit)
-        {
-            if let Err(error) = set_limit(&mut annotated.ipc, limit, value) {
-                report.error(&path, error);
-            }
-            continue;
-        }
-        let Some(container) = name.strip_prefix(NETWORK) else {
-            let networks = containers.iter().map(|container| format!("{NETWORK}{container}"));
-            let known: Vec<String> =
-                networks.chain(IpcLimits::names().map(|limit| format!("{IPC}{limit}"))).collect();
-            let hint = match closest(name, known.iter().map(String::as_str)) {
-                Some(meant) => format!("did you mean {PREFIX}{meant}?"),
-                None => format!("known here: {PREFIX}{NETWORK}<container>, {PREFIX}{IPC}<limit>"),
-            };
-            report.error(&path, format_args!("unknown annotation, {hint}"));
-            continue;
-        };
-        if !containers.contains(&container) {
-            let hint = crate::manifest::hint(container, containers.iter().copied());
-            let names = containers.join(", ");
-            report.error(&path, format_args!("there is no container {container:?}{hint} (one of: {names})"));
-            continue;
-        }
-        match container_network::parse(value) {
-            Ok(network) => {
-                annotated.networks.insert(container.to_owned(), network);
-            }
-            Err(errors) => errors.iter().for_each(|error| report.error(&path, error)),
+        if let Err(errors) = read(name, value, around, &mut annotated) {
+            errors.iter().for_each(|error| report.error(&path, error));
         }
     }
     annotated
+}
+
+/// Reads one; all that is wrong with it.
+fn read(name: &str, value: &str, around: &Around<'_>, annotated: &mut Annotated) -> Result<(), Vec<String>> {
+    if let Some(limit) = name.strip_prefix(IPC)
+        && IpcLimits::names().any(|known| known == limit)
+    {
+        set_limit(&mut annotated.ipc, limit, value).map_err(|error| vec![error])?;
+    } else if let Some(container) = name.strip_prefix(NETWORK) {
+        known_container(container, around)?;
+        let network = container_network::parse(value)
+            .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        annotated.networks.insert(container.to_owned(), network);
+    } else if let Some(container) = name.strip_prefix(CONFIG) {
+        known_container(container, around)?;
+        annotated.config.insert(container.to_owned(), config::parse(value, around)?);
+    } else if name == KEYVALUE {
+        annotated.key_value.all = Some(keyvalue::volume(value, around)?);
+    } else if let Some(bucket) = name.strip_prefix(KEYVALUE).and_then(|rest| rest.strip_prefix('.')) {
+        crate::spec::keyvalue::bucket(bucket).map_err(|error| vec![error])?;
+        annotated.key_value.buckets.insert(bucket.to_owned(), keyvalue::volume(value, around)?);
+    } else {
+        return Err(vec![unknown(name, around)]);
+    }
+    Ok(())
+}
+
+fn unknown(name: &str, around: &Around<'_>) -> String {
+    let of_containers = around
+        .containers
+        .iter()
+        .flat_map(|container| [NETWORK, CONFIG].map(|kind| format!("{kind}{container}")));
+    let limits = IpcLimits::names().map(|limit| format!("{IPC}{limit}"));
+    let known: Vec<String> = of_containers.chain(limits).chain([KEYVALUE.to_owned()]).collect();
+    match closest(name, known.iter().map(String::as_str)) {
+        Some(meant) => format!("unknown annotation, did you mean {PREFIX}{meant}?"),
+        None => {
+            let known = [
+                format!("{NETWORK}<container>"),
+                format!("{IPC}<limit>"),
+                format!("{CONFIG}<container>"),
+                KEYVALUE.to_owned(),
+                format!("{KEYVALUE}.<bucket>"),
+            ];
+            format!("unknown annotation, known here: {PREFIX}{}", known.join(&format!(", {PREFIX}")))
+        }
+    }
+}
+
+fn known_container(container: &str, around: &Around<'_>) -> Result<(), Vec<String>> {
+    if around.containers.contains(&container) {
+        return Ok(());
+    }
+    let hint = crate::manifest::hint(container, around.containers.iter().copied());
+    let names = around.containers.join(", ");
+    Err(vec![format!("there is no container {container:?}{hint} (one of: {names})")])
 }
 
 /// A limit is a number, or a quantity such as `1Mi`.

@@ -192,7 +192,9 @@ pub(super) fn convert(
         &mut around,
         report,
     );
-    let annotated = annotations::convert(&metadata.annotations, &all, report);
+    let around_annotations =
+        annotations::Around { containers: &all, volumes: &volumes, config_maps: &beside.objects.config_maps };
+    let annotated = annotations::convert(&metadata.annotations, &around_annotations, report);
     let resources = pod_resources::convert(
         resources,
         pod_resources::Containers {
@@ -222,6 +224,8 @@ pub(super) fn convert(
         // The policies stand beside the Pod, and are converted after it.
         network_rules: NetworkRules { policies: Vec::new(), containers: annotated.networks },
         ipc: annotated.ipc,
+        config_sources: annotated.config,
+        key_value: annotated.key_value,
         host_aliases,
         init_containers,
         containers,

@@ -172,7 +172,7 @@ fn annotations_of_peapod_are_known_or_wrong() {
         ),
         (
             "peapod.dev/priority: high",
-            "metadata.annotations[peapod.dev/priority]: unknown annotation, known here: peapod.dev/network.<container>, peapod.dev/ipc.<limit>",
+            "metadata.annotations[peapod.dev/priority]: unknown annotation, known here: peapod.dev/network.<container>, peapod.dev/ipc.<limit>, peapod.dev/config.<container>, peapod.dev/keyvalue, peapod.dev/keyvalue.<bucket>",
         ),
         (
             "peapod.dev/network.main: 'connect: a:b'",

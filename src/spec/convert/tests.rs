@@ -116,6 +116,8 @@ fn every_supported_field_arrives() {
         dns: crate::spec::Dns { hostname: "www".into(), ..Default::default() },
         network_rules: Default::default(),
         ipc: Default::default(),
+        config_sources: Default::default(),
+        key_value: Default::default(),
         host_aliases: vec![crate::spec::HostAlias {
             ip: "::1".parse().unwrap(),
             hostnames: strings(&["db.local", "db"]),

@@ -6,8 +6,9 @@ wasmtime::component::bindgen!({
     inline: "
         package peapod:pod-host;
         world host {
-            import peapod:pod/lifecycle@0.1.0;
-            import peapod:pod/lifecycle-async@0.1.0;
+            import peapod:pod/lifecycle@0.1.1;
+            import peapod:pod/lifecycle-async@0.1.1;
+            import peapod:pod/identity@0.1.1;
         }
     ",
     world: "peapod:pod-host/host",

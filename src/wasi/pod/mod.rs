@@ -1,20 +1,24 @@
-//! `peapod:pod`: what the pod tells the guest, in both forms: a pollable for WASI 0.2, an async function for 0.3.
+//! `peapod:pod`: what the pod tells the guest. That it is asked to end comes in both forms: a pollable for WASI 0.2, an
+//! async function for 0.3.
 //!
 //! ```text
 //!  pod worker ─► StopSender ─► StopSignal ─┬─ lifecycle ───────► guest of WASI 0.2
 //!                                          └─ lifecycle-async ─► guest of WASI 0.3
+//!             ─► About, LivePod ────────────── identity ────────► guests of both
 //! ```
 //!
 //! A deadline is an instant of the guest's own monotonic clock, which is the [signal's](StopSignal::now).
 
 pub mod bindings;
+mod identity;
 
 use wasmtime::component::{Accessor, HasData, Linker, Resource, ResourceTable};
 use wasmtime_wasi::{HostMonotonicClock, async_trait};
 use wasmtime_wasi_io::poll::{DynPollable, Pollable, subscribe};
 
 use self::bindings::peapod::pod::types::{self, StopReason, StopRequest};
-use self::bindings::peapod::pod::{lifecycle, lifecycle_async};
+use self::bindings::peapod::pod::{identity as identity_wit, lifecycle, lifecycle_async};
+use crate::container::about::About;
 use crate::container::stop::{Stop, StopSignal};
 use crate::pod::actions;
 use crate::spec::ProbeKind;
@@ -23,6 +27,8 @@ use crate::spec::ProbeKind;
 pub struct PodCtxView<'a> {
     /// Whether it was asked to end.
     pub stop: &'a StopSignal,
+    /// Who it is.
+    pub about: &'a About,
     /// Where the guest's resources are.
     pub table: &'a mut ResourceTable,
 }
@@ -47,7 +53,8 @@ impl HasData for Pod {
 pub fn add_to_linker<T: PodView + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     types::add_to_linker::<T, Pod>(linker, T::pod)?;
     lifecycle::add_to_linker::<T, Pod>(linker, T::pod)?;
-    lifecycle_async::add_to_linker::<T, Pod>(linker, T::pod)
+    lifecycle_async::add_to_linker::<T, Pod>(linker, T::pod)?;
+    identity_wit::add_to_linker::<T, Pod>(linker, T::pod)
 }
 
 /// The guest's monotonic clock: the pod's, so that a deadline and the guest's own time can be compared.

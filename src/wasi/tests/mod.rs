@@ -29,6 +29,9 @@ struct State {
     sockets: SocketsCtx,
     stop: StopSignal,
     ipc: crate::ipc::Handle,
+    about: Arc<crate::container::about::About>,
+    config: config::ConfigCtx,
+    key_value: keyvalue::KeyValueCtx,
     table: ResourceTable,
 }
 
@@ -46,13 +49,25 @@ impl SocketsView for State {
 
 impl PodView for State {
     fn pod(&mut self) -> PodCtxView<'_> {
-        PodCtxView { stop: &self.stop, table: &mut self.table }
+        PodCtxView { stop: &self.stop, about: &self.about, table: &mut self.table }
     }
 }
 
 impl ipc::IpcView for State {
     fn ipc(&mut self) -> ipc::IpcCtxView<'_> {
         ipc::IpcCtxView { handle: &self.ipc, table: &mut self.table }
+    }
+}
+
+impl config::ConfigView for State {
+    fn config(&mut self) -> wasmtime_wasi_config::WasiConfig<'_> {
+        self.config.now()
+    }
+}
+
+impl keyvalue::KeyValueView for State {
+    fn key_value(&mut self) -> keyvalue::KeyValueCtxView<'_> {
+        keyvalue::KeyValueCtxView { ctx: &self.key_value, table: &mut self.table }
     }
 }
 
@@ -134,7 +149,12 @@ fn start(pod: &Arc<Stack>, args: &[&str]) -> (Output, Endpoint, JoinHandle<bool>
     let sockets = SocketsCtx::new(endpoint.clone());
     let stop = StopSignal::never();
     let ipc = crate::ipc::Ipc::new(Default::default(), "/nonexistent".into()).attach();
-    let state = State { wasi: wasi.build(), sockets, stop, ipc, table: ResourceTable::new() };
+    let spec = crate::testing::spec::pod([]);
+    let key_value = keyvalue::KeyValueCtx::new(crate::testing::spec::key_value());
+    let about = Arc::new(crate::testing::spec::about(spec, args[0]));
+    let config = config::ConfigCtx::new(Arc::clone(&about));
+    let (wasi, table) = (wasi.build(), ResourceTable::new());
+    let state = State { wasi, sockets, stop, ipc, about, config, key_value, table };
     let mut store = Store::new(&guests.engine, state);
     let polls = output.polls.clone();
     let task = tokio::spawn(async move {

@@ -13,7 +13,7 @@ wit_bindgen::generate!({
     world: "peapod:pod/imports-async",
 });
 
-use peapod::pod::lifecycle_async as lifecycle;
+use peapod::pod::{identity, lifecycle_async as lifecycle};
 
 wasip3::cli::command::export!(Guest);
 
@@ -25,6 +25,7 @@ const UNIT: Duration = Duration::from_millis(5);
 impl wasip3::exports::cli::run::Guest for Guest {
     async fn run() -> Result<(), ()> {
         assert!(lifecycle::stop().is_none(), "nobody has asked yet");
+        assert!(!identity::name().is_empty() && !identity::container_name().is_empty(), "it is somebody");
         say("working".to_owned()).await;
         let mut asked = pin!(lifecycle::wait());
         let request = loop {
