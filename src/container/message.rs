@@ -31,7 +31,7 @@ use nix::sys::stat::{Mode, SFlag, mknodat};
 
 use super::log::LogTail;
 use super::state::{Exit, ExitReason, MAX_MESSAGE_BYTES};
-use crate::spec::Container;
+use crate::spec::{Container, User};
 use crate::sys::mount;
 use crate::volume::{ETC, Preopen};
 
@@ -128,6 +128,11 @@ impl Messages {
         }
         let file = Path::new(&container.name).join(name);
         let own = self.own_directory(&container.name, &file)?;
+        if container.user != User::default() {
+            // As the kubelet has it, for a user that is not root (`makeMounts` in
+            // `pkg/kubelet/kuberuntime/kuberuntime_container.go`).
+            self.root.set_permissions(&file, Permissions::from_mode(0o666))?;
+        }
         preopens.push(Preopen::new(parent.to_owned(), own));
         words.own = Some((Arc::clone(&self.root), container.name.clone()));
         words.file = Some((Arc::clone(&self.root), file));

@@ -19,3 +19,4 @@ pub mod message;
 pub mod runner;
 pub mod state;
 pub mod stop;
+pub mod user;

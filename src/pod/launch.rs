@@ -28,6 +28,7 @@ use crate::container::log::file::Rotation;
 use crate::container::log::{Console, LogConfig, LogEvent, Logger};
 use crate::container::message::Messages;
 use crate::container::runner::{Hosts, Program};
+use crate::container::user;
 use crate::engine::EpochTicker;
 use crate::ipc::Ipc;
 use crate::net::{Recording, Tell};
@@ -148,6 +149,10 @@ impl Prepared {
         let (trouble, troubles) = mpsc::channel(worker::TROUBLE_QUEUE);
         let mut volumes = Volumes::prepare(&spec, pod_dir, &bound)?;
         volumes.mount_memory()?;
+        if let Some(ignored) = user::ignored(&spec) {
+            // The queue is empty yet.
+            let _ = trouble.try_send(control::Event::Warning(ignored));
+        }
         let containers = spec.all_containers().count();
         let messages = Messages::mount(&pod_dir.join(MESSAGES), containers).map_err(BeginError::Messages)?;
         let begun = timeline.step("volumes", begun);

@@ -16,6 +16,7 @@
 //! | [`mqueue`] | POSIX message queues |
 //! | [`shared`] | numbers in memory that other processes have mapped too |
 //! | [`netlink`] | a small synchronous netlink socket: one send per batch |
+//! | [`user`] | the user that one thread works with files as |
 //! | [`socket`] | what the kernel says about a socket |
 //! | [`conntrack`] | connections that the kernel tracks, for [`netlink`] |
 //! | [`notices`] | a descriptor that says that something has happened |
@@ -39,3 +40,4 @@ pub mod pidfd;
 pub mod process;
 pub mod shared;
 pub mod socket;
+pub mod user;

@@ -4,6 +4,7 @@
 //! pod process: Volumes::prepare ──► mount_memory ──────────► preopens, for each container
 //!  emptyDir made, hostPath checked   tmpfs, in the pod's      subPath resolved, a directory
 //!  and opened                        mount namespace, opened  handle for each mount
+//!        └──► ownership, with fsGroup ◄──┘
 //! ```
 //!
 //! Every volume is opened once and only ever reached through that handle, so that nobody who renames or
@@ -12,6 +13,7 @@
 
 mod error;
 mod host_path;
+mod ownership;
 mod preopen;
 mod prepare;
 mod projected;

@@ -10,8 +10,9 @@ use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 
 use super::host_path::{Found, check_or_create};
+use super::ownership::{self, Access};
 use super::{VolumeError, projected};
-use crate::spec::{Container, Pod, Volume, VolumeSource};
+use crate::spec::{Container, FsGroup, Pod, Volume, VolumeSource};
 use crate::sys::mount;
 
 /// Permissions of an emptyDir, as the kubelet gives (`perm` in `pkg/volume/emptydir/empty_dir.go`): every
@@ -30,6 +31,7 @@ pub struct Volumes {
     pub(super) by_name: BTreeMap<String, Prepared>,
     /// What containers see at `/etc` that mount nothing there.
     pub(super) etc: Option<Dir>,
+    fs_group: Option<FsGroup>,
 }
 
 /// How far a volume is.
@@ -61,7 +63,7 @@ impl Volumes {
     pub fn prepare(pod: &Pod, pod_dir: &Path, bound: &Bound) -> Result<Self, VolumeError> {
         let prepared = |volume: &Volume| Ok((volume.name.clone(), prepare(volume, pod, pod_dir, bound)?));
         let by_name = pod.volumes.iter().map(prepared).collect::<Result<_, _>>()?;
-        let volumes = Self { by_name, etc: None };
+        let volumes = Self { by_name, etc: None, fs_group: pod.fs_group };
         pod.all_containers().try_for_each(|container| volumes.refuse_file_mounts(container))?;
         Ok(volumes)
     }
@@ -78,6 +80,7 @@ impl Volumes {
                     "mount a tmpfs on",
                     path,
                 ))?;
+                give(name, path, self.fs_group.map(always), Access::ReadWrite)?;
                 *prepared = open(name, path, false)?;
             }
         }
@@ -125,17 +128,48 @@ fn prepare(volume: &Volume, pod: &Pod, pod_dir: &Path, bound: &Bound) -> Result<
             ))?;
             match memory {
                 true => Ok(Prepared::Memory { path, size: *size_limit }),
-                false => open(name, &path, false),
+                false => {
+                    give(name, &path, pod.fs_group.map(always), Access::ReadWrite)?;
+                    open(name, &path, false)
+                }
             }
         }
         VolumeSource::HostPath { path, kind } => match check_or_create(name, path, *kind)? {
             Found::Directory => open(name, path, false),
             Found::File => Ok(Prepared::File { path: path.clone() }),
         },
-        VolumeSource::Projected { .. } => projected::prepare(volume, pod, pod_dir),
-        VolumeSource::Claim { read_only, .. } => open(name, bound_to(name, bound)?, *read_only),
+        VolumeSource::Projected { .. } => {
+            let prepared = projected::prepare(volume, pod, pod_dir)?;
+            if let Prepared::Open { path, .. } = &prepared {
+                give(name, path, pod.fs_group.map(always), Access::ReadOnly)?;
+            }
+            Ok(prepared)
+        }
+        VolumeSource::Claim { read_only, .. } => {
+            let path = bound_to(name, bound)?;
+            if !read_only && is_own(path, pod) {
+                give(name, path, pod.fs_group, Access::ReadWrite)?;
+            }
+            open(name, path, *read_only)
+        }
         VolumeSource::Image { .. } => open(name, bound_to(name, bound)?, true),
     }
+}
+
+/// A volume to which `fsGroupChangePolicy` does not apply: the kubelet passes it on for claims only.
+fn always(group: FsGroup) -> FsGroup {
+    FsGroup { on_root_mismatch: false, ..group }
+}
+
+/// Whether a claim's directory is peapod's: one that the manifest's PersistentVolumes name is the host's, and its
+/// owners are the host's matter, as with hostPath (`Managed` in `pkg/volume/hostpath/host_path.go`).
+fn is_own(path: &Path, pod: &Pod) -> bool {
+    pod.storage.volumes.values().all(|volume| volume.path != path)
+}
+
+fn give(volume: &str, path: &Path, group: Option<FsGroup>, access: Access) -> Result<(), VolumeError> {
+    let Some(group) = group else { return Ok(()) };
+    ownership::give(path, group, access).map_err(io_error(volume, "give to fsGroup", path))
 }
 
 fn bound_to<'b>(volume: &str, bound: &'b Bound) -> Result<&'b Path, VolumeError> {

@@ -1,11 +1,12 @@
 //! The WASI hosts: thin adapters that put `wasi:sockets` 0.2 and 0.3 on the pod's
-//! [network](crate::net) and the container's output on its log, and `peapod:pod` and `peapod:ipc`, which are
+//! [network](crate::net), the container's output on its log and its file operations on threads of its user, and `peapod:pod` and `peapod:ipc`, which are
 //! peapod's own.
-//! Everything else of WASI (cli, clocks, filesystem, io, random) is wasmtime-wasi's.
+//! Everything else of WASI (cli, clocks, io, random) is wasmtime-wasi's.
 //!
 //! ```text
 //!  guest ─ wasi:sockets 0.2 ─► p2 ┐
 //!        ─ wasi:sockets 0.3 ─► p3 ┴─► net::{TcpSocket, UdpSocket, Endpoint}
+//!        ─ wasi:filesystem ──► filesystem ─► wasmtime-wasi, as the container's user
 //!        ─ wasi:cli/stdout ──► wasmtime-wasi ─► stdio ─► the container's log
 //!        ─ peapod:ipc ───────► ipc ─► crate::ipc
 //!        ─ peapod:pod ───────► pod ─► whether the container is asked to end
@@ -18,6 +19,7 @@
 
 mod convert;
 mod error;
+mod filesystem;
 pub mod ipc;
 pub mod p2;
 pub mod p3;
@@ -28,9 +30,9 @@ pub mod stdio;
 mod tests;
 
 use wasmtime::component::{HasData, Linker, ResourceTable};
-use wasmtime_wasi::WasiView;
 
 pub use error::SocketError;
+pub use filesystem::{FilesCtxView, FilesView};
 pub use pod::{PodCtxView, PodView};
 
 use crate::net::Endpoint;
@@ -81,7 +83,7 @@ impl HasData for Sockets {
 /// component-model-async.
 pub fn add_to_linker<T>(linker: &mut Linker<T>) -> wasmtime::Result<()>
 where
-    T: WasiView + SocketsView + PodView + ipc::IpcView + 'static,
+    T: FilesView + SocketsView + PodView + ipc::IpcView + 'static,
 {
     p2::add_to_linker(linker)?;
     p3::add_to_linker(linker)?;

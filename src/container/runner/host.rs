@@ -9,12 +9,13 @@ use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
 use super::stdio::UntilStop;
 use super::{Marks, Setup, Stdio, Streams};
 use crate::container::stop::StopSignal;
+use crate::container::user::FileUser;
 use crate::engine::MemoryLimiter;
 use crate::ipc;
 use crate::wasi::ipc::{IpcCtxView, IpcView};
 use crate::wasi::pod::PodClock;
 use crate::wasi::stdio::LogOutput;
-use crate::wasi::{PodCtxView, PodView, SocketsCtx, SocketsCtxView, SocketsView};
+use crate::wasi::{FilesView, PodCtxView, PodView, SocketsCtx, SocketsCtxView, SocketsView};
 
 /// Random bytes that a guest of WASI 0.2 gets with one call; beyond it the guest traps. The call does not
 /// yield, and this many take some milliseconds. wasmtime-wasi's own bound is 64 MiB.
@@ -26,6 +27,7 @@ pub struct Host {
     sockets: SocketsCtx,
     ipc: ipc::Handle,
     stop: StopSignal,
+    user: FileUser,
     table: ResourceTable,
     pub(super) memory: MemoryLimiter,
     marks: Marks,
@@ -60,8 +62,8 @@ impl Host {
         let sockets = SocketsCtx::new(setup.endpoint.clone());
         let memory = MemoryLimiter::new(Arc::clone(&setup.memory));
         let (wasi, table, marks) = (wasi.build(), ResourceTable::new(), setup.marks.clone());
-        let (ipc, stop) = (setup.ipc.clone(), setup.stop.clone());
-        Ok(Self { wasi, sockets, ipc, stop, table, memory, marks, called: false })
+        let (ipc, stop, user) = (setup.ipc.clone(), setup.stop.clone(), setup.user.clone());
+        Ok(Self { wasi, sockets, ipc, stop, user, table, memory, marks, called: false })
     }
 
     /// The guest calls the host: each of its calls comes by here.
@@ -77,6 +79,12 @@ impl WasiView for Host {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         self.is_called();
         WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl FilesView for Host {
+    fn file_user(&mut self) -> FileUser {
+        self.user.clone()
     }
 }
 

@@ -55,6 +55,7 @@ use super::state::State;
 use super::status::pod_status;
 use super::storage;
 use crate::container::account::Account;
+use crate::container::user::FileUsers;
 use crate::container::runner::Hosts;
 use crate::container::state::{Exit, START_ERROR_EXIT_CODE};
 use crate::engine::MemoryAccount;
@@ -93,6 +94,7 @@ pub async fn run(parts: Parts, hosts: Arc<Hosts>, control: StdUnixStream) -> std
         resizing: None,
         memory,
         accounts: BTreeMap::new(),
+        users: FileUsers::default(),
         attendants: Attendants::default(),
         execs: Execs::new(components, wanted),
         wake_at: None,
@@ -150,6 +152,7 @@ struct Worker {
     memory: Arc<MemoryAccount>,
     /// Those of the containers that were ever started.
     accounts: BTreeMap<String, Arc<Account>>,
+    users: FileUsers,
     attendants: Attendants,
     /// The watch over the use of the disk, where it is limited.
     measuring: JoinSet<String>,

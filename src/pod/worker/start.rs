@@ -128,7 +128,7 @@ impl Worker {
 
     /// What one run of a container is given.
     fn setup(
-        &self,
+        &mut self,
         spec: &Container,
         program: &Program,
         log: &ContainerLog,
@@ -147,11 +147,13 @@ impl Worker {
         let words = words.map_err(|error| {
             format!("cannot make {} for its last words: {error}", spec.termination_message.path)
         })?;
+        let user = self.users.of(&spec.user);
+        let user = user.map_err(|error| format!("cannot work with files as its user: {error}"))?;
         let setup = Setup {
             argv: command.into_iter().chain(args).collect(),
             env: std::iter::once(hostname).chain(env).collect(),
             working_dir: spec.working_dir.clone(),
-            user: spec.user.clone(),
+            user,
             preopens: preopens.into(),
             memory,
             endpoint,
