@@ -54,7 +54,8 @@ impl Identity {
     /// Whether this user namespace has it, with all its groups.
     fn exists(&self) -> io::Result<bool> {
         let mut groups = self.groups.iter().chain([&self.gid]);
-        Ok(has_user(self.uid)? && groups.try_fold(true, |all, group| Ok::<_, io::Error>(all && has_group(*group)?))?)
+        Ok(has_user(self.uid)?
+            && groups.try_fold(true, |all, group| Ok::<_, io::Error>(all && has_group(*group)?))?)
     }
 
     fn assume(&self) -> io::Result<()> {
@@ -86,8 +87,9 @@ impl FileUsers {
 pub fn ignored(pod: &Pod) -> Option<String> {
     let unknown = |user: &User| Identity::of(user).is_some_and(|identity| !identity.exists().unwrap_or(true));
     let fs_group = pod.fs_group.is_some_and(|group| !has_group(group.gid).unwrap_or(true));
-    (fs_group || pod.all_containers().any(|container| unknown(&container.user)))
-        .then(|| "not root: no runAsUser, runAsGroup or fsGroup; files are yours, as whom they are used".into())
+    (fs_group || pod.all_containers().any(|container| unknown(&container.user))).then(|| {
+        "not root: no runAsUser, runAsGroup or fsGroup; files are yours, as whom they are used".into()
+    })
 }
 
 impl FileUser {

@@ -55,9 +55,9 @@ use super::state::State;
 use super::status::pod_status;
 use super::storage;
 use crate::container::account::Account;
-use crate::container::user::FileUsers;
 use crate::container::runner::Hosts;
 use crate::container::state::{Exit, START_ERROR_EXIT_CODE};
+use crate::container::user::FileUsers;
 use crate::engine::MemoryAccount;
 use crate::net::{Recording, Summary};
 

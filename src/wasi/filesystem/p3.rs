@@ -3,11 +3,11 @@
 use wasmtime::AsContextMut as _;
 use wasmtime::component::{Access, Accessor, FutureReader, Resource, StreamReader};
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystem, WasiFilesystemView as _};
-use wasmtime_wasi::p3::bindings::filesystem::{preopens, types};
 use wasmtime_wasi::p3::bindings::filesystem::types::{
-    Advice, DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntry, ErrorCode, Filesize, HostDescriptor,
-    HostDescriptorWithStore, MetadataHashValue, NewTimestamp, OpenFlags, PathFlags,
+    Advice, DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntry, ErrorCode, Filesize,
+    HostDescriptor, HostDescriptorWithStore, MetadataHashValue, NewTimestamp, OpenFlags, PathFlags,
 };
+use wasmtime_wasi::p3::bindings::filesystem::{preopens, types};
 use wasmtime_wasi::p3::filesystem::{FilesystemError, FilesystemResult};
 
 use super::{Files, FilesCtxView, FilesView};
@@ -29,7 +29,9 @@ macro_rules! as_user {
 }
 
 /// The same store, with wasmtime-wasi's own files.
-fn upstream<'a, T: FilesView + 'static>(store: &'a mut Access<'_, T, Files>) -> Access<'a, T, WasiFilesystem> {
+fn upstream<'a, T: FilesView + 'static>(
+    store: &'a mut Access<'_, T, Files>,
+) -> Access<'a, T, WasiFilesystem> {
     Access::new(store.as_context_mut(), |data| T::filesystem(data))
 }
 
