@@ -184,6 +184,11 @@ fn seed() -> u64 {
 
 /// A pod of four attackers, one of them a user that is not root, on one mount.
 fn attackers(world: &World, seed: u64, read_only: bool, operations: u64) -> String {
+    attackers_of(&world.mount(), world, seed, read_only, operations)
+}
+
+/// The same, with another mount.
+fn attackers_of(mount: &Path, world: &World, seed: u64, read_only: bool, operations: u64) -> String {
     let containers: String = (0..4)
         .map(|index| {
             let user = if index == 3 { "runAsUser: 1000" } else { "" };
@@ -205,8 +210,22 @@ spec:
   containers:
 {containers}  volumes: [{{name: v, hostPath: {{path: {}}}}}]
 ",
-        world.mount().display()
+        mount.display()
     )
+}
+
+/// Without this, a guest that looks at nothing would pass the others.
+#[test]
+fn an_attack_notices_what_it_reaches() {
+    if !needs_root() {
+        return;
+    }
+    let world = World::new();
+    let text = attackers_of(world.base(), &world, seed(), true, OPERATIONS / 6);
+    let finished = run(&text, &["--timeout", "300s"]).expect_code(1);
+    for how in ["stat", "read", "list"] {
+        assert!(finished.stdout.contains(&format!("ESCAPED \"{how} ")), "{how}:\n{}", finished.stdout);
+    }
 }
 
 #[test]

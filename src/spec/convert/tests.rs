@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::image::Reference;
+use crate::spec::User;
 use crate::spec::environment::{Environment, Value, Variable};
 use crate::spec::{
     Container, HostPathType, HostPort, Mount, Port, Protocol, QosClass, Resources, RestartPolicy, Role,

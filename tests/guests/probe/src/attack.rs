@@ -22,8 +22,22 @@ const DIRECTORIES: usize = 8;
 
 /// Names that exist at times, in the mount or where its links lead.
 const NAMES: [&str; 16] = [
-    "swap0", "swap1", "swap2", "swap3", "dir", "dir/swap4", "dir/deep/swap5", "file", "new", "link", "outside",
-    "secret", "canary", "moved", "dir/deep", "hard",
+    "swap0",
+    "swap1",
+    "swap2",
+    "swap3",
+    "dir",
+    "dir/swap4",
+    "dir/deep/swap5",
+    "file",
+    "new",
+    "link",
+    "outside",
+    "secret",
+    "canary",
+    "moved",
+    "dir/deep",
+    "hard",
 ];
 
 /// xorshift64*.
@@ -98,8 +112,9 @@ impl Attack {
                 "\u{0}/",
             ]));
         }
-        for _ in 0..=self.random.below(5) {
-            let part = match self.random.below(24) {
+        // Short ones more often than long ones: they lead somewhere.
+        for _ in 0..=self.random.below(5).min(self.random.below(5)) {
+            let part = match self.random.below(40) {
                 0..=4 => "..".to_owned(),
                 5 => ".".to_owned(),
                 6 => String::new(),
