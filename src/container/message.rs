@@ -29,12 +29,12 @@ use std::sync::Arc;
 
 use cap_fs_ext::{FollowSymlinks, OpenOptionsFollowExt};
 use cap_std::ambient_authority;
-use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
+use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt, Permissions, PermissionsExt};
 use nix::sys::stat::{Mode, SFlag, mknodat};
 
 use super::log::LogTail;
 use super::state::{Exit, ExitReason, MAX_MESSAGE_BYTES};
-use crate::spec::Container;
+use crate::spec::{Container, User};
 use crate::sys::mount;
 use crate::volume::{ETC, Preopen};
 
@@ -136,6 +136,11 @@ impl Messages {
         }
         let file = Path::new(&container.name).join(name);
         let own = self.own_directory(&container.name, &file)?;
+        if container.user != User::default() {
+            // As the kubelet has it, for a user that is not root (`makeMounts` in
+            // `pkg/kubelet/kuberuntime/kuberuntime_container.go`).
+            self.root.set_permissions(&file, Permissions::from_mode(0o666))?;
+        }
         preopens.push(Preopen::new(parent.to_owned(), own));
         words.own = Some((Arc::clone(&self.root), container.name.clone()));
         words.file = Some((Arc::clone(&self.root), file));

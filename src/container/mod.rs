@@ -20,3 +20,4 @@ pub mod message;
 pub mod runner;
 pub mod state;
 pub mod stop;
+pub mod user;

@@ -29,6 +29,7 @@ use crate::container::log::file::Rotation;
 use crate::container::log::{Console, LogConfig, LogEvent, Logger};
 use crate::container::message::Messages;
 use crate::container::runner::{Hosts, Program};
+use crate::container::user;
 use crate::engine::EpochTicker;
 use crate::ipc::Ipc;
 use crate::keyvalue::KeyValue;
@@ -170,6 +171,10 @@ impl Prepared {
         errors.into_iter().next().map_or(Ok(()), Err)?;
         let key_value =
             KeyValue::new(&spec, &volumes, pod_dir.join(KEY_VALUE)).map_err(BeginError::KeyValue)?;
+        if let Some(ignored) = user::ignored(&spec) {
+            // The queue is empty yet.
+            let _ = trouble.try_send(control::Event::Warning(ignored));
+        }
         let containers = spec.all_containers().count();
         let messages = Messages::mount(&pod_dir.join(MESSAGES), containers).map_err(BeginError::Messages)?;
         let begun = timeline.step("volumes", begun);

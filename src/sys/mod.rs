@@ -16,6 +16,7 @@
 //! | [`mqueue`] | POSIX message queues |
 //! | [`shared`] | numbers in memory that other processes have mapped too |
 //! | [`netlink`] | a small synchronous netlink socket: one send per batch |
+//! | [`user`] | the user that one thread works with files as |
 //! | [`socket`] | what the kernel says about a socket |
 //! | [`text`] | this program's own code in memory |
 //! | [`conntrack`] | connections that the kernel tracks, for [`netlink`] |
@@ -41,3 +42,4 @@ pub mod process;
 pub mod shared;
 pub mod socket;
 pub mod text;
+pub mod user;

@@ -4,7 +4,7 @@
 //! pod process: Volumes::prepare ──► mount_memory ───────────► refresh ───────────► preopens, for each container
 //!  emptyDir made, hostPath checked   tmpfs, in the pod's       files of configMap,  subPath resolved, a directory
 //!  and opened                        mount namespace, opened   secret and the like  handle for each mount, single
-//!                                                                                   files put in place
+//!        └──► ownership, with fsGroup ◄──┴─────────────────────────────┘            files put in place
 //! ```
 //!
 //! What outlives the pod, [`claims`], the supervisor has found before.
@@ -17,6 +17,7 @@ pub mod claims;
 mod error;
 mod files;
 mod host_path;
+mod ownership;
 mod preopen;
 mod prepare;
 mod projected;

@@ -10,11 +10,12 @@ use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 
 use super::host_path::{Found, check_or_create};
+use super::ownership::{self, Access};
 use super::projected::Generation;
 use super::{VolumeError, projected};
 use crate::sandbox::cgroup::memory_limit;
 use crate::spec::environment::Allocatable;
-use crate::spec::{Pod, Volume, VolumeSource};
+use crate::spec::{FsGroup, Pod, Volume, VolumeSource};
 use crate::sys::mount;
 
 /// Permissions of an emptyDir, as the kubelet gives (`perm` in `pkg/volume/emptydir/empty_dir.go`): every
@@ -45,6 +46,7 @@ pub struct Volumes {
     pub(super) node: Allocatable,
     /// Where mounts of single files are put in place, a directory for each container.
     pub(super) files: PathBuf,
+    fs_group: Option<FsGroup>,
 }
 
 /// How far a volume is.
@@ -84,6 +86,7 @@ impl Volumes {
             generations: BTreeMap::new(),
             node: Allocatable::default(),
             files: pod_dir.join(FILES),
+            fs_group: pod.fs_group,
         })
     }
 
@@ -98,6 +101,9 @@ impl Volumes {
                     "mount a tmpfs on",
                     path,
                 ))?;
+                if !*read_only {
+                    give(name, path, self.fs_group.map(always), Access::ReadWrite)?;
+                }
                 *prepared = open(name, path, *read_only)?;
             }
         }
@@ -134,7 +140,10 @@ fn prepare(volume: &Volume, pod: &Pod, pod_dir: &Path, bound: &Bound) -> Result<
                     let size = memory_size(*size_limit, memory_limit(pod));
                     Ok(Prepared::Memory { path, size, read_only: false })
                 }
-                false => open(name, &path, false),
+                false => {
+                    give(name, &path, pod.fs_group.map(always), Access::ReadWrite)?;
+                    open(name, &path, false)
+                }
             }
         }
         VolumeSource::HostPath { path, kind } => match check_or_create(name, path, *kind)? {
@@ -142,8 +151,18 @@ fn prepare(volume: &Volume, pod: &Pod, pod_dir: &Path, bound: &Bound) -> Result<
             Found::File => Ok(Prepared::File { path: path.clone() }),
         },
         VolumeSource::Projected { plugin, .. } => projected::prepare(volume, *plugin, pod_dir),
-        VolumeSource::Claim { read_only, .. } => open(name, bound_to(name, bound)?, *read_only),
-        VolumeSource::Ephemeral { .. } => open(name, bound_to(name, bound)?, false),
+        VolumeSource::Claim { read_only, .. } => {
+            let path = bound_to(name, bound)?;
+            if !read_only && is_own(path, pod) {
+                give(name, path, pod.fs_group, Access::ReadWrite)?;
+            }
+            open(name, path, *read_only)
+        }
+        VolumeSource::Ephemeral { .. } => {
+            let path = bound_to(name, bound)?;
+            give(name, path, pod.fs_group, Access::ReadWrite)?;
+            open(name, path, false)
+        }
         VolumeSource::Image { .. } => image(name, bound_to(name, bound)?, pod_dir),
     }
 }
@@ -175,6 +194,22 @@ fn image(name: &str, bound: &Path, pod_dir: &Path) -> Result<Prepared, VolumeErr
         let _ = file.try_lock_shared();
     }
     Ok(prepared)
+}
+
+/// A volume to which `fsGroupChangePolicy` does not apply: the kubelet passes it on for claims only.
+pub(super) fn always(group: FsGroup) -> FsGroup {
+    FsGroup { on_root_mismatch: false, ..group }
+}
+
+/// Whether a claim's directory is peapod's: one that the manifest's PersistentVolumes name is the host's, and its
+/// owners are the host's matter, as with hostPath (`Managed` in `pkg/volume/hostpath/host_path.go`).
+fn is_own(path: &Path, pod: &Pod) -> bool {
+    pod.storage.volumes.values().all(|volume| volume.path != path)
+}
+
+fn give(volume: &str, path: &Path, group: Option<FsGroup>, access: Access) -> Result<(), VolumeError> {
+    let Some(group) = group else { return Ok(()) };
+    ownership::give(path, group, access).map_err(io_error(volume, "give to fsGroup", path))
 }
 
 fn bound_to<'b>(volume: &str, bound: &'b Bound) -> Result<&'b Path, VolumeError> {

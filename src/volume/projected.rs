@@ -19,7 +19,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::VolumeError;
-use super::prepare::{EMPTY_DIR_MODE, Prepared, Volumes, io_error, open};
+use super::ownership::{self, Access};
+use super::prepare::{EMPTY_DIR_MODE, Prepared, Volumes, always, io_error, open};
 use crate::spec::environment::Allocatable;
 use crate::spec::volume::ProjectedPlugin;
 use crate::spec::{Pod, Volume, VolumeSource};
@@ -111,9 +112,12 @@ impl Volumes {
     }
 }
 
-/// Gives the files below `volume` their owner: the pod process, which made them.
-fn own(_volume: &Path, _pod: &Pod) -> io::Result<()> {
-    Ok(())
+/// Gives the files below `volume` to the pod's `fsGroup`; without one they are the pod process's, which made them.
+fn own(volume: &Path, pod: &Pod) -> io::Result<()> {
+    match pod.fs_group {
+        Some(group) => ownership::give(volume, always(group), Access::ReadOnly),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! The WASI hosts: thin adapters that put `wasi:sockets` 0.2 and 0.3 on the pod's
-//! [network](crate::net) and the container's output on its log, and `peapod:pod` and `peapod:ipc`, which are
-//! peapod's own; `wasi:config` and `wasi:keyvalue` are over what the pod has of them.
-//! Everything else of WASI (cli, clocks, filesystem, io, random) is wasmtime-wasi's.
+//! [network](crate::net), the container's output on its log and its file operations on threads of its user, and
+//! `peapod:pod` and `peapod:ipc`, which are peapod's own; `wasi:config` and `wasi:keyvalue` are over what the pod has
+//! of them. Everything else of WASI (cli, clocks, io, random) is wasmtime-wasi's.
 //!
 //! ```text
 //!  guest ─ wasi:sockets 0.2 ─► p2 ┐
 //!        ─ wasi:sockets 0.3 ─► p3 ┴─► net::{TcpSocket, UdpSocket, Endpoint}
+//!        ─ wasi:filesystem ──► filesystem ─► wasmtime-wasi, as the container's user
 //!        ─ wasi:cli/stdout ──► wasmtime-wasi ─► stdio ─► the container's log
 //!        ─ peapod:ipc ───────► ipc ─► crate::ipc
 //!        ─ peapod:pod ───────► pod ─► whether the container is asked to end, who it is
@@ -21,6 +22,7 @@
 pub mod config;
 mod convert;
 mod error;
+mod filesystem;
 pub mod ipc;
 pub mod keyvalue;
 pub mod p2;
@@ -32,9 +34,9 @@ pub mod stdio;
 mod tests;
 
 use wasmtime::component::{HasData, Linker, ResourceTable};
-use wasmtime_wasi::WasiView;
 
 pub use error::SocketError;
+pub use filesystem::{FilesCtxView, FilesView};
 pub use pod::{PodCtxView, PodView};
 
 use crate::net::Endpoint;
@@ -86,7 +88,7 @@ impl HasData for Sockets {
 /// component-model-async.
 pub fn add_to_linker<T>(linker: &mut Linker<T>) -> wasmtime::Result<()>
 where
-    T: WasiView + SocketsView + PodView + ipc::IpcView + 'static,
+    T: FilesView + SocketsView + PodView + ipc::IpcView + 'static,
     T: config::ConfigView + keyvalue::KeyValueView,
 {
     p2::add_to_linker(linker)?;

@@ -11,6 +11,7 @@ use super::stdio::UntilStop;
 use super::{Marks, Setup, Stdio, Streams};
 use crate::container::about::About;
 use crate::container::stop::StopSignal;
+use crate::container::user::FileUser;
 use crate::engine::MemoryLimiter;
 use crate::ipc;
 use crate::wasi::config::{ConfigCtx, ConfigView};
@@ -18,7 +19,7 @@ use crate::wasi::ipc::{IpcCtxView, IpcView};
 use crate::wasi::keyvalue::{KeyValueCtx, KeyValueCtxView, KeyValueView};
 use crate::wasi::pod::PodClock;
 use crate::wasi::stdio::LogOutput;
-use crate::wasi::{PodCtxView, PodView, SocketsCtx, SocketsCtxView, SocketsView};
+use crate::wasi::{FilesView, PodCtxView, PodView, SocketsCtx, SocketsCtxView, SocketsView};
 
 /// Random bytes that a guest of WASI 0.2 gets with one call; beyond it the guest traps. The call does not
 /// yield, and this many take some milliseconds. wasmtime-wasi's own bound is 64 MiB.
@@ -33,6 +34,7 @@ pub struct Host {
     key_value: KeyValueCtx,
     about: Arc<About>,
     stop: StopSignal,
+    user: FileUser,
     table: ResourceTable,
     pub(super) memory: MemoryLimiter,
     marks: Marks,
@@ -70,8 +72,8 @@ impl Host {
         let (ipc, stop, about) = (setup.ipc.clone(), setup.stop.clone(), Arc::clone(&setup.about));
         let key_value = KeyValueCtx::new(Arc::clone(&setup.key_value));
         let config = ConfigCtx::new(Arc::clone(&about));
-        let called = false;
-        Ok(Self { wasi, sockets, ipc, config, key_value, about, stop, table, memory, marks, called })
+        let (user, called) = (setup.user.clone(), false);
+        Ok(Self { wasi, sockets, ipc, config, key_value, about, stop, user, table, memory, marks, called })
     }
 
     /// The guest calls the host: each of its calls comes by here.
@@ -87,6 +89,12 @@ impl WasiView for Host {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         self.is_called();
         WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl FilesView for Host {
+    fn file_user(&mut self) -> FileUser {
+        self.user.clone()
     }
 }
 

@@ -32,11 +32,11 @@ use program::Entry;
 use super::about::About;
 use super::state::Exit;
 use super::stop::StopSignal;
+use super::user::FileUser;
 use crate::engine::MemoryAccount;
 use crate::ipc;
 use crate::keyvalue::KeyValue;
 use crate::net::Endpoint;
-use crate::spec::User;
 use crate::volume::Preopen;
 
 /// The most that one call copies into the host, bytes: half of what the pod's cgroup has for the runtime
@@ -52,8 +52,8 @@ pub struct Setup {
     pub env: Vec<(String, String)>,
     /// `workingDir`.
     pub working_dir: Option<String>,
-    /// Whose its files are.
-    pub user: User,
+    /// Who works with its files.
+    pub user: FileUser,
     /// The directories the guest sees.
     pub preopens: Arc<[Preopen]>,
     /// What its memory is charged to.

@@ -60,6 +60,7 @@ use crate::container::about::LivePod;
 use crate::container::account::Account;
 use crate::container::runner::Hosts;
 use crate::container::state::{Exit, START_ERROR_EXIT_CODE};
+use crate::container::user::FileUsers;
 use crate::engine::MemoryAccount;
 use crate::net::{Recording, Summary};
 
@@ -103,6 +104,7 @@ pub async fn run(parts: Parts, hosts: Arc<Hosts>, control: StdUnixStream) -> std
         resizing: None,
         memory,
         accounts: BTreeMap::new(),
+        users: FileUsers::default(),
         attendants: Attendants::default(),
         execs: Execs::new(components, wanted),
         wake_at: None,
@@ -165,6 +167,7 @@ struct Worker {
     memory: Arc<MemoryAccount>,
     /// Those of the containers that were ever started.
     accounts: BTreeMap<String, Arc<Account>>,
+    users: FileUsers,
     attendants: Attendants,
     /// The watch over the use of the disk, where it is limited.
     measuring: JoinSet<String>,

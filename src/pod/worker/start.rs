@@ -162,7 +162,7 @@ impl Worker {
 
     /// What one run of a container is given.
     fn setup(
-        &self,
+        &mut self,
         spec: &Container,
         restarts: u32,
         resolved: Resolved,
@@ -191,11 +191,13 @@ impl Worker {
             restarts,
             env: env.clone(),
         };
+        let user = self.users.of(&spec.user);
+        let user = user.map_err(|error| format!("cannot work with files as its user: {error}"))?;
         let setup = Setup {
             argv: command.into_iter().chain(args).collect(),
             env: std::iter::once(hostname).chain(env).collect(),
             working_dir: spec.working_dir.clone(),
-            user: spec.user.clone(),
+            user,
             preopens: preopens.into(),
             memory,
             endpoint,

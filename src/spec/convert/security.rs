@@ -1,18 +1,25 @@
 //! `securityContext` of the pod and of its containers.
 //!
-//! A WebAssembly guest has no user, no privileges, no system calls and no root file system: what only
-//! takes such things away holds already and is accepted; what gives them, or changes whose they are,
-//! cannot be honoured.
+//! ```text
+//! pod's securityContext ─► User, FsGroup ─┐
+//! container's ────────────────────────────┴─► User of the container
+//! ```
+//!
+//! A WebAssembly guest has no process: its user is whom its files are opened and made as. It has no privileges, no
+//! system calls and no root file system: what only takes such things away holds already and is accepted; what gives
+//! them cannot be honoured.
 
 use k8s_openapi::api::core::v1::{
     AppArmorProfile, Capabilities, PodSecurityContext, SeccompProfile, SecurityContext,
 };
 
-use super::report::{Report, is_set};
+use super::report::{Report, is_set, items};
 use crate::manifest::FieldPath;
 use crate::spec::{FsGroup, User};
 
-const NO_USERS: &str = "a WebAssembly guest has no user or group; remove it";
+/// The largest number of a user or a group that Kubernetes takes.
+const MAX_ID: u32 = i32::MAX as u32;
+
 const NO_SELINUX: &str = "a WebAssembly guest is no process with a label; remove it";
 const NO_WINDOWS: &str = "pods run on Linux; remove it";
 const NO_LOCAL_PROFILE: &str =
@@ -24,15 +31,13 @@ pub(super) fn pod(
     path: &FieldPath,
     report: &mut Report,
 ) -> (User, Option<FsGroup>) {
-    let unchanged = (User::default(), None);
-    let Some(context) = context else { return unchanged };
+    let Some(context) = context else { return (User::default(), None) };
     let PodSecurityContext {
         app_armor_profile,
         fs_group,
         fs_group_change_policy,
         run_as_group,
-        // Nothing runs as root, or as anyone.
-        run_as_non_root: _,
+        run_as_non_root,
         run_as_user,
         se_linux_change_policy,
         se_linux_options,
@@ -42,10 +47,6 @@ pub(super) fn pod(
         sysctls,
         windows_options,
     } = context;
-    report.unsupported(fs_group.is_some(), &path.field("fsGroup"), NO_USERS);
-    report.unsupported(run_as_user.is_some(), &path.field("runAsUser"), NO_USERS);
-    report.unsupported(run_as_group.is_some(), &path.field("runAsGroup"), NO_USERS);
-    report.unsupported(is_set(supplemental_groups), &path.field("supplementalGroups"), NO_USERS);
     report.unsupported(is_set(se_linux_options), &path.field("seLinuxOptions"), NO_SELINUX);
     report.unsupported(windows_options.is_some(), &path.field("windowsOptions"), NO_WINDOWS);
     report.unsupported(
@@ -53,17 +54,42 @@ pub(super) fn pod(
         &path.field("sysctls"),
         "kernel parameters of the pod cannot be set yet",
     );
-    let policies = [
-        ("fsGroupChangePolicy", fs_group_change_policy),
-        ("seLinuxChangePolicy", se_linux_change_policy),
-        ("supplementalGroupsPolicy", supplemental_groups_policy),
-    ];
-    for (name, policy) in policies {
-        report.ignored(policy.is_some(), &path.field(name), "it qualifies fields that do nothing here");
-    }
+    report.ignored(
+        se_linux_change_policy.is_some(),
+        &path.field("seLinuxChangePolicy"),
+        "it qualifies a field that does nothing here",
+    );
     app_armor(app_armor_profile, &path.field("appArmorProfile"), report);
     seccomp(seccomp_profile, &path.field("seccompProfile"), report);
-    unchanged
+
+    let fs_group_path = path.field("fsGroup");
+    let fs_gid = id(*fs_group, &fs_group_path, report);
+    let policies = [("Always", false), ("OnRootMismatch", true)];
+    let policy_path = path.field("fsGroupChangePolicy");
+    let on_root_mismatch = fs_group_change_policy
+        .as_deref()
+        .and_then(|policy| report.choice(&policy_path, policy, &policies))
+        .unwrap_or(false);
+    // An image that is a component has no groups of its own that could be merged.
+    if let Some(policy) = supplemental_groups_policy {
+        report.choice(&path.field("supplementalGroupsPolicy"), policy, &[("Merge", ()), ("Strict", ())]);
+    }
+    let groups_path = path.field("supplementalGroups");
+    let supplemental = items(supplemental_groups).iter().enumerate();
+    let mut groups: Vec<u32> = supplemental
+        .filter_map(|(index, group)| id(Some(*group), &groups_path.index(index), report))
+        .chain(fs_gid)
+        .collect();
+    groups.sort_unstable();
+    groups.dedup();
+    let user = User {
+        uid: id(*run_as_user, &path.field("runAsUser"), report),
+        gid: id(*run_as_group, &path.field("runAsGroup"), report),
+        groups,
+        non_root: run_as_non_root.unwrap_or(false),
+    };
+    breaks_non_root(&user, path, report);
+    (user, fs_gid.map(|gid| FsGroup { gid, on_root_mismatch }))
 }
 
 /// Whose the files of a container are; what it does not say is as `pod` has it.
@@ -84,7 +110,7 @@ pub(super) fn container(
         // A guest sees its mounts only; there is no root file system to write to.
         read_only_root_filesystem: _,
         run_as_group,
-        run_as_non_root: _,
+        run_as_non_root,
         run_as_user,
         se_linux_options,
         seccomp_profile,
@@ -95,8 +121,6 @@ pub(super) fn container(
         &path.field("privileged"),
         "a WebAssembly guest cannot be given the host's devices; remove it",
     );
-    report.unsupported(run_as_user.is_some(), &path.field("runAsUser"), NO_USERS);
-    report.unsupported(run_as_group.is_some(), &path.field("runAsGroup"), NO_USERS);
     report.unsupported(is_set(se_linux_options), &path.field("seLinuxOptions"), NO_SELINUX);
     report.unsupported(windows_options.is_some(), &path.field("windowsOptions"), NO_WINDOWS);
     report.unsupported(
@@ -113,7 +137,38 @@ pub(super) fn container(
     }
     app_armor(app_armor_profile, &path.field("appArmorProfile"), report);
     seccomp(seccomp_profile, &path.field("seccompProfile"), report);
-    pod.clone()
+    let user = User {
+        uid: id(*run_as_user, &path.field("runAsUser"), report).or(pod.uid),
+        gid: id(*run_as_group, &path.field("runAsGroup"), report).or(pod.gid),
+        groups: pod.groups.clone(),
+        non_root: run_as_non_root.unwrap_or(pod.non_root),
+    };
+    // What the pod says of itself alone has been said already.
+    if run_as_user.is_some() || run_as_non_root.is_some() {
+        breaks_non_root(&user, path, report);
+    }
+    user
+}
+
+/// The number of a user or a group, as `IsValidUserID` in `apimachinery/pkg/util/validation` has it.
+fn id(value: Option<i64>, path: &FieldPath, report: &mut Report) -> Option<u32> {
+    let value = value?;
+    let valid = u32::try_from(value).ok().filter(|id| *id <= MAX_ID);
+    if valid.is_none() {
+        report.error(path, format_args!("invalid value {value}: must be between 0 and {MAX_ID}, inclusive"));
+    }
+    valid
+}
+
+/// The kubelet starts no such container (`verifyRunAsNonRoot` in
+/// `pkg/kubelet/kuberuntime/security_context_others.go`): here it is known before.
+fn breaks_non_root(user: &User, path: &FieldPath, report: &mut Report) {
+    if user.non_root && user.uid == Some(0) {
+        report.error(
+            &path.field("runAsUser"),
+            "container's runAsUser breaks non-root policy: with runAsNonRoot it must not be 0",
+        );
+    }
 }
 
 fn app_armor(profile: &Option<AppArmorProfile>, path: &FieldPath, report: &mut Report) {

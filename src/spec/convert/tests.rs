@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::image::Reference;
+use crate::spec::User;
 use crate::spec::environment::{Environment, Value, Variable};
 use crate::spec::{
     Container, HostPathType, HostPort, Mount, Port, Protocol, QosClass, Resources, RestartPolicy, Role,
@@ -369,6 +370,28 @@ fn what_changes_nothing_here_is_a_warning() {
 }
 
 #[test]
+fn a_container_has_the_pods_user_where_it_names_none() {
+    let pod = "securityContext: {runAsUser: 1000, runAsGroup: 2000, fsGroup: 9, supplementalGroups: [10, 9, 1], \
+               runAsNonRoot: true, fsGroupChangePolicy: OnRootMismatch, supplementalGroupsPolicy: Strict}";
+    let user = |container: &str| {
+        let converted = accepted(&pod_with(pod, container));
+        let group = converted.pod.fs_group.unwrap();
+        assert_eq!((group.gid, group.on_root_mismatch), (9, true));
+        assert_eq!(warnings(&converted), [""; 0]);
+        converted.pod.containers[0].user.clone()
+    };
+    let user_of =
+        |uid, gid, non_root| User { uid: Some(uid), gid: Some(gid), groups: vec![1, 9, 10], non_root };
+    assert_eq!(user(""), user_of(1000, 2000, true));
+    assert_eq!(user("securityContext: {runAsUser: 5}"), user_of(5, 2000, true));
+    assert_eq!(user("securityContext: {runAsUser: 0, runAsNonRoot: false}"), user_of(0, 2000, false));
+    assert_eq!(user("securityContext: {runAsGroup: 0}"), user_of(1000, 0, true));
+    let none = accepted(&pod_with("", "securityContext: {runAsNonRoot: true}"));
+    assert_eq!(none.pod.containers[0].user, User { non_root: true, ..User::default() });
+    assert_eq!(none.pod.fs_group, None);
+}
+
+#[test]
 fn what_would_change_what_runs_is_an_error() {
     for (spec, container, path) in [
         ("ephemeralContainers: [{name: e}]", "", "spec.ephemeralContainers"),
@@ -377,8 +400,22 @@ fn what_would_change_what_runs_is_an_error() {
         ("resourceClaims: [{name: a}]", "", "spec.resourceClaims"),
         ("schedulingGates: [{name: a}]", "", "spec.schedulingGates"),
         ("shareProcessNamespace: true", "", "spec.shareProcessNamespace"),
-        ("securityContext: {fsGroup: 0}", "", "spec.securityContext.fsGroup"),
-        ("securityContext: {runAsUser: 0}", "", "spec.securityContext.runAsUser"),
+        ("securityContext: {fsGroup: -1}", "", "spec.securityContext.fsGroup"),
+        ("securityContext: {runAsUser: 2147483648}", "", "spec.securityContext.runAsUser"),
+        ("securityContext: {runAsGroup: -1}", "", "spec.securityContext.runAsGroup"),
+        ("securityContext: {supplementalGroups: [1, -1]}", "", "spec.securityContext.supplementalGroups[1]"),
+        ("securityContext: {fsGroupChangePolicy: always}", "", "spec.securityContext.fsGroupChangePolicy"),
+        (
+            "securityContext: {supplementalGroupsPolicy: All}",
+            "",
+            "spec.securityContext.supplementalGroupsPolicy",
+        ),
+        ("securityContext: {runAsNonRoot: true, runAsUser: 0}", "", "spec.securityContext.runAsUser"),
+        (
+            "securityContext: {runAsNonRoot: true}",
+            "securityContext: {runAsUser: 0}",
+            "spec.containers[0].securityContext.runAsUser",
+        ),
         ("securityContext: {sysctls: [{name: a, value: b}]}", "", "spec.securityContext.sysctls"),
         (
             "securityContext: {seccompProfile: {type: Localhost, localhostProfile: a}}",

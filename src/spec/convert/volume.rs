@@ -210,7 +210,7 @@ fn convert_empty_dir(
     report.unsupported(
         mode.is_some_and(|mode| mode != DEFAULT_MODE),
         &path.field("mode"),
-        "a WebAssembly guest has no user that the permissions would be for; remove it",
+        "every container may write to it, whatever its user; remove it",
     );
     let limit_path = path.field("sizeLimit");
     let size_limit = size_limit

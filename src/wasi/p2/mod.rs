@@ -12,11 +12,9 @@ mod tcp_stream;
 mod udp;
 
 use wasmtime::component::{HasData, Linker, ResourceTable};
-use wasmtime_wasi::WasiView;
 use wasmtime_wasi::cli::{WasiCli, WasiCliView as _};
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksView as _};
-use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView as _};
-use wasmtime_wasi::p2::bindings::{cli, clocks, filesystem, random};
+use wasmtime_wasi::p2::bindings::{cli, clocks, random};
 use wasmtime_wasi::random::WasiRandom;
 use wasmtime_wasi_io::bindings::wasi::io;
 
@@ -26,7 +24,7 @@ pub use tcp::TcpSocket;
 pub use udp::{IncomingDatagramStream, OutgoingDatagramStream, UdpSocket};
 
 use self::bindings::wasi::sockets;
-use super::{Sockets, SocketsView};
+use super::{FilesView, Sockets, SocketsView, filesystem};
 
 /// What a socket call of 0.2 fails with.
 pub type SocketError = super::SocketError<sockets::network::ErrorCode>;
@@ -44,7 +42,7 @@ impl HasData for Io {
 /// Adds WASI 0.2 to the linker: peapod's sockets, wasmtime-wasi's everything else.
 pub(super) fn add_to_linker<T>(l: &mut Linker<T>) -> wasmtime::Result<()>
 where
-    T: WasiView + SocketsView + 'static,
+    T: FilesView + SocketsView + 'static,
 {
     io::error::add_to_linker::<T, Io>(l, |t| t.ctx().table)?;
     io::poll::add_to_linker::<T, Io>(l, |t| t.ctx().table)?;
@@ -59,8 +57,7 @@ where
     random::insecure_seed::add_to_linker::<T, WasiRandom>(l, |t| {
         wasmtime_wasi::random::WasiRandomView::random(t)
     })?;
-    filesystem::types::add_to_linker::<T, WasiFilesystem>(l, T::filesystem)?;
-    filesystem::preopens::add_to_linker::<T, WasiFilesystem>(l, T::filesystem)?;
+    filesystem::add_p2_to_linker(l)?;
 
     cli::exit::add_to_linker::<T, WasiCli>(l, T::cli)?;
     cli::environment::add_to_linker::<T, WasiCli>(l, T::cli)?;

@@ -11,11 +11,10 @@ mod tcp_stream;
 mod udp;
 
 use wasmtime::component::Linker;
-use wasmtime_wasi::WasiView;
 use wasmtime_wasi::p3;
 
 use self::bindings::wasi::sockets::{ip_name_lookup, types};
-use super::{Sockets, SocketsCtxView, SocketsView};
+use super::{FilesView, Sockets, SocketsCtxView, SocketsView, filesystem};
 use crate::net;
 use crate::wasi::convert::address_conversions;
 
@@ -30,11 +29,11 @@ address_conversions!(self::bindings::wasi::sockets::types);
 /// Adds WASI 0.3 to the linker: peapod's sockets, wasmtime-wasi's everything else.
 pub(super) fn add_to_linker<T>(linker: &mut Linker<T>) -> wasmtime::Result<()>
 where
-    T: WasiView + SocketsView + 'static,
+    T: FilesView + SocketsView + 'static,
 {
     p3::cli::add_to_linker(linker)?;
     p3::clocks::add_to_linker(linker)?;
-    p3::filesystem::add_to_linker(linker)?;
+    filesystem::add_p3_to_linker(linker)?;
     p3::random::add_to_linker(linker)?;
     ip_name_lookup::add_to_linker::<T, Sockets>(linker, <T as SocketsView>::sockets)?;
     types::add_to_linker::<T, Sockets>(linker, <T as SocketsView>::sockets)

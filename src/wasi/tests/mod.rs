@@ -41,6 +41,12 @@ impl WasiView for State {
     }
 }
 
+impl FilesView for State {
+    fn file_user(&mut self) -> crate::container::user::FileUser {
+        Default::default()
+    }
+}
+
 impl SocketsView for State {
     fn sockets(&mut self) -> SocketsCtxView<'_> {
         SocketsCtxView { ctx: &mut self.sockets, table: &mut self.table }

@@ -2,11 +2,12 @@
 //!
 //! `p3 hello | exit CODE | args | tick MS COUNT | tcp-serve PORT [CONNECTIONS] |
 //! tcp-connect IP PORT TEXT | tcp-leave IP PORT | tcp-bind IP PORT | udp-echo PORT [DATAGRAMS] | udp-send IP PORT TEXT |
-//! resolve NAME`
+//! resolve NAME | write PATH TEXT | read PATH | mkdir PATH | ls PATH`
 //!
 //! Results go to stdout, an error to stderr as `p3: <what>: <WASI error code>` with exit code 1. All of
 //! it through `wasi:*@0.3` imports: nothing here prints or opens by the standard library, which speaks 0.2.
 
+mod files;
 mod stdio;
 mod tcp;
 mod udp;
@@ -82,6 +83,10 @@ async fn command(args: &[String], out: &mut Stdout) -> Result<(), Failure> {
         ["udp-echo", port] => udp::echo(parse(port)?, u64::MAX, out).await?,
         ["udp-echo", port, datagrams] => udp::echo(parse(port)?, parse(datagrams)?, out).await?,
         ["udp-send", ip, port, text] => udp::send(address(ip, port)?, text, out).await?,
+        ["write", path, text] => files::write(path, text, out).await?,
+        ["read", path] => files::read(path, out).await?,
+        ["mkdir", path] => files::mkdir(path, out).await?,
+        ["ls", path] => files::list(path, out).await?,
         ["resolve", name] => resolve(name, out).await?,
         _ => return Err(format!("unknown command {words:?}")),
     }

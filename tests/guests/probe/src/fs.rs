@@ -88,6 +88,18 @@ pub fn symlink(args: &[String]) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
+/// `may PATH..`: a line for each: whether it can be read, and appended to.
+pub fn may(args: &[String]) -> Outcome {
+    for path in args {
+        let answer =
+            |result: std::io::Result<()>| result.map_or_else(|error| described(&error), |()| "yes".into());
+        let reads = answer(fs::read(path).map(drop));
+        let writes = answer(fs::OpenOptions::new().append(true).open(path).map(drop));
+        println!("{path}: read {reads}; write {writes}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 /// `await-file PATH`: waits until the file exists, then prints it.
 pub fn await_file(args: &[String]) -> Outcome {
     let path = arg(args, 0, "PATH")?;

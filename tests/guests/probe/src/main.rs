@@ -4,6 +4,7 @@
 //! `probe: <what>: <error kind> (<raw OS error>): <text>` with exit code 1. The table [`COMMANDS`]
 //! is the manual.
 
+mod attack;
 mod cpu;
 mod fs;
 mod grpc;
@@ -94,9 +95,11 @@ const COMMANDS: &[Command] = &[
     command("mkdir", "PATH", fs::mkdir),
     command("symlink", "TARGET LINK", fs::symlink),
     command("escape", "PATH", fs::escape),
+    command("may", "PATH..", fs::may),
     command("await-file", "PATH", fs::await_file),
     command("follow", "PATH LAST", fs::follow),
     command("read-all", "PATH..", fs::read_all),
+    command("attack", "MOUNT SEED OPERATIONS BASE", attack::attack),
     // TCP. Servers print `listening on ADDRESS` first; an address is HOST:PORT.
     command("serve", "PORT|ADDRESS [CONNECTIONS]", tcp::serve),
     command("accept-until-error", "PORT|ADDRESS", tcp::accept_until_error),

@@ -1,0 +1,55 @@
+//! `wasi:filesystem` for containers with a user of their own.
+//!
+//! ```text
+//! guest ─► p2, p3 ─► FileUser::run ─► wasmtime-wasi ─► spawn_blocking ─► a thread that is the user
+//! ```
+//!
+//! All that files do is wasmtime-wasi's. It hands system calls to the blocking pool of the runtime that is current:
+//! while one of its operations is polled here, that is the user's.
+
+mod p2;
+mod p3;
+
+use wasmtime::component::{HasData, Linker};
+use wasmtime_wasi::WasiView;
+use wasmtime_wasi::filesystem::{WasiFilesystemCtxView, WasiFilesystemView as _};
+use wasmtime_wasi::p2::bindings::filesystem as bindings_p2;
+use wasmtime_wasi::p3::bindings::filesystem as bindings_p3;
+
+use crate::container::user::FileUser;
+
+/// A store's data with a user for its files.
+pub trait FilesView: WasiView {
+    /// Who works with them.
+    fn file_user(&mut self) -> FileUser;
+}
+
+/// wasmtime-wasi's files and who works with them, for the time of one call.
+pub struct FilesCtxView<'a> {
+    files: WasiFilesystemCtxView<'a>,
+    user: FileUser,
+}
+
+/// Tells wasmtime's linker that the host of `wasi:filesystem` is a [`FilesCtxView`].
+struct Files;
+
+impl HasData for Files {
+    type Data<'a> = FilesCtxView<'a>;
+}
+
+fn view<T: FilesView>(data: &mut T) -> FilesCtxView<'_> {
+    let user = data.file_user();
+    FilesCtxView { files: data.filesystem(), user }
+}
+
+/// Adds `wasi:filesystem` 0.2 to the linker.
+pub(super) fn add_p2_to_linker<T: FilesView + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+    bindings_p2::types::add_to_linker::<T, Files>(linker, view)?;
+    bindings_p2::preopens::add_to_linker::<T, Files>(linker, view)
+}
+
+/// Adds `wasi:filesystem` 0.3 to the linker.
+pub(super) fn add_p3_to_linker<T: FilesView + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+    bindings_p3::types::add_to_linker::<T, Files>(linker, view)?;
+    bindings_p3::preopens::add_to_linker::<T, Files>(linker, view)
+}

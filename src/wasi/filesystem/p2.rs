@@ -1,0 +1,120 @@
+//! `wasi:filesystem` 0.2.
+
+use wasmtime::component::Resource;
+use wasmtime_wasi::p2::bindings::filesystem::types::{
+    Advice, Descriptor, DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntry,
+    DirectoryEntryStream, ErrorCode, Filesize, HostDescriptor, HostDirectoryEntryStream, MetadataHashValue,
+    NewTimestamp, OpenFlags, PathFlags,
+};
+use wasmtime_wasi::p2::bindings::filesystem::{preopens, types};
+use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
+
+use super::FilesCtxView;
+
+/// Operations that wait, as wasmtime-wasi has them but as the user.
+macro_rules! as_user {
+    ($(fn $name:ident($($arg:ident: $type:ty),*) -> $result:ty;)*) => {
+        $(
+            async fn $name(&mut self, $($arg: $type),*) -> $result {
+                let Self { files, user } = self;
+                user.run(HostDescriptor::$name(files, $($arg),*)).await
+            }
+        )*
+    };
+}
+
+impl HostDescriptor for FilesCtxView<'_> {
+    as_user! {
+        fn advise(fd: Resource<Descriptor>, offset: Filesize, len: Filesize, advice: Advice) -> FsResult<()>;
+        fn sync_data(fd: Resource<Descriptor>) -> FsResult<()>;
+        fn get_flags(fd: Resource<Descriptor>) -> FsResult<DescriptorFlags>;
+        fn get_type(fd: Resource<Descriptor>) -> FsResult<DescriptorType>;
+        fn set_size(fd: Resource<Descriptor>, size: Filesize) -> FsResult<()>;
+        fn set_times(fd: Resource<Descriptor>, accessed: NewTimestamp, modified: NewTimestamp) -> FsResult<()>;
+        fn read(fd: Resource<Descriptor>, len: Filesize, offset: Filesize) -> FsResult<(Vec<u8>, bool)>;
+        fn write(fd: Resource<Descriptor>, bytes: Vec<u8>, offset: Filesize) -> FsResult<Filesize>;
+        fn read_directory(fd: Resource<Descriptor>) -> FsResult<Resource<DirectoryEntryStream>>;
+        fn sync(fd: Resource<Descriptor>) -> FsResult<()>;
+        fn create_directory_at(fd: Resource<Descriptor>, path: String) -> FsResult<()>;
+        fn stat(fd: Resource<Descriptor>) -> FsResult<DescriptorStat>;
+        fn stat_at(fd: Resource<Descriptor>, flags: PathFlags, path: String) -> FsResult<DescriptorStat>;
+        fn set_times_at(
+            fd: Resource<Descriptor>, flags: PathFlags, path: String, accessed: NewTimestamp, modified: NewTimestamp
+        ) -> FsResult<()>;
+        fn link_at(
+            fd: Resource<Descriptor>, flags: PathFlags, old: String, new_fd: Resource<Descriptor>, new: String
+        ) -> FsResult<()>;
+        fn open_at(
+            fd: Resource<Descriptor>, path_flags: PathFlags, path: String, open: OpenFlags, flags: DescriptorFlags
+        ) -> FsResult<Resource<Descriptor>>;
+        fn readlink_at(fd: Resource<Descriptor>, path: String) -> FsResult<String>;
+        fn remove_directory_at(fd: Resource<Descriptor>, path: String) -> FsResult<()>;
+        fn rename_at(
+            fd: Resource<Descriptor>, old: String, new_fd: Resource<Descriptor>, new: String
+        ) -> FsResult<()>;
+        fn symlink_at(fd: Resource<Descriptor>, target: String, path: String) -> FsResult<()>;
+        fn unlink_file_at(fd: Resource<Descriptor>, path: String) -> FsResult<()>;
+        fn is_same_object(a: Resource<Descriptor>, b: Resource<Descriptor>) -> wasmtime::Result<bool>;
+        fn metadata_hash(fd: Resource<Descriptor>) -> FsResult<MetadataHashValue>;
+        fn metadata_hash_at(
+            fd: Resource<Descriptor>, flags: PathFlags, path: String
+        ) -> FsResult<MetadataHashValue>;
+    }
+
+    fn drop(&mut self, fd: Resource<Descriptor>) -> wasmtime::Result<()> {
+        HostDescriptor::drop(&mut self.files, fd)
+    }
+
+    fn read_via_stream(
+        &mut self,
+        fd: Resource<Descriptor>,
+        offset: Filesize,
+    ) -> FsResult<Resource<DynInputStream>> {
+        HostDescriptor::read_via_stream(&mut self.files, fd, offset)
+    }
+
+    fn write_via_stream(
+        &mut self,
+        fd: Resource<Descriptor>,
+        offset: Filesize,
+    ) -> FsResult<Resource<DynOutputStream>> {
+        HostDescriptor::write_via_stream(&mut self.files, fd, offset)
+    }
+
+    fn append_via_stream(&mut self, fd: Resource<Descriptor>) -> FsResult<Resource<DynOutputStream>> {
+        HostDescriptor::append_via_stream(&mut self.files, fd)
+    }
+}
+
+/// A directory has been read whole when its entries are asked for.
+impl HostDirectoryEntryStream for FilesCtxView<'_> {
+    async fn read_directory_entry(
+        &mut self,
+        stream: Resource<DirectoryEntryStream>,
+    ) -> FsResult<Option<DirectoryEntry>> {
+        self.files.read_directory_entry(stream).await
+    }
+
+    fn drop(&mut self, stream: Resource<DirectoryEntryStream>) -> wasmtime::Result<()> {
+        HostDirectoryEntryStream::drop(&mut self.files, stream)
+    }
+}
+
+impl types::Host for FilesCtxView<'_> {
+    fn convert_error_code(&mut self, error: FsError) -> wasmtime::Result<ErrorCode> {
+        types::Host::convert_error_code(&mut self.files, error)
+    }
+
+    fn filesystem_error_code(
+        &mut self,
+        error: Resource<wasmtime::Error>,
+    ) -> wasmtime::Result<Option<ErrorCode>> {
+        types::Host::filesystem_error_code(&mut self.files, error)
+    }
+}
+
+impl preopens::Host for FilesCtxView<'_> {
+    fn get_directories(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
+        preopens::Host::get_directories(&mut self.files)
+    }
+}

@@ -1,0 +1,129 @@
+//! `wasi:filesystem` 0.3.
+
+use wasmtime::AsContextMut as _;
+use wasmtime::component::{Access, Accessor, FutureReader, Resource, StreamReader};
+use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystem, WasiFilesystemView as _};
+use wasmtime_wasi::p3::bindings::filesystem::types::{
+    Advice, DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntry, ErrorCode, Filesize,
+    HostDescriptor, HostDescriptorWithStore, MetadataHashValue, NewTimestamp, OpenFlags, PathFlags,
+};
+use wasmtime_wasi::p3::bindings::filesystem::{preopens, types};
+use wasmtime_wasi::p3::filesystem::{FilesystemError, FilesystemResult};
+
+use super::{Files, FilesCtxView, FilesView};
+
+/// How a data stream or a listing ends.
+type End = FutureReader<Result<(), ErrorCode>>;
+
+/// Operations that wait, as wasmtime-wasi has them but as the user.
+macro_rules! as_user {
+    ($(fn $name:ident($($arg:ident: $type:ty),*) -> $result:ty;)*) => {
+        $(
+            async fn $name(store: &Accessor<T, Self>, $($arg: $type),*) -> $result {
+                let user = store.with(|mut store| store.get().user);
+                let files = store.with_getter::<WasiFilesystem>(T::filesystem);
+                user.run(WasiFilesystem::$name(&files, $($arg),*)).await
+            }
+        )*
+    };
+}
+
+/// The same store, with wasmtime-wasi's own files.
+fn upstream<'a, T: FilesView + 'static>(
+    store: &'a mut Access<'_, T, Files>,
+) -> Access<'a, T, WasiFilesystem> {
+    Access::new(store.as_context_mut(), |data| T::filesystem(data))
+}
+
+impl<T: FilesView + 'static> HostDescriptorWithStore<T> for Files {
+    as_user! {
+        fn advise(
+            fd: Resource<Descriptor>, offset: Filesize, len: Filesize, advice: Advice
+        ) -> FilesystemResult<()>;
+        fn sync_data(fd: Resource<Descriptor>) -> FilesystemResult<()>;
+        fn get_flags(fd: Resource<Descriptor>) -> FilesystemResult<DescriptorFlags>;
+        fn get_type(fd: Resource<Descriptor>) -> FilesystemResult<DescriptorType>;
+        fn set_size(fd: Resource<Descriptor>, size: Filesize) -> FilesystemResult<()>;
+        fn set_times(
+            fd: Resource<Descriptor>, accessed: NewTimestamp, modified: NewTimestamp
+        ) -> FilesystemResult<()>;
+        fn sync(fd: Resource<Descriptor>) -> FilesystemResult<()>;
+        fn create_directory_at(fd: Resource<Descriptor>, path: String) -> FilesystemResult<()>;
+        fn stat(fd: Resource<Descriptor>) -> FilesystemResult<DescriptorStat>;
+        fn stat_at(
+            fd: Resource<Descriptor>, flags: PathFlags, path: String
+        ) -> FilesystemResult<DescriptorStat>;
+        fn set_times_at(
+            fd: Resource<Descriptor>, flags: PathFlags, path: String, accessed: NewTimestamp, modified: NewTimestamp
+        ) -> FilesystemResult<()>;
+        fn link_at(
+            fd: Resource<Descriptor>, flags: PathFlags, old: String, new_fd: Resource<Descriptor>, new: String
+        ) -> FilesystemResult<()>;
+        fn open_at(
+            fd: Resource<Descriptor>, path_flags: PathFlags, path: String, open: OpenFlags, flags: DescriptorFlags
+        ) -> FilesystemResult<Resource<Descriptor>>;
+        fn readlink_at(fd: Resource<Descriptor>, path: String) -> FilesystemResult<String>;
+        fn remove_directory_at(fd: Resource<Descriptor>, path: String) -> FilesystemResult<()>;
+        fn rename_at(
+            fd: Resource<Descriptor>, old: String, new_fd: Resource<Descriptor>, new: String
+        ) -> FilesystemResult<()>;
+        fn symlink_at(fd: Resource<Descriptor>, target: String, path: String) -> FilesystemResult<()>;
+        fn unlink_file_at(fd: Resource<Descriptor>, path: String) -> FilesystemResult<()>;
+        fn is_same_object(a: Resource<Descriptor>, b: Resource<Descriptor>) -> wasmtime::Result<bool>;
+        fn metadata_hash(fd: Resource<Descriptor>) -> FilesystemResult<MetadataHashValue>;
+        fn metadata_hash_at(
+            fd: Resource<Descriptor>, flags: PathFlags, path: String
+        ) -> FilesystemResult<MetadataHashValue>;
+    }
+
+    fn read_directory(
+        mut store: Access<'_, T, Self>,
+        fd: Resource<Descriptor>,
+    ) -> wasmtime::Result<(StreamReader<DirectoryEntry>, End)> {
+        let user = store.get().user;
+        user.call(|| WasiFilesystem::read_directory(upstream(&mut store), fd))
+    }
+
+    fn read_via_stream(
+        mut store: Access<'_, T, Self>,
+        fd: Resource<Descriptor>,
+        offset: Filesize,
+    ) -> wasmtime::Result<(StreamReader<u8>, End)> {
+        WasiFilesystem::read_via_stream(upstream(&mut store), fd, offset)
+    }
+
+    fn write_via_stream(
+        mut store: Access<'_, T, Self>,
+        fd: Resource<Descriptor>,
+        data: StreamReader<u8>,
+        offset: Filesize,
+    ) -> wasmtime::Result<End> {
+        WasiFilesystem::write_via_stream(upstream(&mut store), fd, data, offset)
+    }
+
+    fn append_via_stream(
+        mut store: Access<'_, T, Self>,
+        fd: Resource<Descriptor>,
+        data: StreamReader<u8>,
+    ) -> wasmtime::Result<End> {
+        WasiFilesystem::append_via_stream(upstream(&mut store), fd, data)
+    }
+}
+
+impl HostDescriptor for FilesCtxView<'_> {
+    fn drop(&mut self, fd: Resource<Descriptor>) -> wasmtime::Result<()> {
+        HostDescriptor::drop(&mut self.files, fd)
+    }
+}
+
+impl types::Host for FilesCtxView<'_> {
+    fn convert_error_code(&mut self, error: FilesystemError) -> wasmtime::Result<ErrorCode> {
+        types::Host::convert_error_code(&mut self.files, error)
+    }
+}
+
+impl preopens::Host for FilesCtxView<'_> {
+    fn get_directories(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
+        preopens::Host::get_directories(&mut self.files)
+    }
+}
