@@ -88,7 +88,7 @@ impl Pod {
             preopens: [].into(),
             memory: Arc::new(MemoryAccount::new(None)),
             endpoint: self.stack.attach(name),
-            ipc: self.ipc.attach(),
+            ipc: self.ipc.attach(name),
             stop: StopSignal::never(),
             marks: runner::Marks::default(),
         };

@@ -130,7 +130,7 @@ impl Pod {
             preopens: [].into(),
             memory: Arc::new(MemoryAccount::new(None)),
             endpoint: self.stack.attach(name),
-            ipc: peapod::ipc::Ipc::new(Default::default(), "/dev/shm".into()).attach(),
+            ipc: peapod::ipc::Ipc::new(Default::default(), "/dev/shm".into()).attach("guest"),
             stop: StopSignal::never(),
             marks: runner::Marks::default(),
         };

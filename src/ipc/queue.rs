@@ -12,11 +12,11 @@
 //! 8192 bytes), which takes root, and that on all queues of a user (`RLIMIT_MSGQUEUE`, else 800 KiB), which takes
 //! CAP_SYS_RESOURCE.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::CStr;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, Weak};
 use std::time::Duration;
 
 use nix::errno::Errno as Kernel;
@@ -26,6 +26,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
 use super::handle::{Handle, Place};
+use super::holders::Holders;
 use super::wait;
 use super::{Errno, Ipc, Name, Open, Result};
 use crate::spec::IpcLimits;
@@ -53,12 +54,28 @@ impl Default for QueueAttributes {
     }
 }
 
-/// The queues that containers have made.
-#[derive(Debug, Default)]
+/// The pod's queues, as far as containers have to do with them.
+#[derive(Debug)]
 pub(super) struct Table {
-    by_name: Mutex<BTreeMap<Name, Arc<Charge>>>,
+    /// Those that containers have made.
+    made: Mutex<BTreeMap<Name, Arc<Charge>>>,
     /// Bytes of all of them when they are full.
     bytes: AtomicU64,
+    /// Those that containers have open, by inode: a name may be another queue's by now.
+    open: Mutex<HashMap<u64, Weak<Shared>>>,
+    /// Before the first one is made.
+    limit_raised: Once,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self {
+            made: Mutex::default(),
+            bytes: AtomicU64::new(0),
+            open: Mutex::default(),
+            limit_raised: Once::new(),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -73,8 +90,6 @@ impl Table {
 struct Charge {
     bytes: u64,
     ipc: Arc<Ipc>,
-    /// A container has sent or received: quicker than to ask the kernel who did.
-    changed: Notify,
 }
 
 impl Charge {
@@ -84,7 +99,7 @@ impl Charge {
             .bytes
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, room)
             .map_err(|_| Errno::NoSpace)?;
-        Ok(Arc::new(Self { bytes, ipc: Arc::clone(ipc), changed: Notify::new() }))
+        Ok(Arc::new(Self { bytes, ipc: Arc::clone(ipc) }))
     }
 }
 
@@ -94,13 +109,46 @@ impl Drop for Charge {
     }
 }
 
+/// A queue that containers have open.
+#[derive(Debug)]
+struct Shared {
+    ipc: Arc<Ipc>,
+    inode: u64,
+    /// A container has sent or received: quicker than to ask the kernel who did.
+    changed: Notify,
+    holders: Arc<Holders>,
+}
+
+impl Shared {
+    fn of(ipc: &Arc<Ipc>, queue: &MessageQueue) -> Result<Arc<Self>> {
+        let inode = queue.inode()?;
+        let mut open = lock(&ipc.queues.open);
+        if let Some(shared) = open.get(&inode).and_then(Weak::upgrade) {
+            return Ok(shared);
+        }
+        let (changed, holders) = (Notify::new(), Arc::default());
+        let shared = Arc::new(Self { ipc: Arc::clone(ipc), inode, changed, holders });
+        open.insert(inode, Arc::downgrade(&shared));
+        Ok(shared)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let mut open = lock(&self.ipc.queues.open);
+        if open.get(&self.inode).is_some_and(|shared| shared.strong_count() == 0) {
+            open.remove(&self.inode);
+        }
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Lets this process make more queues than other programs may (`RLIMIT_MSGQUEUE`), where the kernel permits it: the
 /// pod's own limits hold.
-pub(super) fn raise_limit() {
+fn raise_limit() {
     if setrlimit(Resource::RLIMIT_MSGQUEUE, RLIM_INFINITY, RLIM_INFINITY).is_err()
         && let Ok((_, hard)) = getrlimit(Resource::RLIMIT_MSGQUEUE)
     {
@@ -142,7 +190,7 @@ impl Handle {
             if open != Open::Exclusive {
                 match MessageQueue::open(&c_name, access, None) {
                     Ok(queue) => {
-                        let charge = lock(&self.ipc.queues.by_name).get(name).cloned();
+                        let charge = lock(&self.ipc.queues.made).get(name).cloned();
                         return Queue::new(queue, access, charge, place);
                     }
                     Err(error) if is(&error, Kernel::ENOENT) && open == Open::Create => {}
@@ -174,13 +222,14 @@ impl Handle {
         if messages > limits.queue_messages || size > limits.queue_message_size {
             return Err(Errno::NoSpace);
         }
-        let mut by_name = lock(&self.ipc.queues.by_name);
-        if by_name.len() as u64 >= limits.queues {
-            by_name.retain(|name, _| is_there(name));
+        let mut made = lock(&self.ipc.queues.made);
+        if made.len() as u64 >= limits.queues {
+            made.retain(|name, _| is_there(name));
         }
-        if by_name.len() as u64 >= limits.queues {
+        if made.len() as u64 >= limits.queues {
             return Err(Errno::NoSpace);
         }
+        self.ipc.queues.limit_raised.call_once(raise_limit);
         let charge = Charge::new(&self.ipc, messages * size)?;
         let open = || MessageQueue::open(c_name, access, Some((max_messages, message_size)));
         let queue = open().or_else(|error| {
@@ -194,7 +243,7 @@ impl Handle {
                 Kernel::EINVAL | Kernel::EMFILE => Errno::NoSpace,
                 errno => errno.into(),
             })?;
-        by_name.insert(name.clone(), Arc::clone(&charge));
+        made.insert(name.clone(), Arc::clone(&charge));
         Ok((queue, charge))
     }
 
@@ -208,20 +257,40 @@ impl Handle {
 }
 
 pub(super) fn unlink(table: &Table, name: &Name) -> Result<()> {
-    let mut by_name = lock(&table.by_name);
+    let mut made = lock(&table.made);
     let unlinked = mqueue::unlink(&name.to_c()?);
-    by_name.remove(name);
+    made.remove(name);
     Ok(unlinked?)
 }
 
-/// The queues that containers have made, and what is in them.
-pub(super) fn list(table: &Table) -> Vec<(Name, Option<QueueStatus>)> {
-    let names: Vec<Name> = lock(&table.by_name).keys().cloned().collect();
-    let status = |name: &Name| {
-        let queue = MessageQueue::open(&name.to_c().ok()?, Access::Read, None).ok()?;
-        queue.attributes().ok()
+/// A queue as it is now.
+pub(super) struct Listed {
+    pub(super) name: Name,
+    /// What is in it, or why that is not known.
+    pub(super) status: Result<QueueStatus>,
+    pub(super) containers: Vec<String>,
+}
+
+/// All queues, also those of native processes; at most `limit`. Where the kernel does not tell those, what containers
+/// have made.
+pub(super) fn list(table: &Table, limit: usize) -> Vec<Listed> {
+    let named = |file: String| Name::new(&format!("/{file}")).ok();
+    let mut names: Vec<Name> = match mqueue::names(limit) {
+        Ok(names) => names.into_iter().filter_map(named).collect(),
+        Err(_) => lock(&table.made).keys().filter(|name| is_there(name)).cloned().collect(),
     };
-    names.into_iter().map(|name| (name.clone(), status(&name))).collect()
+    names.sort();
+    let row = |name: Name| {
+        let opened = name.to_c().and_then(|name| Ok(MessageQueue::open(&name, Access::Read, None)?));
+        let shared = opened.as_ref().ok().and_then(|queue| queue.inode().ok());
+        let shared = shared.and_then(|inode| lock(&table.open).get(&inode).and_then(Weak::upgrade));
+        Listed {
+            name,
+            status: opened.and_then(|queue| Ok(queue.attributes()?)),
+            containers: shared.map_or_else(Vec::new, |shared| shared.holders.names()),
+        }
+    };
+    names.into_iter().map(row).collect()
 }
 
 /// Whether a queue that was made still has its name: native processes may have removed it.
@@ -244,7 +313,8 @@ struct Opened {
     message_size: usize,
     access: Access,
     /// None for a queue that a native process has made.
-    charge: Option<Arc<Charge>>,
+    _charge: Option<Arc<Charge>>,
+    shared: Arc<Shared>,
     place: Place,
 }
 
@@ -256,8 +326,10 @@ impl Queue {
             Access::Write => Interest::WRITABLE,
             Access::Both => Interest::READABLE | Interest::WRITABLE,
         };
+        let shared = Shared::of(&place.handle().ipc, &queue)?;
+        let place = place.of(&shared.holders);
         let queue = queue.watch(interest)?;
-        Ok(Self(Arc::new(Opened { queue, message_size, access, charge, place })))
+        Ok(Self(Arc::new(Opened { queue, message_size, access, _charge: charge, shared, place })))
     }
 
     /// What it can hold, and holds.
@@ -341,21 +413,13 @@ impl Queue {
     }
 
     fn tell(&self) {
-        if let Some(charge) = &self.0.charge {
-            charge.changed.notify_waiters();
-        }
+        self.0.shared.changed.notify_waiters();
     }
 
     /// Ends when a container changes the queue from now on, or the event loop has heard of a change since the last time.
     fn changed(&self, interest: Interest) -> impl Future<Output = ()> + Send {
-        let by_container = self.0.charge.as_ref().map(|charge| charge.changed.notified());
+        let by_container = self.0.shared.changed.notified();
         async move {
-            let by_container = async {
-                match by_container {
-                    Some(changed) => changed.await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 biased;
                 () = by_container => {}

@@ -3,7 +3,11 @@
 use std::io;
 use std::path::Path;
 
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::statfs::{FsType, statfs};
+
+/// The type of the file system of message queues (`MQUEUE_MAGIC`, `ipc/mqueue.c`).
+const MQUEUE: FsType = FsType(0x1980_0202);
 
 /// Nothing on it is a program, a device or set-user-ID.
 const DATA_ONLY: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
@@ -57,11 +61,43 @@ pub fn bind(source: &Path, target: &Path) -> io::Result<()> {
     Ok(mount(Some(source), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)?)
 }
 
+/// [`bind`] with what is mounted below a directory.
+///
+/// # Errors
+/// As [`bind`].
+pub fn bind_all(source: &Path, target: &Path) -> io::Result<()> {
+    Ok(mount(Some(source), target, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)?)
+}
+
+/// What is mounted on `source`, with all that is mounted below, comes to `target`.
+///
+/// # Errors
+/// EINVAL when nothing is mounted on `source`, or other namespaces see it come and go.
+pub fn move_to(source: &Path, target: &Path) -> io::Result<()> {
+    Ok(mount(Some(source), target, None::<&str>, MsFlags::MS_MOVE, None::<&str>)?)
+}
+
+/// Takes away what is mounted on `path`, also where it is in use.
+///
+/// # Errors
+/// EINVAL when nothing is.
+pub fn detach(path: &Path) -> io::Result<()> {
+    Ok(umount2(path, MntFlags::MNT_DETACH)?)
+}
+
+/// Whether `path` is in a file system of message queues.
+///
+/// # Errors
+/// ENOENT when it is not there.
+pub fn is_mqueue(path: &Path) -> io::Result<bool> {
+    Ok(statfs(path)?.filesystem_type() == MQUEUE)
+}
+
 /// The message queues of this IPC namespace on `path` (mq_overview(7)).
 ///
 /// # Errors
 /// ENOENT when there is no such directory, ENODEV when the kernel has none.
-pub fn mqueue(path: &str) -> io::Result<()> {
+pub fn mqueue(path: &Path) -> io::Result<()> {
     Ok(mount(Some("mqueue"), path, Some("mqueue"), DATA_ONLY, None::<&str>)?)
 }
 

@@ -30,6 +30,7 @@ use tokio::sync::Notify;
 
 use self::addresses::{Addresses, Ticket};
 use super::handle::{Handle, Place};
+use super::holders::Holders;
 use super::queue::Access;
 use super::wait;
 use super::{Errno, Ipc, Name, Open, Result};
@@ -83,6 +84,7 @@ struct Shared {
     mapping: Mutex<Option<Mapping>>,
     addresses: Mutex<Addresses>,
     notified: Notify,
+    holders: Arc<Holders>,
 }
 
 impl Drop for Shared {
@@ -151,7 +153,9 @@ impl Handle {
         };
         let place = self.place()?;
         let (file, is_new) = self.segment_file(name, open)?;
-        let segment = Segment(Arc::new(Opened { shared: self.shared(file)?, writable, place }));
+        let shared = self.shared(file)?;
+        let place = place.of(&shared.holders);
+        let segment = Segment(Arc::new(Opened { shared, writable, place }));
         if let Some(size) = size.filter(|size| is_new && *size > 0)
             && let Err(error) = segment.grow(0, size).await
         {
@@ -215,6 +219,7 @@ impl Handle {
             mapping: Mutex::new(None),
             addresses: Mutex::default(),
             notified: Notify::new(),
+            holders: Arc::default(),
         });
         open.insert(key, Arc::downgrade(&shared));
         Ok(shared)
@@ -240,10 +245,9 @@ pub(super) fn unlink(table: &Table, name: &Name) -> Result<()> {
 pub(super) struct Listed {
     pub(super) name: String,
     pub(super) size: u64,
-    /// Handles, of all containers.
-    pub(super) handles: usize,
     /// Who waits on it.
     pub(super) waiting: usize,
+    pub(super) containers: Vec<String>,
 }
 
 /// All segments, also those of native processes; at most `limit`.
@@ -255,8 +259,8 @@ pub(super) fn list(table: &Table, limit: usize) -> Vec<Listed> {
         Some(Listed {
             name: format!("/{}", entry.file_name().to_string_lossy()),
             size: metadata.len(),
-            handles: shared.as_ref().map_or(0, |shared| Arc::strong_count(shared).saturating_sub(1)),
-            waiting: shared.map_or(0, |shared| lock(&shared.addresses).len()),
+            waiting: shared.as_ref().map_or(0, |shared| lock(&shared.addresses).len()),
+            containers: shared.map_or_else(Vec::new, |shared| shared.holders.names()),
         })
     };
     let mut all: Vec<_> = entries.flatten().filter_map(row).take(limit).collect();

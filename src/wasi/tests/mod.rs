@@ -133,7 +133,7 @@ fn start(pod: &Arc<Stack>, args: &[&str]) -> (Output, Endpoint, JoinHandle<bool>
     wasi.stderr(LogOutput::new(output.clone()));
     let sockets = SocketsCtx::new(endpoint.clone());
     let stop = StopSignal::never();
-    let ipc = crate::ipc::Ipc::new(Default::default(), "/nonexistent".into()).attach();
+    let ipc = crate::ipc::Ipc::new(Default::default(), "/nonexistent".into()).attach("guest");
     let state = State { wasi: wasi.build(), sockets, stop, ipc, table: ResourceTable::new() };
     let mut store = Store::new(&guests.engine, state);
     let polls = output.polls.clone();
