@@ -107,7 +107,8 @@ fn table(ipc: &PodIpc) -> String {
             None => object.used.to_string(),
         };
         let size = object.message_size.map_or_else(|| "-".to_owned(), |size| size.to_string());
-        let containers = if object.containers.is_empty() { "-".to_owned() } else { object.containers.join(",") };
+        let containers =
+            if object.containers.is_empty() { "-".to_owned() } else { object.containers.join(",") };
         let (kind, note) = (object.kind.as_str().to_owned(), object.note.clone());
         table.row([kind, object.name.clone(), used, size, containers, note]);
     }

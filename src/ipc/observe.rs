@@ -62,7 +62,8 @@ impl Ipc {
             note: waits(segment.waiting),
         });
         let semaphores = semaphore::list(&self.semaphores).into_iter().map(|semaphore| {
-            let held = semaphore.held.iter().map(|(container, permits)| format!("{container} holds {permits}"));
+            let held =
+                semaphore.held.iter().map(|(container, permits)| format!("{container} holds {permits}"));
             let waits = Some(waits(semaphore.waiting)).filter(|waits| !waits.is_empty());
             Object {
                 kind: Kind::Semaphore,

@@ -141,14 +141,7 @@ pub fn names(limit: usize) -> io::Result<Vec<String>> {
     let nothing = std::ptr::null::<libc::c_char>();
     // SAFETY: this command takes neither key nor value.
     let made = unsafe {
-        libc::syscall(
-            libc::SYS_fsconfig,
-            context.as_raw_fd(),
-            libc::FSCONFIG_CMD_CREATE,
-            nothing,
-            nothing,
-            0,
-        )
+        libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), libc::FSCONFIG_CMD_CREATE, nothing, nothing, 0)
     };
     if made != 0 {
         return Err(io::Error::last_os_error());
