@@ -421,7 +421,7 @@ spec:
         .expect_stdout("read python");
 }
 
-/// `guest-examples/ipc`: three languages around a volume, a semaphore and a queue.
+/// `guest-examples/ipc`: four languages around a volume, a semaphore and a queue.
 #[test]
 fn the_example_serves_refreshes_and_ships() {
     if !needs_root() {
@@ -441,9 +441,13 @@ fn the_example_serves_refreshes_and_ships() {
     stream.read_to_string(&mut page).unwrap();
     assert!(page.starts_with("HTTP/1.1 200") && page.contains("times, served 0 times"), "{page}");
     pod.wait_for("info: served 1");
+    pod.wait_for("[ship] notice: seen");
+    native_command("ipc", "cat /dev/mqueue/log && od -An -t u8 -N 8 /dev/shm/counters")
+        .expect_code(0)
+        .expect_stdout(" 1\n");
     pod.signal(Signal::SIGTERM);
     pod.wait();
-    for name in ["serve", "refresh", "ship"] {
+    for name in ["serve", "watch", "refresh", "ship"] {
         assert!(pod.output().contains(&format!("{name} Completed")), "{}", pod.output());
     }
 }
