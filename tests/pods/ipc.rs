@@ -193,7 +193,7 @@ spec:
 /// The third of the issue's criteria, however the container ends.
 #[test]
 fn whoever_ends_with_everything_in_hand_leaves_the_others_working() {
-    for (end, code) in [("trap", 134), ("exit", 3), ("oom", 137), ("kill", 137)] {
+    for (end, code) in [("trap", 134), ("exit", 1), ("oom", 137), ("kill", 137)] {
         let probe = match end {
             "kill" => {
                 "livenessProbe: {exec: {command: [ipc.wasm, queue-missing, /victim]}, periodSeconds: 1, \

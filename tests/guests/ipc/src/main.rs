@@ -289,7 +289,7 @@ fn victim(end: &str) -> Outcome {
     println!("in position");
     match end {
         "trap" => std::process::abort(),
-        "exit" => std::process::exit(3),
+        "exit" => std::process::exit(1),
         // Until its memory limit is exceeded, and it is killed.
         "oom" => {
             let mut all = Vec::new();

@@ -12,27 +12,24 @@
 //! 8192 bytes), which takes root, and that on all queues of a user (`RLIMIT_MSGQUEUE`, else 800 KiB), which takes
 //! CAP_SYS_RESOURCE.
 
-use std::collections::{BTreeMap, HashMap};
+mod table;
+
 use std::ffi::CStr;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::errno::Errno as Kernel;
-use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::Notify;
 
+use self::table::{Charge, Shared, is_there, lock, raise_limit, raise_namespace_limits};
 use super::handle::{Handle, Place};
-use super::holders::Holders;
 use super::wait;
-use super::{Errno, Ipc, Name, Open, Result};
-use crate::spec::IpcLimits;
-use crate::sys::mqueue::{self, MessageQueue};
-use crate::sys::namespace;
+use super::{Errno, Name, Open, Result};
+use crate::sys::mqueue::MessageQueue;
 
+pub(super) use self::table::{Table, list, unlink};
 pub use crate::sys::mqueue::{Access, Attributes as QueueStatus};
 
 /// Tries to open a queue that others make and remove at the same time.
@@ -52,123 +49,6 @@ impl Default for QueueAttributes {
     fn default() -> Self {
         Self { max_messages: 10, message_size: 8192 }
     }
-}
-
-/// The pod's queues, as far as containers have to do with them.
-#[derive(Debug)]
-pub(super) struct Table {
-    /// Those that containers have made.
-    made: Mutex<BTreeMap<Name, Arc<Charge>>>,
-    /// Bytes of all of them when they are full.
-    bytes: AtomicU64,
-    /// Those that containers have open, by inode: a name may be another queue's by now.
-    open: Mutex<HashMap<u64, Weak<Shared>>>,
-    /// Before the first one is made.
-    limit_raised: Once,
-}
-
-impl Default for Table {
-    fn default() -> Self {
-        Self {
-            made: Mutex::default(),
-            bytes: AtomicU64::new(0),
-            open: Mutex::default(),
-            limit_raised: Once::new(),
-        }
-    }
-}
-
-#[cfg(test)]
-impl Table {
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
-    }
-}
-
-/// What a queue takes of the pod's bytes.
-#[derive(Debug)]
-struct Charge {
-    bytes: u64,
-    ipc: Arc<Ipc>,
-}
-
-impl Charge {
-    fn new(ipc: &Arc<Ipc>, bytes: u64) -> Result<Arc<Self>> {
-        let room = |used: u64| Some(used + bytes).filter(|used| *used <= ipc.limits.queue_bytes);
-        ipc.queues
-            .bytes
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, room)
-            .map_err(|_| Errno::NoSpace)?;
-        Ok(Arc::new(Self { bytes, ipc: Arc::clone(ipc) }))
-    }
-}
-
-impl Drop for Charge {
-    fn drop(&mut self) {
-        self.ipc.queues.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
-/// A queue that containers have open.
-#[derive(Debug)]
-struct Shared {
-    ipc: Arc<Ipc>,
-    inode: u64,
-    /// A container has sent or received: quicker than to ask the kernel who did.
-    changed: Notify,
-    holders: Arc<Holders>,
-}
-
-impl Shared {
-    fn of(ipc: &Arc<Ipc>, queue: &MessageQueue) -> Result<Arc<Self>> {
-        let inode = queue.inode()?;
-        let mut open = lock(&ipc.queues.open);
-        if let Some(shared) = open.get(&inode).and_then(Weak::upgrade) {
-            return Ok(shared);
-        }
-        let (changed, holders) = (Notify::new(), Arc::default());
-        let shared = Arc::new(Self { ipc: Arc::clone(ipc), inode, changed, holders });
-        open.insert(inode, Arc::downgrade(&shared));
-        Ok(shared)
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        let mut open = lock(&self.ipc.queues.open);
-        if open.get(&self.inode).is_some_and(|shared| shared.strong_count() == 0) {
-            open.remove(&self.inode);
-        }
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Lets this process make more queues than other programs may (`RLIMIT_MSGQUEUE`), where the kernel permits it: the
-/// pod's own limits hold.
-fn raise_limit() {
-    if setrlimit(Resource::RLIMIT_MSGQUEUE, RLIM_INFINITY, RLIM_INFINITY).is_err()
-        && let Ok((_, hard)) = getrlimit(Resource::RLIMIT_MSGQUEUE)
-    {
-        // Without root there is no more.
-        let _ = setrlimit(Resource::RLIMIT_MSGQUEUE, hard, hard);
-    }
-}
-
-/// Sets the limits of this IPC namespace, which is the pod's own, to the pod's where they are lower; whether they are
-/// the pod's then.
-fn raise_namespace_limits(limits: &IpcLimits) -> bool {
-    let parameters = [
-        ("msg_max", limits.queue_messages),
-        ("msgsize_max", limits.queue_message_size),
-        ("queues_max", limits.queues),
-    ];
-    parameters.into_iter().all(|(name, limit)| {
-        let now = namespace::message_queue_parameter(name);
-        now.is_ok_and(|now| now >= limit || namespace::set_message_queue_parameter(name, limit).is_ok())
-    })
 }
 
 impl Handle {
@@ -254,49 +134,6 @@ impl Handle {
     pub fn unlink_queue(&self, name: &Name) -> Result<()> {
         unlink(&self.ipc.queues, name)
     }
-}
-
-pub(super) fn unlink(table: &Table, name: &Name) -> Result<()> {
-    let mut made = lock(&table.made);
-    let unlinked = mqueue::unlink(&name.to_c()?);
-    made.remove(name);
-    Ok(unlinked?)
-}
-
-/// A queue as it is now.
-pub(super) struct Listed {
-    pub(super) name: Name,
-    /// What is in it, or why that is not known.
-    pub(super) status: Result<QueueStatus>,
-    pub(super) containers: Vec<String>,
-}
-
-/// All queues, also those of native processes; at most `limit`. Where the kernel does not tell those, what containers
-/// have made.
-pub(super) fn list(table: &Table, limit: usize) -> Vec<Listed> {
-    let named = |file: String| Name::new(&format!("/{file}")).ok();
-    let mut names: Vec<Name> = match mqueue::names(limit) {
-        Ok(names) => names.into_iter().filter_map(named).collect(),
-        Err(_) => lock(&table.made).keys().filter(|name| is_there(name)).cloned().collect(),
-    };
-    names.sort();
-    let row = |name: Name| {
-        let opened = name.to_c().and_then(|name| Ok(MessageQueue::open(&name, Access::Read, None)?));
-        let shared = opened.as_ref().ok().and_then(|queue| queue.inode().ok());
-        let shared = shared.and_then(|inode| lock(&table.open).get(&inode).and_then(Weak::upgrade));
-        Listed {
-            name,
-            status: opened.and_then(|queue| Ok(queue.attributes()?)),
-            containers: shared.map_or_else(Vec::new, |shared| shared.holders.names()),
-        }
-    };
-    names.into_iter().map(row).collect()
-}
-
-/// Whether a queue that was made still has its name: native processes may have removed it.
-fn is_there(name: &Name) -> bool {
-    let opened = name.to_c().map(|name| MessageQueue::open(&name, Access::Read, None));
-    !matches!(opened, Ok(Err(error)) if is(&error, Kernel::ENOENT))
 }
 
 fn is(error: &io::Error, errno: Kernel) -> bool {
