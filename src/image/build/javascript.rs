@@ -110,14 +110,20 @@ fn install(home: &Path, directory: &Path) -> Result<(), ImageError> {
     write("package-lock.json", LOCK)?;
     let shown = on_terminal();
     let mut npm = tool("npm", directory);
-    npm.current_dir(home).args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]);
+    npm.current_dir(home).args([
+        "install",
+        "--ignore-scripts",
+        "--no-audit",
+        "--no-fund",
+        "--fetch-retries=1",
+    ]);
     // npm says on standard output what it did; that is the containers'.
     npm.stdout(Stdio::null()).stderr(if shown { Stdio::inherit() } else { Stdio::piped() });
     let output = run(npm, directory, || ADVICE.to_owned())?;
     if output.status.success() {
         return Ok(());
     }
-    let failed = failure("npm ci", &output, shown);
+    let failed = failure("npm install", &output, shown);
     Err(toolchain_error(directory, format!("cannot install {NAME} {VERSION} from npm: {failed}")))
 }
 
