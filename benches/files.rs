@@ -41,6 +41,8 @@ use wasmtime::component::{Component, Linker, ResourceTable};
 use wasmtime_wasi::p2::pipe::MemoryOutputPipe;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView, p2};
 
+#[path = "support/pod.rs"]
+mod pod;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
@@ -156,7 +158,9 @@ fn in_container(
         preopens: [Preopen::new(MOUNT.into(), mount)].into(),
         memory: Arc::new(MemoryAccount::new(None)),
         endpoint: Stack::new(StackConfig::default()).attach("bench"),
-        ipc: peapod::ipc::Ipc::new(Default::default(), "/dev/shm".into()).attach(),
+        ipc: peapod::ipc::Ipc::new(Default::default(), "/dev/shm".into()).attach("bench"),
+        key_value: pod::key_value(),
+        about: pod::about("bench")?,
         stop: StopSignal::never(),
         marks: runner::Marks::default(),
     };

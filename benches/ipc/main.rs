@@ -126,8 +126,8 @@ fn fetch_add() -> anyhow::Result<Duration> {
     let ipc: Arc<Ipc> = Ipc::new(Default::default(), directory.path().into());
     let name = Name::new("/counter")?;
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    let segment =
-        runtime.block_on(ipc.attach().open_segment(&name, Access::Both, Open::Create, Some(4096)))?;
+    let handle = ipc.attach("bench");
+    let segment = runtime.block_on(handle.open_segment(&name, Access::Both, Open::Create, Some(4096)))?;
     let start = Instant::now();
     for _ in 0..OPERATIONS {
         segment.fetch_add_u64(std::hint::black_box(0), 1)?;

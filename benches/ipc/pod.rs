@@ -91,7 +91,7 @@ impl Pod {
             preopens: [].into(),
             memory: Arc::new(MemoryAccount::new(None)),
             endpoint: self.stack.attach(name),
-            ipc: self.ipc.attach(),
+            ipc: self.ipc.attach(name),
             key_value: support::key_value(),
             about,
             stop: StopSignal::never(),

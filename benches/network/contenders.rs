@@ -134,7 +134,7 @@ impl Pod {
             preopens: [].into(),
             memory: Arc::new(MemoryAccount::new(None)),
             endpoint: self.stack.attach(name),
-            ipc: peapod::ipc::Ipc::new(Default::default(), "/dev/shm".into()).attach(),
+            ipc: peapod::ipc::Ipc::new(Default::default(), "/dev/shm".into()).attach("guest"),
             key_value: support::key_value(),
             about,
             stop: StopSignal::never(),

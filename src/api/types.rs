@@ -382,13 +382,16 @@ pub struct IpcObject {
     /// Bytes of a message at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message_size: Option<u64>,
-    /// Who has it open and who waits, for people.
+    /// The containers that have it open. Native processes are not known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub containers: Vec<String>,
+    /// Who holds it and who waits, for people.
     pub note: String,
 }
 
 impl From<ipc::Object> for IpcObject {
     fn from(object: ipc::Object) -> Self {
-        let ipc::Object { kind, name, used, limit, message_size, note } = object;
-        Self { kind: kind.into(), name, used, limit, message_size, note }
+        let ipc::Object { kind, name, used, limit, message_size, containers, note } = object;
+        Self { kind: kind.into(), name, used, limit, message_size, containers, note }
     }
 }

@@ -87,7 +87,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     let paths = Paths::from_env();
     let record = target::find(&paths, args.namespace.as_deref(), target::one_name(args.pod.as_slice())?)?;
     if args.native {
-        return native::run(&record, &args.command);
+        return native::run(&paths, &record, &args.command);
     }
     if args.tty && !args.quiet {
         warn("a WebAssembly guest has no terminal: -t only passes standard input, as -i");
@@ -120,7 +120,7 @@ pub fn run(args: Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::from(code))
 }
 
-fn warn(text: &str) {
+pub(super) fn warn(text: &str) {
     let _ = writeln!(std::io::stderr(), "peapod: {text}");
 }
 

@@ -26,8 +26,9 @@ Examples:
   peapod ipc rm web queue /jobs       remove a name; who has the object open goes on
 
 Used: messages in a queue or channel and how many fit; bytes of shared memory; free permits of a
-semaphore. Message queues that native processes have made are in /dev/mqueue:
-nsenter -t PID -m -i ls /dev/mqueue.")]
+semaphore. Message: bytes of one at most. Containers: those that have it open. What native processes
+have made is shown too; they see message queues and shared memory in the pod's /dev/mqueue and
+/dev/shm: peapod exec --native POD -- ls /dev/mqueue.")]
 pub struct Args {
     #[command(subcommand)]
     action: Action,
@@ -99,14 +100,17 @@ fn table(ipc: &PodIpc) -> String {
         return "nothing is shared\n".to_owned();
     }
     let mut table =
-        Table::new(&[("Kind", Left), ("Name", Left), ("Used", Left), ("Message", Left), ("", Left)]);
+        Table::new(&["Kind", "Name", "Used", "Message", "Containers", ""].map(|title| (title, Left)));
     for object in &ipc.objects {
         let used = match object.limit {
             Some(limit) => format!("{} of {limit}", object.used),
             None => object.used.to_string(),
         };
         let size = object.message_size.map_or_else(|| "-".to_owned(), |size| size.to_string());
-        table.row([object.kind.as_str().to_owned(), object.name.clone(), used, size, object.note.clone()]);
+        let containers =
+            if object.containers.is_empty() { "-".to_owned() } else { object.containers.join(",") };
+        let (kind, note) = (object.kind.as_str().to_owned(), object.note.clone());
+        table.row([kind, object.name.clone(), used, size, containers, note]);
     }
     table.to_string()
 }
@@ -124,7 +128,8 @@ mod tests {
             used,
             limit,
             message_size: limit,
-            note: "2 handles".to_owned(),
+            containers: limit.map_or_else(Vec::new, |_| vec!["a".to_owned(), "b".to_owned()]),
+            note: "1 waits".to_owned(),
         };
         let ipc = PodIpc {
             api_version: String::new(),
@@ -133,9 +138,9 @@ mod tests {
             objects: vec![object(IpcKind::Queue, 1, Some(10)), object(IpcKind::Semaphore, 3, None)],
         };
         let expected = "\
-Kind       Name  Used     Message
-queue      /it   1 of 10  10       2 handles
-semaphore  /it   3        -        2 handles
+Kind       Name  Used     Message  Containers
+queue      /it   1 of 10  10       a,b         1 waits
+semaphore  /it   3        -        -           1 waits
 ";
         assert_eq!(table(&ipc), expected);
     }

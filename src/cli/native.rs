@@ -1,7 +1,7 @@
 //! `peapod exec --native`: a command of the host in the pod's namespaces and cgroup.
 //!
 //! ```text
-//! record ─► the pod process ─► its namespaces ─► fork ─► its cgroups ─► exec ─► exit code
+//! record ─► the pod process ─► its namespaces ─► /dev/mqueue ─► fork ─► its cgroups ─► exec ─► exit code
 //! ```
 //!
 //! This process itself moves to the namespaces, so that standard input, output and error, and the terminal, are simply
@@ -19,7 +19,10 @@ use std::process::{Command, ExitCode};
 use anyhow::Context;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 
+use super::exec::warn;
 use super::{EXIT_IMAGE, Failure, target};
+use crate::paths::Paths;
+use crate::sandbox::dev;
 use crate::sandbox::record::Record;
 use crate::sys::{enter, process};
 
@@ -33,7 +36,7 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 const EXIT_NOT_FOUND: u8 = 127;
 
 /// Runs the command to its end.
-pub fn run(pod: &Record, words: &[String]) -> Result<ExitCode, Failure> {
+pub fn run(paths: &Paths, pod: &Record, words: &[String]) -> Result<ExitCode, Failure> {
     let name = target::full_name(pod);
     let ended = || anyhow::anyhow!("pod {name}: it does not run any more");
     let pid = pod.pid.ok_or_else(ended)?;
@@ -51,7 +54,12 @@ pub fn run(pod: &Record, words: &[String]) -> Result<ExitCode, Failure> {
     // Paths of the host, which the pod does not see.
     let cgroups: Vec<_> = pod.cgroups.iter().map(procs).collect::<Result<_, _>>()?;
     process::volunteer_for_oom();
+    // Entering leaves the working directory.
+    let work = std::path::absolute(paths.pod_run(&pod.uid)).context("the working directory")?;
     process.enter().with_context(rights)?;
+    if let Err(error) = dev::ensure_mqueue(&work) {
+        warn(&format!("the pod's message queues are not to be seen in {}: {error}", dev::MQUEUE));
+    }
 
     let (program, arguments) = words.split_first().ok_or_else(|| anyhow::anyhow!("no command was given"))?;
     let mut command = Command::new(program);

@@ -40,7 +40,7 @@ impl<'a> Spinner<'a> {
                 self.display.begin("install", format_args!("Rust's target {target}, with rustup"));
             }
             Event::InstallingTool { name, version } => {
-                self.display.begin("install", format_args!("{name} {version}, from PyPI"));
+                self.display.begin("install", format_args!("{name} {version}"));
             }
             // On a terminal cargo shows its own progress.
             Event::Building { .. } | Event::Built { fresh: true, .. } => {}

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
+use super::holders::Holders;
 use super::{Errno, Ipc, Result};
 
 /// One run of a container; clones are the same run.
@@ -18,8 +19,9 @@ pub struct Handle {
     run: Arc<Run>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Run {
+    container: Arc<str>,
     stop: Arc<Stop>,
     /// Objects that it has open.
     open: AtomicUsize,
@@ -32,14 +34,16 @@ struct Stop {
 }
 
 impl Handle {
-    pub(super) fn new(ipc: Arc<Ipc>) -> Self {
-        Self { ipc, run: Arc::default() }
+    pub(super) fn new(ipc: Arc<Ipc>, container: &str) -> Self {
+        let run = Run { container: container.into(), stop: Arc::default(), open: AtomicUsize::new(0) };
+        Self { ipc, run: Arc::new(run) }
     }
 
     /// The handle of a command in the same container: its open objects are its own, and it is asked to end with
     /// the container.
     pub fn for_command(&self) -> Self {
-        let run = Run { stop: Arc::clone(&self.run.stop), open: AtomicUsize::new(0) };
+        let (container, stop) = (Arc::clone(&self.run.container), Arc::clone(&self.run.stop));
+        let run = Run { container, stop, open: AtomicUsize::new(0) };
         Self { ipc: Arc::clone(&self.ipc), run: Arc::new(run) }
     }
 
@@ -74,22 +78,41 @@ impl Handle {
             .open
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
             .map_err(|_| Errno::TooManyHandles)?;
-        Ok(Place(self.clone()))
+        Ok(Place { handle: self.clone(), object: None })
     }
 }
 
 /// An open object's place among those of its run, and the way to the run.
 #[derive(Debug)]
-pub(super) struct Place(Handle);
+pub(super) struct Place {
+    handle: Handle,
+    /// Where the object shows who has it open.
+    object: Option<Arc<Holders>>,
+}
 
 impl Place {
     pub(super) fn handle(&self) -> &Handle {
-        &self.0
+        &self.handle
+    }
+
+    /// The container that has it.
+    pub(super) fn container(&self) -> &Arc<str> {
+        &self.handle.run.container
+    }
+
+    /// It is this object's.
+    pub(super) fn of(mut self, object: &Arc<Holders>) -> Self {
+        object.add(self.container());
+        self.object = Some(Arc::clone(object));
+        self
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.run.open.fetch_sub(1, Ordering::Relaxed);
+        if let Some(object) = &self.object {
+            object.remove(self.container());
+        }
+        self.handle.run.open.fetch_sub(1, Ordering::Relaxed);
     }
 }

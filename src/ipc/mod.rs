@@ -26,6 +26,7 @@
 mod channel;
 mod error;
 mod handle;
+mod holders;
 mod memory;
 mod name;
 mod observe;
@@ -77,7 +78,6 @@ pub struct Ipc {
 impl Ipc {
     /// The IPC of the pod whose namespaces this process is in. `memory`: where segments are, `/dev/shm`.
     pub fn new(limits: IpcLimits, memory: PathBuf) -> Arc<Self> {
-        queue::raise_limit();
         Arc::new(Self {
             limits,
             waits: AtomicUsize::new(0),
@@ -89,7 +89,7 @@ impl Ipc {
     }
 
     /// What a run of a container opens its objects with.
-    pub fn attach(self: &Arc<Self>) -> Handle {
-        Handle::new(Arc::clone(self))
+    pub fn attach(self: &Arc<Self>, container: &str) -> Handle {
+        Handle::new(Arc::clone(self), container)
     }
 }

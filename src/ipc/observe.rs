@@ -31,23 +31,26 @@ pub struct Object {
     pub limit: Option<u64>,
     /// Bytes of a message at most.
     pub message_size: Option<u64>,
-    /// What else there is to say: who has it open, who waits.
+    /// The containers that have it open, by name.
+    pub containers: Vec<String>,
+    /// What else there is to say: who holds it, who waits.
     pub note: String,
 }
 
 impl Ipc {
-    /// All objects, by kind and name. Queues: those that containers have made.
+    /// All objects, by kind and name; also the queues and segments of native processes.
     pub fn list(&self) -> Vec<Object> {
-        let queues = queue::list(&self.queues).into_iter().filter_map(|(name, status)| {
-            let status = status?;
-            Some(Object {
+        let queues = queue::list(&self.queues, MAX_LISTED).into_iter().map(|queue| {
+            let status = queue.status.as_ref().ok();
+            Object {
                 kind: Kind::Queue,
-                name: name.as_str().to_owned(),
-                used: status.messages.into(),
-                limit: Some(status.max_messages.into()),
-                message_size: Some(status.message_size.into()),
-                note: String::new(),
-            })
+                name: queue.name.as_str().to_owned(),
+                used: status.map_or(0, |status| status.messages.into()),
+                limit: status.map(|status| status.max_messages.into()),
+                message_size: status.map(|status| status.message_size.into()),
+                containers: queue.containers,
+                note: queue.status.err().map_or_else(String::new, |error| error.to_string()),
+            }
         });
         let segments = memory::list(&self.memory, MAX_LISTED).into_iter().map(|segment| Object {
             kind: Kind::Memory,
@@ -55,18 +58,22 @@ impl Ipc {
             used: segment.size,
             limit: None,
             message_size: None,
-            note: match segment.waiting {
-                0 => format!("{} handles", segment.handles),
-                waiting => format!("{} handles, {waiting} wait", segment.handles),
-            },
+            containers: segment.containers,
+            note: waits(segment.waiting),
         });
-        let semaphores = semaphore::list(&self.semaphores).into_iter().map(|(name, value, handles)| Object {
-            kind: Kind::Semaphore,
-            name: name.as_str().to_owned(),
-            used: value.into(),
-            limit: None,
-            message_size: None,
-            note: format!("{handles} handles"),
+        let semaphores = semaphore::list(&self.semaphores).into_iter().map(|semaphore| {
+            let held =
+                semaphore.held.iter().map(|(container, permits)| format!("{container} holds {permits}"));
+            let waits = Some(waits(semaphore.waiting)).filter(|waits| !waits.is_empty());
+            Object {
+                kind: Kind::Semaphore,
+                name: semaphore.name.as_str().to_owned(),
+                used: semaphore.value.into(),
+                limit: None,
+                message_size: None,
+                containers: semaphore.containers,
+                note: held.chain(waits).collect::<Vec<_>>().join(", "),
+            }
         });
         let channels = channel::list(&self.channels).into_iter().map(|channel| {
             let delivery = match channel.attributes.delivery {
@@ -79,11 +86,12 @@ impl Ipc {
                 used: channel.messages as u64,
                 limit: Some(channel.attributes.max_messages.into()),
                 message_size: Some(channel.attributes.message_size.into()),
+                containers: channel.containers,
                 note: format!("{delivery}, {} senders, {} receivers", channel.senders, channel.receivers),
             }
         });
         let of_a_kind = |objects: Vec<Object>| objects.into_iter().take(MAX_LISTED);
-        of_a_kind(queues.collect())
+        queues
             .chain(segments)
             .chain(of_a_kind(semaphores.collect()))
             .chain(of_a_kind(channels.collect()))
@@ -102,5 +110,13 @@ impl Ipc {
             Kind::Semaphore => semaphore::unlink(&self.semaphores, &name),
             Kind::Channel => channel::unlink(&self.channels, &name),
         }
+    }
+}
+
+fn waits(waiting: usize) -> String {
+    match waiting {
+        0 => String::new(),
+        1 => "1 waits".to_owned(),
+        waiting => format!("{waiting} wait"),
     }
 }

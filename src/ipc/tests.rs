@@ -48,6 +48,11 @@ fn name(text: &str) -> Name {
     Name::new(text).unwrap()
 }
 
+/// The pod's objects; message queues are the machine's.
+fn listed(pod: &Pod) -> Vec<Object> {
+    pod.ipc.list().into_iter().filter(|object| object.kind != Kind::Queue).collect()
+}
+
 fn once<T>(future: Pin<&mut impl Future<Output = T>>) -> Poll<T> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
@@ -58,7 +63,7 @@ const LONG: Option<Duration> = Some(Duration::from_secs(60));
 #[tokio::test]
 async fn a_semaphore_is_acquired_in_turn_and_undone() {
     let pod = Pod::new(&[]);
-    let (a, b, c) = (pod.ipc.attach(), pod.ipc.attach(), pod.ipc.attach());
+    let (a, b, c) = (pod.ipc.attach("a"), pod.ipc.attach("b"), pod.ipc.attach("c"));
     let open = |handle: &Handle| handle.open_semaphore(&name("/s"), Open::Create, 2, true).unwrap();
     let (a, b, c) = (open(&a), open(&b), open(&c));
     a.acquire(2, None).await.unwrap();
@@ -79,14 +84,14 @@ async fn a_semaphore_is_acquired_in_turn_and_undone() {
     drop(b);
     assert_eq!(c.value(), 2);
     assert_eq!(c.release(0), Err(Errno::Invalid));
-    let again = pod.ipc.attach().open_semaphore(&name("/s"), Open::Exclusive, 1, true);
+    let again = pod.ipc.attach("a").open_semaphore(&name("/s"), Open::Exclusive, 1, true);
     assert_eq!(again.unwrap_err(), Errno::Exist);
 }
 
 #[tokio::test]
 async fn a_wait_that_is_dropped_after_its_turn_gives_it_on() {
     let pod = Pod::new(&[]);
-    let handle = pod.ipc.attach();
+    let handle = pod.ipc.attach("a");
     let semaphore = handle.open_semaphore(&name("/s"), Open::Create, 0, false).unwrap();
     let mut first = Box::pin(semaphore.acquire(1, None));
     let mut second = Box::pin(semaphore.acquire(1, None));
@@ -97,13 +102,13 @@ async fn a_wait_that_is_dropped_after_its_turn_gives_it_on() {
     assert_eq!(once(second.as_mut()), Poll::Ready(Ok(())));
     drop(second);
     drop(semaphore);
-    assert_eq!(pod.ipc.list()[0].used, 0, "no undo");
+    assert_eq!(listed(&pod)[0].used, 0, "no undo");
 }
 
 #[tokio::test]
 async fn stop_ends_every_wait() {
     let pod = Pod::new(&[]);
-    let (run, other) = (pod.ipc.attach(), pod.ipc.attach());
+    let (run, other) = (pod.ipc.attach("run"), pod.ipc.attach("other"));
     let queue_name = QueueName::new();
     let semaphore = run.open_semaphore(&name("/s"), Open::Create, 0, true).unwrap();
     let receiver = run.open_receiver(&name("/c"), None).unwrap();
@@ -138,7 +143,7 @@ async fn stop_ends_every_wait() {
 #[tokio::test]
 async fn a_channel_holds_back_ends_and_breaks() {
     let pod = Pod::new(&[]);
-    let (a, b) = (pod.ipc.attach(), pod.ipc.attach());
+    let (a, b) = (pod.ipc.attach("a"), pod.ipc.attach("b"));
     let attributes = ChannelAttributes { delivery: Delivery::ToOne, max_messages: 1, message_size: 4 };
     let sender = a.open_sender(&name("/c"), Some(attributes)).unwrap();
     let receiver = b.open_receiver(&name("/c"), None).unwrap();
@@ -161,14 +166,14 @@ async fn a_channel_holds_back_ends_and_breaks() {
     drop(receiver);
     assert_eq!(sender.try_send("4".into()), Err(Errno::Pipe));
     drop(sender);
-    assert!(pod.ipc.list().is_empty(), "a channel goes with its last end");
+    assert!(listed(&pod).is_empty(), "a channel goes with its last end");
     assert_eq!(b.open_receiver(&name("/c"), None).unwrap().attributes(), ChannelAttributes::default());
 }
 
 #[tokio::test]
 async fn a_message_to_all_waits_for_the_slowest() {
     let pod = Pod::new(&[]);
-    let handle = pod.ipc.attach();
+    let handle = pod.ipc.attach("a");
     let attributes = ChannelAttributes { delivery: Delivery::ToAll, max_messages: 2, message_size: 64 };
     let sender = handle.open_sender(&name("/c"), Some(attributes)).unwrap();
     let one = handle.open_receiver(&name("/c"), None).unwrap();
@@ -191,7 +196,7 @@ async fn a_message_to_all_waits_for_the_slowest() {
 #[tokio::test]
 async fn a_queue_is_the_kernels() {
     let pod = Pod::new(&[]);
-    let (a, b) = (pod.ipc.attach(), pod.ipc.attach());
+    let (a, b) = (pod.ipc.attach("a"), pod.ipc.attach("b"));
     let queue_name = QueueName::new();
     let attributes = Some(QueueAttributes { max_messages: 1, message_size: 16 });
     assert_eq!(a.open_queue(&queue_name.0, Access::Both, Open::Existing, None).unwrap_err(), Errno::NoEntry);
@@ -220,8 +225,10 @@ async fn a_queue_is_the_kernels() {
     full.await.unwrap();
     assert_eq!(receiver.status().unwrap().messages, 1);
 
-    let listed = pod.ipc.list();
-    assert_eq!((listed[0].kind, listed[0].used, listed[0].limit), (Kind::Queue, 1, Some(1)));
+    // The machine may have others.
+    let listed = pod.ipc.list().into_iter().find(|object| object.name == queue_name.0.as_str()).unwrap();
+    assert_eq!((listed.kind, listed.used, listed.limit), (Kind::Queue, 1, Some(1)));
+    assert_eq!(listed.containers, ["a", "b"]);
     pod.ipc.remove(Kind::Queue, queue_name.0.as_str()).unwrap();
     assert_eq!(b.unlink_queue(&queue_name.0), Err(Errno::NoEntry));
     assert_eq!(receiver.try_receive(), Ok((b"two".to_vec(), 2)));
@@ -233,7 +240,7 @@ async fn a_queue_is_the_kernels() {
 #[tokio::test]
 async fn a_segment_is_a_file_that_all_see() {
     let pod = Pod::new(&[]);
-    let (a, b) = (pod.ipc.attach(), pod.ipc.attach());
+    let (a, b) = (pod.ipc.attach("a"), pod.ipc.attach("b"));
     let one = a.open_segment(&name("/m"), Access::Both, Open::Exclusive, Some(4096)).await.unwrap();
     let two = b.open_segment(&name("/m"), Access::Read, Open::Existing, None).await.unwrap();
     let native =
@@ -280,7 +287,7 @@ async fn a_segment_is_a_file_that_all_see() {
 #[tokio::test]
 async fn whoever_waits_on_an_address_is_notified_in_turn() {
     let pod = Pod::new(&[]);
-    let (a, b) = (pod.ipc.attach(), pod.ipc.attach());
+    let (a, b) = (pod.ipc.attach("a"), pod.ipc.attach("b"));
     let one = a.open_segment(&name("/m"), Access::Both, Open::Create, Some(64)).await.unwrap();
     let two = b.open_segment(&name("/m"), Access::Both, Open::Create, None).await.unwrap();
     assert_eq!(one.wait(0, 1, None).await, Ok(WaitResult::Mismatch));
@@ -316,7 +323,7 @@ async fn limits_hold() {
         ("queue-messages", 10),
         ("queue-bytes", 100),
     ]);
-    let (a, b) = (pod.ipc.attach(), pod.ipc.attach());
+    let (a, b) = (pod.ipc.attach("a"), pod.ipc.attach("b"));
     let semaphore = a.open_semaphore(&name("/s"), Open::Create, 0, true).unwrap();
     assert_eq!(a.open_semaphore(&name("/t"), Open::Create, 0, true).unwrap_err(), Errno::NoSpace);
     let channel =
@@ -359,7 +366,7 @@ async fn limits_hold() {
 #[tokio::test]
 async fn a_command_has_objects_of_its_own_and_the_containers_stop() {
     let pod = Pod::new(&[("handles", 1)]);
-    let container = pod.ipc.attach();
+    let container = pod.ipc.attach("a");
     let command = container.for_command();
     let theirs = container.open_semaphore(&name("/s"), Open::Create, 1, true).unwrap();
     let own = command.open_semaphore(&name("/s"), Open::Existing, 0, true).unwrap();
@@ -378,7 +385,7 @@ async fn a_command_has_objects_of_its_own_and_the_containers_stop() {
 async fn a_run_that_is_killed_leaves_the_others_working() {
     let pod = Pod::new(&[]);
     let queue_name = QueueName::new();
-    let (victim, other) = (pod.ipc.attach(), pod.ipc.attach());
+    let (victim, other) = (pod.ipc.attach("victim"), pod.ipc.attach("other"));
     let attributes = Some(QueueAttributes { max_messages: 1, message_size: 16 });
     let queue = other.open_queue(&queue_name.0, Access::Both, Open::Create, attributes).unwrap();
     let semaphore = other.open_semaphore(&name("/s"), Open::Create, 1, true).unwrap();

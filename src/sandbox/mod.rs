@@ -25,6 +25,7 @@
 
 pub mod cgroup;
 pub mod cni;
+pub mod dev;
 pub mod host_port;
 pub mod ipam;
 pub mod network;

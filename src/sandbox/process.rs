@@ -25,6 +25,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::cgroup::Entry;
+use super::dev::MQUEUE;
 use super::network::{self, KERNEL_EPHEMERAL_PORTS};
 use crate::sys::netlink::Socket;
 use crate::sys::{clone, mount, namespace, process};
@@ -196,8 +197,13 @@ fn mounts(setup: &Setup<'_>, warnings: &mut Vec<String>) -> Result<(), String> {
         }
         result => result.map_err(|error| explain(setup, "mount /dev/shm", error))?,
     }
-    // Only native processes look at it, and many machines have no such directory.
-    let _ = mount::mqueue("/dev/mqueue");
+    // Where this machine has no such directory, the first native command makes one.
+    match mount::mqueue(MQUEUE.as_ref()) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => warnings.push(format!(
+            "native processes in the pod do not see its message queues: cannot mount {MQUEUE}: {error}"
+        )),
+        _ => {}
+    }
     if let Err(error) = mount::proc() {
         warnings.push(format!("native processes in the pod see the host's /proc: cannot mount it: {error}"));
     }

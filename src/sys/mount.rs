@@ -7,6 +7,10 @@ use std::path::Path;
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::statfs::{FsType, statfs};
+
+/// The type of the file system of message queues (`MQUEUE_MAGIC`, `ipc/mqueue.c`).
+const MQUEUE: FsType = FsType(0x1980_0202);
 
 /// Nothing on it is a program, a device or set-user-ID.
 const DATA_ONLY: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
@@ -58,6 +62,22 @@ pub fn volume_tmpfs(path: &Path, bytes: Option<u64>, mode: u32) -> io::Result<()
 /// ENOENT when one of them is not there.
 pub fn bind(source: &Path, target: &Path) -> io::Result<()> {
     Ok(mount(Some(source), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)?)
+}
+
+/// What is mounted on `source`, with all that is mounted below, comes to `target`.
+///
+/// # Errors
+/// EINVAL when nothing is mounted on `source`, or other namespaces see it come and go.
+pub fn move_to(source: &Path, target: &Path) -> io::Result<()> {
+    Ok(mount(Some(source), target, None::<&str>, MsFlags::MS_MOVE, None::<&str>)?)
+}
+
+/// Whether `path` is in a file system of message queues.
+///
+/// # Errors
+/// ENOENT when it is not there.
+pub fn is_mqueue(path: &Path) -> io::Result<bool> {
+    Ok(statfs(path)?.filesystem_type() == MQUEUE)
 }
 
 /// [`bind`] of a directory with all that is mounted below it.
@@ -124,7 +144,7 @@ pub fn detach(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// ENOENT when there is no such directory, ENODEV when the kernel has none.
-pub fn mqueue(path: &str) -> io::Result<()> {
+pub fn mqueue(path: &Path) -> io::Result<()> {
     Ok(mount(Some("mqueue"), path, Some("mqueue"), DATA_ONLY, None::<&str>)?)
 }
 

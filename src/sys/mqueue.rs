@@ -5,6 +5,9 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use nix::dir::Dir;
+use nix::fcntl::OFlag;
+use nix::sys::stat::{Mode, fstat};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -121,7 +124,46 @@ impl MessageQueue {
     }
 }
 
+/// The names of the queues of this IPC namespace, without their slash; at most so many. They are in a file system that
+/// need not be mounted anywhere (fsopen(2), fsmount(2); Linux 5.2).
+///
+/// # Errors
+/// EPERM without CAP_SYS_ADMIN, ENODEV or ENOSYS when the kernel has none.
+pub fn names(limit: usize) -> io::Result<Vec<String>> {
+    let descriptor = |result: libc::c_long| {
+        let descriptor = RawFd::try_from(result).ok().filter(|descriptor| *descriptor >= 0);
+        // SAFETY: a descriptor that the call has just made.
+        descriptor.map(|new| unsafe { OwnedFd::from_raw_fd(new) }).ok_or_else(io::Error::last_os_error)
+    };
+    // SAFETY: a C string that outlives the call.
+    let context =
+        descriptor(unsafe { libc::syscall(libc::SYS_fsopen, c"mqueue".as_ptr(), libc::FSOPEN_CLOEXEC) })?;
+    let nothing = std::ptr::null::<libc::c_char>();
+    // SAFETY: this command takes neither key nor value.
+    let made = unsafe {
+        libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), libc::FSCONFIG_CMD_CREATE, nothing, nothing, 0)
+    };
+    if made != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let (context, flags) = (context.as_raw_fd(), libc::FSMOUNT_CLOEXEC);
+    // SAFETY: plain numbers.
+    let root = descriptor(unsafe { libc::syscall(libc::SYS_fsmount, context, flags, 0) })?;
+    let mut directory =
+        Dir::openat(&root, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+    let names = directory.iter().flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    Ok(names.filter(|name| name != "." && name != "..").take(limit).collect())
+}
+
 impl MessageQueue {
+    /// What tells it from the namespace's other queues as long as it is there, whatever their names.
+    ///
+    /// # Errors
+    /// fstat(2)'s; none is known.
+    pub fn inode(&self) -> io::Result<u64> {
+        Ok(fstat(&self.0)?.st_ino)
+    }
+
     /// Lets the event loop of this task tell when it is readable or writable.
     ///
     /// # Errors

@@ -51,6 +51,11 @@ fn native<T: Send + 'static>(pod: &Running, peer: impl FnOnce() -> T + Send + 's
     thread.join().unwrap()
 }
 
+/// A command of the host in a pod.
+fn native_command(pod: &str, script: &str) -> Finished {
+    Finished::from(peapod().args(["exec", "--native", pod, "--", "sh", "-c", script]).output().unwrap())
+}
+
 fn list(directory: &str) -> Vec<String> {
     let entries = std::fs::read_dir(directory).unwrap().flatten();
     let mut names: Vec<_> = entries.map(|entry| entry.file_name().into_string().unwrap()).collect();
@@ -137,10 +142,16 @@ fn native_processes_of_the_pod_take_part_and_nobody_else() {
     assert_eq!(native(&other, || list("/dev/shm")), ["other"]);
     assert!(!Path::new("/dev/shm/native").exists());
     assert!(MessageQueue::open(c"/native", Access::Both, None).is_err());
-    if Path::new("/dev/mqueue").is_dir() {
-        assert_eq!(native(&mine, || list("/dev/mqueue")), ["native"]);
-        assert_eq!(native(&other, || list("/dev/mqueue")), [""; 0]);
-    }
+    let ls = |pod| {
+        native_command(pod, "ls /dev/mqueue && test -c /dev/null && ls -d /dev/pts /dev/shm").expect_code(0)
+    };
+    assert_eq!(ls("mine").stdout, "native\n/dev/pts\n/dev/shm\n");
+    assert_eq!(ls("other").stdout, "/dev/pts\n/dev/shm\n");
+    native_command("mine", "head -c1 /dev/zero > /dev/null && cat /dev/mqueue/native")
+        .expect_code(0)
+        .expect_stdout("QSIZE:0");
+    native_command("other", "cat /dev/mqueue/native").expect_code(1);
+    assert_eq!(native(&mine, || list("/dev/mqueue")), ["native"]);
     let bytes = native(&mine, || {
         let mut bytes = [0; 5];
         std::fs::File::open("/dev/shm/native").unwrap().read_exact_at(&mut bytes, 8).unwrap();
@@ -176,6 +187,34 @@ spec:
 "
         );
         run(&holder, &[]).expect_stdout("held").expect_stdout("taken");
+    }
+}
+
+/// The third of the issue's criteria, however the container ends.
+#[test]
+fn whoever_ends_with_everything_in_hand_leaves_the_others_working() {
+    for (end, code) in [("trap", 134), ("exit", 1), ("oom", 137), ("kill", 137)] {
+        let probe = match end {
+            "kill" => {
+                "livenessProbe: {exec: {command: [ipc.wasm, queue-missing, /victim]}, periodSeconds: 1, \
+                 timeoutSeconds: 30, failureThreshold: 1},"
+            }
+            _ => "",
+        };
+        let text = format!(
+            "
+apiVersion: v1
+kind: Pod
+metadata: {{name: victim-{end}}}
+spec:
+  restartPolicy: Never
+  terminationGracePeriodSeconds: 1
+  containers:
+  - {{name: victim, image: {{ipc}}, args: [victim, {end}], {probe} resources: {{limits: {{memory: 16Mi}}}}}}
+  - {{name: survivor, image: {{ipc}}, args: [survivor]}}
+"
+        );
+        run(&text, &[]).expect_stdout("in position").expect_stdout("survived").expect_code(code);
     }
 }
 
@@ -318,20 +357,45 @@ fn ls_and_rm_show_and_remove() {
     pod.wait_for("mapped");
     pod.wait_for("held");
     let shown = served("ls");
-    for line in [
-        "queue      /jobs   0 of 10",
-        "memory     /table  4096",
-        "semaphore  /lock   0",
-        "channel    /news   0 of 64",
-    ] {
-        assert!(shown.stdout.contains(line), "no {line:?} in\n{}", shown.stdout);
-    }
+    let line = |name: &str| -> String {
+        let line = shown.stdout.lines().find(|line| line.contains(name));
+        line.unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(line("/jobs"), "queue /jobs 0 of 10 1000 queue");
+    assert_eq!(line("/table"), "memory /table 4096 - memory");
+    assert_eq!(line("/lock"), "semaphore /lock 0 - semaphore semaphore holds 1");
+    assert_eq!(line("/news"), "channel /news 0 of 64 4096 channel to one, 0 senders, 1 receivers");
     ask(&["rm", "ls", "queue", "/jobs"]).expect_code(0);
     ask(&["rm", "ls", "queue", "/jobs"]).expect_code(125).expect_stderr("/jobs");
     ask(&["rm", "ls", "memory", "/table"]).expect_code(0);
     let shown = ask(&["ls", "ls", "-o", "json"]).expect_code(0);
     let objects: serde_json::Value = serde_json::from_str(&shown.stdout).unwrap();
     assert_eq!(objects["objects"].as_array().unwrap().len(), 2, "{objects}");
+}
+
+#[test]
+fn ls_and_rm_know_what_native_processes_have_made() {
+    if !needs_root() {
+        return;
+    }
+    let pod = Running::start(&pod("natives", &[("stay", &["queue-create", "/ours", "10", "64"])]), &[]);
+    pod.wait_for("created");
+    native(&pod, || {
+        let theirs = MessageQueue::open(c"/theirs", Access::Both, Some((3, 8))).unwrap();
+        theirs.send(b"mail", 0).unwrap();
+        std::fs::write("/dev/shm/segment", "bytes").unwrap();
+    });
+    let shown = served("natives").stdout;
+    let lines: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[1], ["queue", "/ours", "0", "of", "10", "64", "stay"]);
+    assert_eq!(lines[2], ["queue", "/theirs", "1", "of", "3", "8", "-"]);
+    assert_eq!(lines[3], ["memory", "/segment", "5", "-", "-"]);
+    ask(&["rm", "natives", "queue", "/theirs"]).expect_code(0);
+    ask(&["rm", "natives", "memory", "/segment"]).expect_code(0);
+    assert_eq!(served("natives").stdout.lines().count(), 2);
+    native_command("natives", "ls /dev/mqueue /dev/shm")
+        .expect_code(0)
+        .expect_stdout("/dev/mqueue:\nours\n\n/dev/shm:\n");
 }
 
 #[test]
@@ -357,7 +421,7 @@ spec:
         .expect_stdout("read python");
 }
 
-/// `guest-examples/ipc`: three languages around a volume, a semaphore and a queue.
+/// `guest-examples/ipc`: four languages around a volume, a semaphore and a queue.
 #[test]
 fn the_example_serves_refreshes_and_ships() {
     if !needs_root() {
@@ -377,9 +441,13 @@ fn the_example_serves_refreshes_and_ships() {
     stream.read_to_string(&mut page).unwrap();
     assert!(page.starts_with("HTTP/1.1 200") && page.contains("times, served 0 times"), "{page}");
     pod.wait_for("info: served 1");
+    pod.wait_for("[ship] notice: seen");
+    native_command("ipc", "cat /dev/mqueue/log && od -An -t u8 -N 8 /dev/shm/counters")
+        .expect_code(0)
+        .expect_stdout(" 1\n");
     pod.signal(Signal::SIGTERM);
     pod.wait();
-    for name in ["serve", "refresh", "ship"] {
+    for name in ["serve", "watch", "refresh", "ship"] {
         assert!(pod.output().contains(&format!("{name} Completed")), "{}", pod.output());
     }
 }

@@ -9,13 +9,15 @@
 //! |---|---|---|---|
 //! | `Cargo.toml` | `cargo` | the user's own cargo | cargo |
 //! | `app.py` | `python` | componentize-py, fetched | `output`: digests of all that goes in |
+//! | `app.js` | `javascript` | componentize-qjs, fetched; the user's node | `output` |
 //! | `*.c` | `c` | clang, fetched; Rust's libc and linker | `output` |
 //!
-//! What is fetched comes from PyPI in exactly one version each, see `tools`.
+//! What is fetched comes from PyPI and npm in exactly one version each, see `tools` and `javascript`.
 
 mod c;
 mod cargo;
 mod command;
+mod javascript;
 mod output;
 mod python;
 mod tools;
@@ -32,6 +34,8 @@ enum Recipe {
     Cargo,
     /// An `app.py`: Python.
     Python,
+    /// An `app.js`: JavaScript.
+    JavaScript,
     /// Files `*.c`: C.
     C,
 }
@@ -42,15 +46,18 @@ impl Recipe {
             Ok(Self::Cargo)
         } else if directory.join(python::PROGRAM).is_file() {
             Ok(Self::Python)
+        } else if directory.join(javascript::PROGRAM).is_file() {
+            Ok(Self::JavaScript)
         } else if c::found_in(directory) {
             Ok(Self::C)
         } else {
             Err(build_error(
                 directory,
                 format!(
-                    "a directory that peapod cannot build: it has no Cargo.toml (Rust), no {} (Python) and no *.c \
-                     (C); name the .wasm file",
-                    python::PROGRAM
+                    "a directory that peapod cannot build: it has no Cargo.toml (Rust), no {} (Python), no {} \
+                     (JavaScript) and no *.c (C); name the .wasm file",
+                    python::PROGRAM,
+                    javascript::PROGRAM
                 ),
             ))
         }
@@ -91,6 +98,7 @@ pub fn prepare(
     let Built { file, fresh } = match recipe {
         Recipe::Cargo => cargo::build(path, progress),
         Recipe::Python => python::build(path, tools, progress),
+        Recipe::JavaScript => javascript::build(path, tools, progress),
         Recipe::C => c::build(path, tools, progress),
     }?;
     progress(Event::Built { path, fresh, duration: start.elapsed() });

@@ -58,7 +58,7 @@ fn collect(
         let (path, name) = (entry.path(), entry.file_name());
         let hidden = name.as_encoded_bytes().starts_with(b".");
         if entry.file_type().map_err(at)?.is_dir() {
-            if !hidden && name != TARGET && name != "__pycache__" {
+            if !hidden && name != TARGET && name != "__pycache__" && name != "node_modules" {
                 collect(&path, extensions, depth.checked_sub(1).ok_or(Walk::TooMuch)?, files)?;
             }
         } else if path.extension().and_then(OsStr::to_str).is_some_and(|found| extensions.contains(&found)) {

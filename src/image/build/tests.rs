@@ -83,7 +83,13 @@ fn a_library_is_an_image_if_it_is_a_cdylib() {
 fn what_cannot_be_built_says_why() {
     let (kind, text) = failure_of(&[("main.zig", "pub fn main() void {}")]);
     assert_eq!(kind, ErrorKind::CannotRun);
-    assert!(text.contains("Cargo.toml") && text.contains("app.py") && text.contains("*.c"), "{text}");
+    assert!(
+        text.contains("Cargo.toml")
+            && text.contains("app.py")
+            && text.contains("app.js")
+            && text.contains("*.c"),
+        "{text}"
+    );
     let (_, text) = failure_of(&[("Cargo.toml", HELLO), ("src/bin/a.rs", MAIN), ("src/bin/b.rs", MAIN)]);
     assert!(text.contains("a, b") && text.contains("default-run"), "{text}");
     let (_, text) = failure_of(&[("Cargo.toml", "[package]\nname = 1"), ("src/main.rs", MAIN)]);

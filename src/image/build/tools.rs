@@ -60,6 +60,10 @@ pub(super) struct Installed {
 }
 
 impl Installed {
+    fn at(home: &Path) -> Self {
+        Self { bin: home.join("bin"), cache: home.join("cache") }
+    }
+
     /// A program of its virtual environment, to be run in `directory`.
     pub(super) fn program(&self, name: &str, directory: &Path) -> Command {
         tool(self.bin.join(name), directory)
@@ -75,30 +79,11 @@ impl Tool {
         directory: &Path,
         progress: Progress<'_>,
     ) -> Result<Installed, ImageError> {
-        let home = tools.join(format!("{}-{}", self.name, self.version));
-        let installed = Installed { bin: home.join("bin"), cache: home.join("cache") };
-        if home.join(COMPLETE).is_file() {
-            return Ok(installed);
-        }
-        let at_home = |operation, error: io::Error| {
-            toolchain_error(directory, format!("{}: cannot {operation}: {error}", home.display()))
-        };
-        fs::create_dir_all(tools).map_err(|error| at_home("create the directory above it", error))?;
-        let _lock = lock(&home.with_added_extension("lock")).map_err(|error| at_home("lock it", error))?;
-        if home.join(COMPLETE).is_file() {
-            return Ok(installed);
-        }
-        progress(Event::InstallingTool { name: self.name, version: self.version });
-        match fs::remove_dir_all(&home) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(at_home("remove what an installation left", error));
-            }
-            _ => {}
-        }
-        self.create_environment(&home, directory)?;
-        self.install(&home, &installed, directory)?;
-        File::create(home.join(COMPLETE)).map_err(|error| at_home("write in it", error))?;
-        Ok(installed)
+        let home = ensure(self.name, self.version, tools, directory, progress, |home| {
+            self.create_environment(home, directory)?;
+            self.install(home, &Installed::at(home), directory)
+        })?;
+        Ok(Installed::at(&home))
     }
 
     fn create_environment(&self, home: &Path, directory: &Path) -> Result<(), ImageError> {
@@ -143,6 +128,40 @@ impl Tool {
         let [x86_64, aarch64] = self.sha256;
         format!("{}=={} --hash=sha256:{x86_64} --hash=sha256:{aarch64}\n", self.name, self.version)
     }
+}
+
+/// The directory of a tool below `tools`, where `install` puts it if it is not there, to build `directory`. Processes
+/// that want the same tool wait for each other.
+pub(super) fn ensure(
+    name: &'static str,
+    version: &'static str,
+    tools: &Path,
+    directory: &Path,
+    progress: Progress<'_>,
+    install: impl FnOnce(&Path) -> Result<(), ImageError>,
+) -> Result<PathBuf, ImageError> {
+    let home = tools.join(format!("{name}-{version}"));
+    if home.join(COMPLETE).is_file() {
+        return Ok(home);
+    }
+    let at_home = |operation, error: io::Error| {
+        toolchain_error(directory, format!("{}: cannot {operation}: {error}", home.display()))
+    };
+    fs::create_dir_all(tools).map_err(|error| at_home("create the directory above it", error))?;
+    let _lock = lock(&home.with_added_extension("lock")).map_err(|error| at_home("lock it", error))?;
+    if home.join(COMPLETE).is_file() {
+        return Ok(home);
+    }
+    progress(Event::InstallingTool { name, version });
+    match fs::remove_dir_all(&home) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(at_home("remove what an installation left", error));
+        }
+        _ => {}
+    }
+    install(&home)?;
+    File::create(home.join(COMPLETE)).map_err(|error| at_home("write in it", error))?;
+    Ok(home)
 }
 
 /// Waits for a lock file. The lock is given back when the value is dropped.

@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 
 use self::state::{Id, State};
 use super::handle::{Handle, Place};
+use super::holders::Holders;
 use super::wait;
 use super::{Errno, Ipc, Name, Result};
 
@@ -74,6 +75,7 @@ struct Shared {
     state: Mutex<State<Bytes>>,
     readable: Notify,
     writable: Notify,
+    holders: Arc<Holders>,
 }
 
 impl Shared {
@@ -133,7 +135,7 @@ impl Handle {
                 drop(by_name);
                 return Err(Errno::Invalid);
             }
-            return Ok((Arc::clone(shared), place));
+            return Ok((Arc::clone(shared), place.of(&shared.holders)));
         }
         let attributes = attributes.unwrap_or_default();
         if attributes.max_messages == 0 || attributes.message_size == 0 {
@@ -154,8 +156,10 @@ impl Handle {
             state: Mutex::new(State::new(attributes)),
             readable: Notify::new(),
             writable: Notify::new(),
+            holders: Arc::default(),
         });
         by_name.insert(name.clone(), Arc::downgrade(&shared));
+        let place = place.of(&shared.holders);
         Ok((shared, place))
     }
 
@@ -179,6 +183,7 @@ pub(super) struct Listed {
     pub(super) messages: usize,
     pub(super) senders: usize,
     pub(super) receivers: usize,
+    pub(super) containers: Vec<String>,
 }
 
 pub(super) fn list(table: &Table) -> Vec<Listed> {
@@ -187,7 +192,8 @@ pub(super) fn list(table: &Table) -> Vec<Listed> {
         let state = shared.lock();
         let (senders, receivers) = state.ends();
         let (attributes, messages) = (state.attributes(), state.len());
-        Listed { name: shared.name.clone(), attributes, messages, senders, receivers }
+        let (name, containers) = (shared.name.clone(), shared.holders.names());
+        Listed { name, attributes, messages, senders, receivers, containers }
     };
     channels.into_iter().map(row).collect()
 }

@@ -10,13 +10,14 @@ mod state;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use self::state::{State, Ticket, VALUE_MAX};
 use super::handle::{Handle, Place};
+use super::holders::Holders;
 use super::wait;
 use super::{Errno, Name, Open, Result};
 
@@ -28,6 +29,9 @@ pub(super) type Table = Mutex<BTreeMap<Name, Arc<Shared>>>;
 pub(super) struct Shared {
     state: Mutex<State>,
     changed: Notify,
+    holders: Arc<Holders>,
+    /// Its handles that give back. The pod's limit on handles bounds them.
+    handles: Mutex<Vec<Weak<Held>>>,
 }
 
 impl Shared {
@@ -87,12 +91,24 @@ impl Handle {
             (None, _) if table.len() as u64 >= self.ipc.limits.semaphores => return Err(Errno::NoSpace),
             (None, _) => {
                 let state = Mutex::new(State::new(initial));
-                let shared = Arc::new(Shared { state, changed: Notify::new() });
+                let shared = Arc::new(Shared {
+                    state,
+                    changed: Notify::new(),
+                    holders: Arc::default(),
+                    handles: Mutex::default(),
+                });
                 table.insert(name.clone(), Arc::clone(&shared));
                 shared
             }
         };
-        Ok(Semaphore(Arc::new(Held { shared, undo, permits: AtomicU32::new(0), place })))
+        let place = place.of(&shared.holders);
+        let held = Arc::new(Held { shared, undo, permits: AtomicU32::new(0), place });
+        if undo {
+            let mut handles = lock(&held.shared.handles);
+            handles.retain(|handle| handle.strong_count() > 0);
+            handles.push(Arc::downgrade(&held));
+        }
+        Ok(Semaphore(held))
     }
 
     /// Removes a semaphore's name.
@@ -108,12 +124,36 @@ pub(super) fn unlink(table: &Table, name: &Name) -> Result<()> {
     lock(table).remove(name).map(drop).ok_or(Errno::NoEntry)
 }
 
-/// Name, value and handles of each.
-pub(super) fn list(table: &Table) -> Vec<(Name, u32, usize)> {
-    let row = |(name, shared): (&Name, &Arc<Shared>)| {
-        (name.clone(), shared.value(), Arc::strong_count(shared).saturating_sub(1))
+/// A semaphore as it is now.
+pub(super) struct Listed {
+    pub(super) name: Name,
+    pub(super) value: u32,
+    /// Who waits for it.
+    pub(super) waiting: usize,
+    pub(super) containers: Vec<String>,
+    /// Permits that a container holds, and would give back.
+    pub(super) held: BTreeMap<String, u64>,
+}
+
+pub(super) fn list(table: &Table) -> Vec<Listed> {
+    let all: Vec<_> = lock(table).iter().map(|(name, shared)| (name.clone(), Arc::clone(shared))).collect();
+    let row = |(name, shared): (Name, Arc<Shared>)| {
+        // Dropped after the lock: the last handle may be among them.
+        let handles: Vec<_> = lock(&shared.handles).iter().filter_map(Weak::upgrade).collect();
+        let mut held = BTreeMap::new();
+        for handle in &handles {
+            let permits = handle.permits.load(Ordering::Relaxed);
+            if permits > 0 {
+                *held.entry(handle.place.container().to_string()).or_default() += u64::from(permits);
+            }
+        }
+        let (value, waiting) = {
+            let state = lock(&shared.state);
+            (state.free(), state.waiting())
+        };
+        Listed { name, value, waiting, containers: shared.holders.names(), held }
     };
-    lock(table).iter().map(row).collect()
+    all.into_iter().map(row).collect()
 }
 
 impl Semaphore {

@@ -39,6 +39,11 @@ impl State {
         if self.waiting.is_empty() { self.value } else { 0 }
     }
 
+    /// How many wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// Takes permits if they are there for somebody who comes now.
     pub(super) fn acquire(&mut self, permits: u32) -> bool {
         let enough = permits <= self.free();

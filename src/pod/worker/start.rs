@@ -76,7 +76,7 @@ impl Worker {
         let account = self.account(spec);
         let log = self.parts.logger.container(&name, restart);
         let endpoint = self.parts.stack.attach(&name);
-        let ipc = self.parts.ipc.attach();
+        let ipc = self.parts.ipc.attach(&name);
         let (stop, stopping) = stop::channel(self.clock.0);
         let own = Own {
             memory: Arc::clone(&account.memory),

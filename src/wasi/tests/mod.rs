@@ -154,7 +154,7 @@ fn start(pod: &Arc<Stack>, args: &[&str]) -> (Output, Endpoint, JoinHandle<bool>
     wasi.stderr(LogOutput::new(output.clone()));
     let sockets = SocketsCtx::new(endpoint.clone());
     let stop = StopSignal::never();
-    let ipc = crate::ipc::Ipc::new(Default::default(), "/nonexistent".into()).attach();
+    let ipc = crate::ipc::Ipc::new(Default::default(), "/nonexistent".into()).attach("guest");
     let spec = crate::testing::spec::pod([]);
     let key_value = keyvalue::KeyValueCtx::new(crate::testing::spec::key_value());
     let about = Arc::new(crate::testing::spec::about(spec, args[0]));

@@ -61,6 +61,10 @@ fn run(words: &[&str]) -> Outcome {
                 queue.send(b"flood", 0)?;
             }
         }
+        ["queue-missing", name] => match Queue::open(name) {
+            Err(_) => Ok(()),
+            Ok(_) => panic!("it is there"),
+        },
         ["queue-exists", name] => Queue::open(name).map(|_| println!("there")),
         // Shared memory.
         ["memory-write", name, text] => {
@@ -174,6 +178,9 @@ fn run(words: &[&str]) -> Outcome {
             println!("received {} of all", receiver.count());
             Ok(())
         }
+        // Ends.
+        ["victim", end] => victim(end),
+        ["survivor"] => survivor(),
         // Waits.
         ["wait", kind] => wait(kind),
         ["poll"] => poll_all(),
@@ -265,6 +272,54 @@ fn measure(what: &str, count: &str, mut once: impl FnMut() -> Outcome) -> Outcom
         once()?;
     }
     println!("{what} {}", start.elapsed().as_nanos() / u128::from(count));
+    Ok(())
+}
+
+/// Ends while it holds a semaphore, has a segment mapped, and messages are on their way.
+fn victim(end: &str) -> Outcome {
+    let semaphore = Semaphore::create("/victim", 1)?;
+    let _held = semaphore.acquire()?;
+    let memory = SharedMemory::create("/victim", 4096)?;
+    memory.u32_at(0).fetch_add(1)?;
+    let sender = Channel::new("/victim").sender()?;
+    sender.send(b"whole")?;
+    Semaphore::create_counter("/in-position", 0)?.release(1)?;
+    let queue = Queue::create("/victim", 1, 64)?;
+    queue.send(b"whole", 0)?;
+    println!("in position");
+    match end {
+        "trap" => std::process::abort(),
+        "exit" => std::process::exit(1),
+        // Until its memory limit is exceeded, and it is killed.
+        "oom" => {
+            let mut all = Vec::new();
+            loop {
+                all.push(vec![7u8; 1 << 20]);
+            }
+        }
+        // In the middle of a send, whatever it is asked, until it is killed.
+        _ => loop {
+            let _ = queue.send_timeout(b"never", 0, PATIENCE);
+        },
+    }
+}
+
+/// Finds everything in order after a victim.
+fn survivor() -> Outcome {
+    let receiver = Channel::new("/victim").receiver()?;
+    Semaphore::create_counter("/in-position", 0)?.acquire()?.forget();
+    let semaphore = Semaphore::create("/victim", 1)?;
+    let _held = semaphore.acquire_timeout(PATIENCE)?;
+    let memory = SharedMemory::create("/victim", 4096)?;
+    assert_eq!(memory.u32_at(0).fetch_add(1)?, 1);
+    assert_eq!(receiver.receive_timeout(PATIENCE)?.as_deref(), Some(&b"whole"[..]));
+    assert_eq!(receiver.receive_timeout(PATIENCE)?, None);
+    let queue = Queue::create("/victim", 1, 64)?;
+    assert_eq!(queue.receive_timeout(PATIENCE)?.data, b"whole");
+    assert!(queue.try_receive().is_err(), "half a send is none");
+    queue.send(b"on", 0)?;
+    assert_eq!(queue.receive()?.data, b"on");
+    println!("survived");
     Ok(())
 }
 

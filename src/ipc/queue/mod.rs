@@ -12,26 +12,24 @@
 //! 8192 bytes), which takes root, and that on all queues of a user (`RLIMIT_MSGQUEUE`, else 800 KiB), which takes
 //! CAP_SYS_RESOURCE.
 
-use std::collections::BTreeMap;
+mod table;
+
 use std::ffi::CStr;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::errno::Errno as Kernel;
-use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::Notify;
 
+use self::table::{Charge, Shared, is_there, lock, raise_limit, raise_namespace_limits};
 use super::handle::{Handle, Place};
 use super::wait;
-use super::{Errno, Ipc, Name, Open, Result};
-use crate::spec::IpcLimits;
-use crate::sys::mqueue::{self, MessageQueue};
-use crate::sys::namespace;
+use super::{Errno, Name, Open, Result};
+use crate::sys::mqueue::MessageQueue;
 
+pub(super) use self::table::{Table, list, unlink};
 pub use crate::sys::mqueue::{Access, Attributes as QueueStatus};
 
 /// Tries to open a queue that others make and remove at the same time.
@@ -53,76 +51,6 @@ impl Default for QueueAttributes {
     }
 }
 
-/// The queues that containers have made.
-#[derive(Debug, Default)]
-pub(super) struct Table {
-    by_name: Mutex<BTreeMap<Name, Arc<Charge>>>,
-    /// Bytes of all of them when they are full.
-    bytes: AtomicU64,
-}
-
-#[cfg(test)]
-impl Table {
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
-    }
-}
-
-/// What a queue takes of the pod's bytes.
-#[derive(Debug)]
-struct Charge {
-    bytes: u64,
-    ipc: Arc<Ipc>,
-    /// A container has sent or received: quicker than to ask the kernel who did.
-    changed: Notify,
-}
-
-impl Charge {
-    fn new(ipc: &Arc<Ipc>, bytes: u64) -> Result<Arc<Self>> {
-        let room = |used: u64| Some(used + bytes).filter(|used| *used <= ipc.limits.queue_bytes);
-        ipc.queues
-            .bytes
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, room)
-            .map_err(|_| Errno::NoSpace)?;
-        Ok(Arc::new(Self { bytes, ipc: Arc::clone(ipc), changed: Notify::new() }))
-    }
-}
-
-impl Drop for Charge {
-    fn drop(&mut self) {
-        self.ipc.queues.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Lets this process make more queues than other programs may (`RLIMIT_MSGQUEUE`), where the kernel permits it: the
-/// pod's own limits hold.
-pub(super) fn raise_limit() {
-    if setrlimit(Resource::RLIMIT_MSGQUEUE, RLIM_INFINITY, RLIM_INFINITY).is_err()
-        && let Ok((_, hard)) = getrlimit(Resource::RLIMIT_MSGQUEUE)
-    {
-        // Without root there is no more.
-        let _ = setrlimit(Resource::RLIMIT_MSGQUEUE, hard, hard);
-    }
-}
-
-/// Sets the limits of this IPC namespace, which is the pod's own, to the pod's where they are lower; whether they are
-/// the pod's then.
-fn raise_namespace_limits(limits: &IpcLimits) -> bool {
-    let parameters = [
-        ("msg_max", limits.queue_messages),
-        ("msgsize_max", limits.queue_message_size),
-        ("queues_max", limits.queues),
-    ];
-    parameters.into_iter().all(|(name, limit)| {
-        let now = namespace::message_queue_parameter(name);
-        now.is_ok_and(|now| now >= limit || namespace::set_message_queue_parameter(name, limit).is_ok())
-    })
-}
-
 impl Handle {
     /// Opens a message queue.
     ///
@@ -142,7 +70,7 @@ impl Handle {
             if open != Open::Exclusive {
                 match MessageQueue::open(&c_name, access, None) {
                     Ok(queue) => {
-                        let charge = lock(&self.ipc.queues.by_name).get(name).cloned();
+                        let charge = lock(&self.ipc.queues.made).get(name).cloned();
                         return Queue::new(queue, access, charge, place);
                     }
                     Err(error) if is(&error, Kernel::ENOENT) && open == Open::Create => {}
@@ -174,13 +102,14 @@ impl Handle {
         if messages > limits.queue_messages || size > limits.queue_message_size {
             return Err(Errno::NoSpace);
         }
-        let mut by_name = lock(&self.ipc.queues.by_name);
-        if by_name.len() as u64 >= limits.queues {
-            by_name.retain(|name, _| is_there(name));
+        let mut made = lock(&self.ipc.queues.made);
+        if made.len() as u64 >= limits.queues {
+            made.retain(|name, _| is_there(name));
         }
-        if by_name.len() as u64 >= limits.queues {
+        if made.len() as u64 >= limits.queues {
             return Err(Errno::NoSpace);
         }
+        self.ipc.queues.limit_raised.call_once(raise_limit);
         let charge = Charge::new(&self.ipc, messages * size)?;
         let open = || MessageQueue::open(c_name, access, Some((max_messages, message_size)));
         let queue = open().or_else(|error| {
@@ -194,7 +123,7 @@ impl Handle {
                 Kernel::EINVAL | Kernel::EMFILE => Errno::NoSpace,
                 errno => errno.into(),
             })?;
-        by_name.insert(name.clone(), Arc::clone(&charge));
+        made.insert(name.clone(), Arc::clone(&charge));
         Ok((queue, charge))
     }
 
@@ -205,29 +134,6 @@ impl Handle {
     pub fn unlink_queue(&self, name: &Name) -> Result<()> {
         unlink(&self.ipc.queues, name)
     }
-}
-
-pub(super) fn unlink(table: &Table, name: &Name) -> Result<()> {
-    let mut by_name = lock(&table.by_name);
-    let unlinked = mqueue::unlink(&name.to_c()?);
-    by_name.remove(name);
-    Ok(unlinked?)
-}
-
-/// The queues that containers have made, and what is in them.
-pub(super) fn list(table: &Table) -> Vec<(Name, Option<QueueStatus>)> {
-    let names: Vec<Name> = lock(&table.by_name).keys().cloned().collect();
-    let status = |name: &Name| {
-        let queue = MessageQueue::open(&name.to_c().ok()?, Access::Read, None).ok()?;
-        queue.attributes().ok()
-    };
-    names.into_iter().map(|name| (name.clone(), status(&name))).collect()
-}
-
-/// Whether a queue that was made still has its name: native processes may have removed it.
-fn is_there(name: &Name) -> bool {
-    let opened = name.to_c().map(|name| MessageQueue::open(&name, Access::Read, None));
-    !matches!(opened, Ok(Err(error)) if is(&error, Kernel::ENOENT))
 }
 
 fn is(error: &io::Error, errno: Kernel) -> bool {
@@ -244,7 +150,8 @@ struct Opened {
     message_size: usize,
     access: Access,
     /// None for a queue that a native process has made.
-    charge: Option<Arc<Charge>>,
+    _charge: Option<Arc<Charge>>,
+    shared: Arc<Shared>,
     place: Place,
 }
 
@@ -256,8 +163,10 @@ impl Queue {
             Access::Write => Interest::WRITABLE,
             Access::Both => Interest::READABLE | Interest::WRITABLE,
         };
+        let shared = Shared::of(&place.handle().ipc, &queue)?;
+        let place = place.of(&shared.holders);
         let queue = queue.watch(interest)?;
-        Ok(Self(Arc::new(Opened { queue, message_size, access, charge, place })))
+        Ok(Self(Arc::new(Opened { queue, message_size, access, _charge: charge, shared, place })))
     }
 
     /// What it can hold, and holds.
@@ -341,21 +250,13 @@ impl Queue {
     }
 
     fn tell(&self) {
-        if let Some(charge) = &self.0.charge {
-            charge.changed.notify_waiters();
-        }
+        self.0.shared.changed.notify_waiters();
     }
 
     /// Ends when a container changes the queue from now on, or the event loop has heard of a change since the last time.
     fn changed(&self, interest: Interest) -> impl Future<Output = ()> + Send {
-        let by_container = self.0.charge.as_ref().map(|charge| charge.changed.notified());
+        let by_container = self.0.shared.changed.notified();
         async move {
-            let by_container = async {
-                match by_container {
-                    Some(changed) => changed.await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 biased;
                 () = by_container => {}
