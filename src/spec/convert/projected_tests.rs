@@ -222,12 +222,12 @@ fn what_the_api_server_refuses() {
         (
             resource("containerName: main, resource: limits.cpu, divisor: 1Mi"),
             "downwardAPI.items[0].resourceFieldRef.divisor",
-            "1m and 1 are supported with the cpu",
+            "only these are supported: 1m, 1",
         ),
         (
             resource("containerName: main, resource: limits.memory, divisor: 2"),
             "downwardAPI.items[0].resourceFieldRef.divisor",
-            "with the memory",
+            "only these are supported",
         ),
         (
             all("{serviceAccountToken: {path: t}}"),
