@@ -114,14 +114,20 @@ metadata: {name: whole}
 spec:
   restartPolicy: Never
   containers:
-  - name: fill
-    image: {probe}
-    args: [fill, /v/file, '400']
-    volumeMounts: [{name: v, mountPath: /v}]
-    resources: {limits: {memory: 16Mi}}
+FILLERS
   - {name: server, image: {probe}, args: [serve, '8080'], resources: {limits: {memory: 16Mi}}}
-  volumes: [{name: v, emptyDir: {medium: Memory}}]
+  volumes: [{name: a, emptyDir: *memory}, {name: b, emptyDir: *memory}, {name: c, emptyDir: *memory}]
 ";
+    // Each volume is no larger than the containers' limits together, and so fits into the cgroup alone.
+    let filler = |volume| {
+        let mount = format!("volumeMounts: [{{name: {volume}, mountPath: /v}}]");
+        format!(
+            "  - {{name: fill-{volume}, image: {{probe}}, args: [fill, /v/file, '400'], {mount}, \
+             resources: {{limits: {{memory: 16Mi}}}}}}"
+        )
+    };
+    let text = text.replace("FILLERS", &["a", "b", "c"].map(filler).join("\n"));
+    let text = &text.replace("*memory", "{medium: Memory}");
     let pod = run(text, &["-o", "json"]).expect_code(137).pod();
     let status = &pod["status"];
     assert_eq!((&status["phase"], &status["reason"]), (&"Failed".into(), &"OOMKilled".into()), "{pod:#}");
