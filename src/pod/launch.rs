@@ -124,8 +124,6 @@ fn pod_process(plan: Plan, outside: Outside, around: Surroundings, entered: Ente
             return EXIT_NOT_BEGUN;
         }
     };
-    // The supervisor is making the pod's link meanwhile.
-    crate::sys::text::map_ahead();
     match entered.begin() {
         Ok(inside) => prepared.run(inside),
         Err(NotBegun) => EXIT_NOT_BEGUN,

@@ -18,7 +18,6 @@
 //! | [`netlink`] | a small synchronous netlink socket: one send per batch |
 //! | [`user`] | the user that one thread works with files as |
 //! | [`socket`] | what the kernel says about a socket |
-//! | [`text`] | this program's own code in memory |
 //! | [`conntrack`] | connections that the kernel tracks, for [`netlink`] |
 //! | [`notices`] | a descriptor that says that something has happened |
 //! | [`nftables`] | nf_tables messages, for [`netlink`] |
@@ -41,5 +40,4 @@ pub mod pidfd;
 pub mod process;
 pub mod shared;
 pub mod socket;
-pub mod text;
 pub mod user;
