@@ -110,6 +110,12 @@ fn build(
     let mut lan = if has_link { Some(Lan::open(config, holdings, &mut warnings)?) } else { None };
     clock.lap(Step::Lease);
     config.passed(Step::Lease)?;
+    if let Some(lan) = &lan {
+        let _held = network::lock_host()?;
+        warnings.extend(network::masquerade(lan.has_ipv6));
+        clock.lap(Step::Masquerade);
+    }
+    config.passed(Step::Masquerade)?;
 
     expect_entered(&control, holdings)?;
     clock.lap(Step::Enter);
@@ -140,7 +146,7 @@ fn build(
         config.passed(Step::Route)?;
         if !config.host_ports.is_empty() {
             let _held = network::lock_host()?;
-            // They are part of the way out.
+            // They are part of the way out, which the last pod may have taken along before this one had a route.
             network::masquerade(lan.has_ipv6);
             holdings.has_forwarding = true;
             network::forward(config.host_ports, &go.addresses, &link, index, &lan.host)?;
@@ -166,12 +172,10 @@ fn build(
     if process::go(&control, &go).is_ok() {
         let carries = match connected {
             Some((lan, index)) => {
-                // Now that this pod's route says that it is used: the last one out takes the way out along.
+                // The last pod out may have taken the way out along before this one's route said that it is used.
                 let held = network::lock_host()?;
-                warnings.extend(network::masquerade(lan.has_ipv6));
+                network::masquerade(lan.has_ipv6);
                 drop(held);
-                clock.lap(Step::Masquerade);
-                config.passed(Step::Masquerade)?;
                 network::wait_up(&mut lan.socket, index, Some(control.as_fd()))?
             }
             None => true,

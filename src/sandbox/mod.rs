@@ -7,12 +7,12 @@
 //!  ports of the host, held
 //!  cgroup + limits
 //!  clone3 ───────────────────────────────────────────► enters its cgroup, makes its network namespace
-//!  address lease
+//!  address lease, masquerade
 //!  veth pair, host routes      ◄──────────"entered"──  mounts, hostname, child(Entered): prepares itself
 //!  (or CNI plugins)
 //!  ports of the host, forwarded
 //!  "go": the addresses ──────────────────────────────► addresses, default routes, waits for its end of the link
-//!  masquerade; waits for the host's end
+//!  waits for the host's end
 //!  "up" ─────────────────────────────────────────────►
 //!  Sandbox ◄────────────────────────────────"ready"──  begins
 //! ```
@@ -130,6 +130,8 @@ pub enum Step {
     Clone,
     /// The address lease.
     Lease,
+    /// The way out.
+    Masquerade,
     /// The pod process is in its namespaces.
     Enter,
     /// The link.
@@ -140,8 +142,6 @@ pub enum Step {
     HostPorts,
     /// The pod process's own part, before it is told to go.
     Inside,
-    /// The way out, beside that part.
-    Masquerade,
     /// The pod process has begun.
     Ready,
 }
@@ -153,12 +153,12 @@ impl Step {
         Self::Cgroup,
         Self::Clone,
         Self::Lease,
+        Self::Masquerade,
         Self::Enter,
         Self::Link,
         Self::Route,
         Self::HostPorts,
         Self::Inside,
-        Self::Masquerade,
         Self::Ready,
     ];
 

@@ -33,7 +33,7 @@ pub(super) fn the_pod_has_namespaces_of_its_own(world: &World) {
     assert!(!Path::new(&marker).exists(), "/dev/shm is the host's");
     assert!(sandbox.pod_dir.is_dir());
     let names: Vec<_> = sandbox.timings.iter().map(|(name, _)| *name).collect();
-    let expected = ["own", "cgroup", "clone", "lease", "enter", "link", "route", "masquerade", "ready"];
+    let expected = ["own", "cgroup", "clone", "lease", "masquerade", "enter", "link", "route", "ready"];
     assert_eq!(names, expected);
     eprintln!("{:?}", sandbox.timings);
     remove(sandbox);
