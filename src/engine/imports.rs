@@ -17,7 +17,7 @@ pub const OFFERED: &[(&str, &[&str])] = &[
     ("wasi:config", &["0.2.0-rc.1"]),
     ("wasi:filesystem", &["0.2.12", "0.3.0"]),
     ("wasi:io", &["0.2.12"]),
-    ("wasi:keyvalue", &["0.2.0-draft2"]),
+    ("wasi:keyvalue", &["0.2.0-draft", "0.2.0-draft2"]),
     ("wasi:random", &["0.2.12", "0.3.0"]),
     ("wasi:sockets", &["0.2.12", "0.3.0"]),
 ];

@@ -134,3 +134,15 @@ fn what_is_wrong_with_the_annotation_is_said_at_its_path() {
         run(&text, &[]).expect_code(2).expect_stderr(message);
     }
 }
+
+#[test]
+fn components_built_for_wasmtimes_own_version_share_the_buckets() {
+    let text = pod("draft", "", "", &[("old", &["draft", "b"]), ("new", &["wait", "b", "n", "5"])]);
+    run(&text, &[])
+        .expect_code(0)
+        .expect_stdout("draft keys 1500 in 2 pages")
+        .expect_stdout("draft many [Some(1), None]")
+        .expect_stdout("draft incremented to 5")
+        .expect_stdout("draft Some(3) false")
+        .expect_stdout("[new] waited: 5");
+}

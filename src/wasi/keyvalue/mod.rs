@@ -1,4 +1,4 @@
-//! `wasi:keyvalue` (0.2.0-draft2) for guests: the pod's [`crate::keyvalue`], bucket by bucket.
+//! `wasi:keyvalue` (0.2.0-draft2, and [0.2.0-draft](draft)) for guests: the pod's [`crate::keyvalue`], bucket by bucket.
 //!
 //! ```text
 //!  guest ─ open ────────────► Bucket ┐ in the store's table
@@ -12,6 +12,7 @@
 mod atomics;
 mod batch;
 pub mod bindings;
+mod draft;
 mod store;
 
 use std::sync::Arc;
@@ -66,7 +67,8 @@ impl HasData for KeyValueHost {
 pub fn add_to_linker<T: KeyValueView + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     wit::store::add_to_linker::<T, KeyValueHost>(linker, T::key_value)?;
     wit::atomics::add_to_linker::<T, KeyValueHost>(linker, T::key_value)?;
-    wit::batch::add_to_linker::<T, KeyValueHost>(linker, T::key_value)
+    wit::batch::add_to_linker::<T, KeyValueHost>(linker, T::key_value)?;
+    draft::add_to_linker(linker)
 }
 
 /// A resource of a guest. There is a bound on how many it has.

@@ -3,6 +3,8 @@
 //!
 //! What it got is a line on stdout. An error is a line on stderr, `state: <command>: <text>`, with exit code 1.
 
+mod draft;
+
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
@@ -55,13 +57,20 @@ fn run(words: &[&str]) -> Outcome {
         ["config-all"] => {
             let mut all = config::get_all().map_err(|error| format!("{error:?}"))?;
             all.sort();
-            println!("config all {}", all.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(" "));
+            println!(
+                "config all {}",
+                all.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(" ")
+            );
         }
         // wasi:keyvalue.
         ["get", bucket, key] => {
             let found = open(bucket)?.get(key).map_err(text)?;
-            println!("{key}={}", found.map_or("(none)".into(), |value| String::from_utf8_lossy(&value).into_owned()));
+            println!(
+                "{key}={}",
+                found.map_or("(none)".into(), |value| String::from_utf8_lossy(&value).into_owned())
+            );
         }
+        ["draft", bucket] => draft::tour(bucket)?,
         ["set", bucket, key, value] => {
             open(bucket)?.set(key, value.as_bytes()).map_err(text)?;
             println!("set {key}");
@@ -114,7 +123,8 @@ fn run(words: &[&str]) -> Outcome {
         // Each function once.
         ["tour", bucket] => {
             let bucket = open(bucket)?;
-            let pairs: Vec<(String, Vec<u8>)> = (0..1500).map(|n| (format!("k{n:04}"), vec![b'x'; 3])).collect();
+            let pairs: Vec<(String, Vec<u8>)> =
+                (0..1500).map(|n| (format!("k{n:04}"), vec![b'x'; 3])).collect();
             for pairs in pairs.chunks(500) {
                 batch::set_many(&bucket, pairs).map_err(text)?;
             }
@@ -147,7 +157,12 @@ fn run(words: &[&str]) -> Outcome {
                 identity::restart_count()
             );
             println!("labels {}; annotations {}", pairs(identity::labels()), pairs(identity::annotations()));
-            println!("at {:?} on {:?} as {}", identity::pod_ips(), identity::host_ips(), identity::service_account());
+            println!(
+                "at {:?} on {:?} as {}",
+                identity::pod_ips(),
+                identity::host_ips(),
+                identity::service_account()
+            );
             println!("node {}", identity::node_name());
         }
         _ => return Err("no such command".to_owned()),
