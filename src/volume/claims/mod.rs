@@ -228,7 +228,13 @@ fn plan(inventory: &mut Inventory, pod: &Pod, wanted: &[Wanted<'_>], now: Timest
     }
     // Several volumes may be of one claim.
     let by_key: BTreeMap<_, _> = wanted.iter().map(|wanted| (&wanted.key, wanted)).collect();
-    for (key, claim) in by_key {
+    let mut claims: Vec<_> = by_key.into_iter().collect();
+    // Those that name their volume come first, so that no other takes it; those of the pod's own come last.
+    claims.sort_by_key(|(_, claim)| {
+        let names_volume = claim.document.is_some_and(|document| document.volume_name.is_some());
+        (!names_volume, claim.owner.is_some())
+    });
+    for (key, claim) in claims {
         // One that an ephemeral volume makes is for that volume alone.
         if wanted.iter().any(|other| other.key == *key && other.owner != claim.owner) {
             errors.push(ClaimError::NotOwner { claim: key.1.clone(), pod: full_name(pod) });
