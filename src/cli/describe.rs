@@ -12,6 +12,7 @@
 pub(super) mod containers;
 pub(super) mod object;
 mod page;
+mod storage;
 mod timeline;
 mod volumes;
 
@@ -36,17 +37,18 @@ const MAX_ANNOTATION: usize = 140;
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// Show a pod that runs: its containers, conditions, volumes and events, and when the steps of its start happened. Or a
-/// ConfigMap or a Secret that pods have.
+/// ConfigMap or a Secret that pods have, a claim (pvc) or a volume (pv).
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
   peapod describe                when only one pod runs
   peapod describe pod/web -n prod
   peapod describe web --trace start.json    its start for ui.perfetto.dev
-  peapod describe configmap web-config      as the pods have it")]
+  peapod describe configmap web-config      as the pods have it
+  peapod describe pvc data                  and the pods that use it")]
 pub struct Args {
     /// The pod: NAME, pod NAME, pod/NAME, NAMESPACE/NAME or the first letters of its uid [default: the one that runs];
-    /// configmap NAME, secret NAME.
+    /// configmap NAME, secret NAME, pvc NAME, pv NAME.
     #[arg(value_name = "POD", num_args = 0..=2)]
     pod: Vec<String>,
     /// The pod's namespace.
@@ -59,6 +61,10 @@ pub struct Args {
 
 /// Asks the pod and prints.
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
+    if let Some((kind, names)) = target::storage(&args.pod)? {
+        target::print(&storage::describe(kind, &names, args.namespace.as_deref())?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     if let Some((kind, names)) = objects::named(&args.pod)? {
         objects::describe(kind, &names, args.namespace.as_deref())?;
         return Ok(ExitCode::SUCCESS);

@@ -9,8 +9,8 @@
 //! The columns are those of `printPod` in `pkg/printers/internalversion/printers.go`.
 
 mod row;
-mod storage;
-mod storage_wire;
+pub mod storage;
+pub mod storage_wire;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -30,7 +30,7 @@ pub const DEFAULT_NAMESPACE: &str = "default";
 /// Show the pods that run, the ConfigMaps or Secrets that they have, or the claims (pvc) and volumes (pv) that there are.
 ///
 /// A pod whose `peapod run` was killed is Unknown until `peapod delete` or the next `peapod run` removes it.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 #[command(after_help = "\
 Examples:
   peapod get                    those of the namespace default
@@ -40,6 +40,7 @@ Examples:
   peapod get configmaps -o wide the ConfigMaps of the pods in the namespace, and of which pods
   peapod get secret login -o yaml
   peapod get pvc                the claims of the namespace default
+  peapod get pvc,pv,cm          several kinds
   peapod get pv                 the volumes behind claims, and those that none has")]
 pub struct Args {
     /// pods, pod NAME.., pod/NAME.. or NAMESPACE/NAME [default: all]; configmaps, secrets, pvc or pv, and their names.
@@ -57,6 +58,9 @@ pub struct Args {
     /// Without the line of headings.
     #[arg(long)]
     no_headers: bool,
+    /// `KIND/NAME` in the tables, as kubectl has it where there are several kinds.
+    #[arg(skip)]
+    with_kind: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -73,6 +77,11 @@ enum Format {
 
 /// Asks every pod and prints.
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
+    if let [kinds, names @ ..] = &args.pods[..]
+        && kinds.contains(',')
+    {
+        return run_each(args, kinds, names);
+    }
     if let Some((kind, names)) = target::storage(&args.pods)? {
         return storage::run(args, kind, &names);
     }
@@ -91,6 +100,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
                     Some(Format::Name) => Form::Name,
                 },
                 with_headings: !args.no_headers,
+                with_kind: args.with_kind,
             },
         )?;
         return Ok(ExitCode::SUCCESS);
@@ -122,6 +132,26 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let place = (!args.all_namespaces).then_some(namespace);
     let table = table(args, &pods, jiff::Timestamp::now());
     print_all(args, "pod", pods, names.len() == 1, place, |pod| &pod.metadata, &table)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Those of several kinds, such as `pvc,pv`.
+fn run_each(args: &Args, kinds: &str, names: &[String]) -> Result<ExitCode, Failure> {
+    let mut kinds: Vec<&str> = kinds.split(',').filter(|kind| !kind.is_empty()).collect();
+    kinds.dedup();
+    if let Some(unknown) = kinds.iter().find(|kind| !target::is_kind(kind)) {
+        return Err(anyhow::anyhow!("peapod has no resource type {unknown:?}").into());
+    }
+    if kinds.len() > 1 && matches!(args.output, Some(Format::Json | Format::Yaml)) {
+        return Err(anyhow::anyhow!("one kind at a time with --output json or yaml").into());
+    }
+    for (index, kind) in kinds.iter().enumerate() {
+        if index > 0 && args.output != Some(Format::Name) {
+            target::print("\n")?;
+        }
+        let pods = std::iter::once((*kind).to_owned()).chain(names.iter().cloned()).collect();
+        run(&Args { pods, with_kind: kinds.len() > 1, ..args.clone() })?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -178,7 +208,11 @@ fn table(args: &Args, pods: &[Pod], now: jiff::Timestamp) -> String {
     }
     for pod in pods {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-        line(namespace, row::cells(pod, is_wide, now));
+        let mut cells = row::cells(pod, is_wide, now);
+        if args.with_kind {
+            cells[0].insert_str(0, "pod/");
+        }
+        line(namespace, cells);
     }
     tabs::align(&text, 6, 3)
 }

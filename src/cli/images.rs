@@ -13,7 +13,7 @@ use crate::engine::Engine;
 use crate::image::{self, CacheUse, Image, Reference};
 use crate::paths::Paths;
 use crate::spec::{Container, Pod, VolumeSource};
-use crate::volume::Bound;
+use crate::volume::{Bound, BoundDirectory};
 
 /// Loads and links images, each once.
 pub struct Images<'a> {
@@ -95,7 +95,7 @@ impl<'a> Images<'a> {
             let spinner = Spinner::new(self.display);
             match image::volume::resolve(&self.cache, reference, &|event| spinner.show(event)) {
                 Ok(path) => {
-                    bound.insert(volume.name.clone(), path);
+                    bound.insert(volume.name.clone(), BoundDirectory { path, is_the_hosts: true });
                 }
                 Err(error) => {
                     let field = format!("spec.volumes[{index}].image.reference");

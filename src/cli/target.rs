@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{Pod, PodIP, PodStatus};
 use super::table::{Align, Table};
 use super::{EXIT_BAD_MANIFEST, EXIT_HOST, Failure};
 use crate::api::client::{self, ClientError};
+use crate::api::objects::ObjectKind;
 use crate::api::socket as control;
 use crate::paths::Paths;
 use crate::sandbox::record::{self, Record};
@@ -59,6 +60,11 @@ impl StorageKind {
             Self::Volumes => VOLUME_KINDS[1],
         }
     }
+}
+
+/// Whether kubectl calls something so that peapod has.
+pub fn is_kind(word: &str) -> bool {
+    KINDS.contains(&word) || StorageKind::of(word).is_some() || ObjectKind::of_word(word).is_some()
 }
 
 /// The kind and the names in a command's words that are about claims or volumes: `pvc`, `pvc NAME..` or `pvc/NAME..`.

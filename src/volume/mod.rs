@@ -25,5 +25,5 @@ pub mod usage;
 
 pub use error::VolumeError;
 pub use preopen::{ETC, Preopen};
-pub use prepare::{Bound, Volumes};
+pub use prepare::{Bound, BoundDirectory, Volumes};
 pub use projected::PayloadError;

@@ -32,7 +32,18 @@ const FILES: &str = "files";
 const IMAGES: &str = "volumes/peapod~image";
 
 /// The directories that the supervisor has found or made for claims and images, by volume.
-pub type Bound = BTreeMap<String, PathBuf>;
+pub type Bound = BTreeMap<String, BoundDirectory>;
+
+/// What the supervisor has found or made for a claim or an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BoundDirectory {
+    /// A directory, or an artifact's file.
+    pub path: PathBuf,
+    /// Whether its owners are the host's matter, whatever `fsGroup` says: of PersistentVolumes with `hostPath`
+    /// (`SupportsMount` and `Managed` in `pkg/volume/hostpath/host_path.go`), not of those with `local`
+    /// (`pkg/volume/local/local.go`).
+    pub is_the_hosts: bool,
+}
 
 /// The volumes of one pod.
 #[derive(Debug)]
@@ -152,18 +163,18 @@ fn prepare(volume: &Volume, pod: &Pod, pod_dir: &Path, bound: &Bound) -> Result<
         },
         VolumeSource::Projected { plugin, .. } => projected::prepare(volume, *plugin, pod_dir),
         VolumeSource::Claim { read_only, .. } => {
-            let path = bound_to(name, bound)?;
-            if !read_only && is_own(path, pod) {
+            let BoundDirectory { path, is_the_hosts } = bound_to(name, bound)?;
+            if !read_only && !is_the_hosts {
                 give(name, path, pod.fs_group, Access::ReadWrite)?;
             }
             open(name, path, *read_only)
         }
         VolumeSource::Ephemeral { .. } => {
-            let path = bound_to(name, bound)?;
+            let BoundDirectory { path, .. } = bound_to(name, bound)?;
             give(name, path, pod.fs_group, Access::ReadWrite)?;
             open(name, path, false)
         }
-        VolumeSource::Image { .. } => image(name, bound_to(name, bound)?, pod_dir),
+        VolumeSource::Image { .. } => image(name, &bound_to(name, bound)?.path, pod_dir),
     }
 }
 
@@ -201,20 +212,14 @@ pub(super) fn always(group: FsGroup) -> FsGroup {
     FsGroup { on_root_mismatch: false, ..group }
 }
 
-/// Whether a claim's directory is peapod's: one that the manifest's PersistentVolumes name is the host's, and its
-/// owners are the host's matter, as with hostPath (`Managed` in `pkg/volume/hostpath/host_path.go`).
-fn is_own(path: &Path, pod: &Pod) -> bool {
-    pod.storage.volumes.values().all(|volume| volume.path != path)
-}
-
 fn give(volume: &str, path: &Path, group: Option<FsGroup>, access: Access) -> Result<(), VolumeError> {
     let Some(group) = group else { return Ok(()) };
     ownership::give(path, group, access).map_err(io_error(volume, "give to fsGroup", path))
 }
 
-fn bound_to<'b>(volume: &str, bound: &'b Bound) -> Result<&'b Path, VolumeError> {
+fn bound_to<'b>(volume: &str, bound: &'b Bound) -> Result<&'b BoundDirectory, VolumeError> {
     let missing = || VolumeError::Unbound { volume: volume.to_owned() };
-    bound.get(volume).map(PathBuf::as_path).ok_or_else(missing)
+    bound.get(volume).ok_or_else(missing)
 }
 
 pub(super) fn open(volume: &str, path: &Path, read_only: bool) -> Result<Prepared, VolumeError> {

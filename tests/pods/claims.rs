@@ -1,11 +1,13 @@
 //! Claims: what outlives a pod is found by the next, and who may have it is held.
 
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Output;
 
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use super::support::{Finished, PATIENCE, Running, directory, peapod, run};
+use super::support::{Finished, PATIENCE, Running, directory, needs_root, peapod, run};
 
 /// A namespace of one test's own, gone with all of its claims and volumes when it is dropped.
 struct Place {
@@ -150,6 +152,8 @@ fn pods_of_a_node_share_a_claim_and_it_is_not_deleted_meanwhile() {
         .expect_code(125)
         .expect_stderr("kubernetes.io/pvc-protection")
         .expect_stderr("/reader");
+    let described = place.peapod(&["describe", "pvc", "data"]).expect_code(0);
+    described.expect_stdout("Used By:       reader\n").expect_stdout("Status:        Bound\n");
     run(&place.pod("writer", "write, /v/file, shared words", DATA, &[&document]), &[]).expect_code(0);
     let mut reader = reader;
     assert_eq!(reader.wait(), 0, "{}", reader.output());
@@ -172,6 +176,8 @@ fn volumes_of_the_host_are_bound_by_name_and_kept() {
         run(&text, &[]).expect_code(0);
         assert_eq!(std::fs::read_to_string(path.join("file")).unwrap(), "host words\n", "{number}");
         place.peapod(&["get", "pvc", &name]).expect_code(0).expect_stdout("5Gi");
+        let both = place.peapod(&["get", "pvc,pv", "-o", "name"]).expect_code(0);
+        both.expect_stdout(&format!("persistentvolumeclaim/{name}")).expect_stdout("persistentvolume/");
         let volume = format!("{}-{name}", place.namespace);
         place.peapod(&["delete", "pv", &volume]).expect_code(125).expect_stderr("pv-protection");
         place.peapod(&["delete", "pvc", &name]).expect_code(0);
@@ -180,6 +186,32 @@ fn volumes_of_the_host_are_bound_by_name_and_kept() {
         run(&text, &[]).expect_code(2).expect_stderr("already bound to a different claim");
         place.peapod(&["delete", "pv", &volume]).expect_code(0);
         run(&text, &[]).expect_code(0);
+    }
+}
+
+#[test]
+fn the_fs_group_is_given_local_volumes_and_none_that_is_a_host_path() {
+    if !needs_root() {
+        return;
+    }
+    let place = Place::new("group");
+    for (kind, gid, mode) in [("hostPath", 0, 0o755), ("local", 3000, 0o2775)] {
+        let path = place.directory.path().join(kind);
+        std::fs::create_dir(&path).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        let name = kind.to_lowercase();
+        let volume = place.volume(&name, &format!("{kind}: {{path: {}}}", path.display()));
+        let bound = format!("storageClassName: manual, volumeName: {}-{name}", place.namespace);
+        let document = place.claim(&name, "ReadWriteOnce", &bound);
+        let claim = format!("persistentVolumeClaim: {{claimName: {name}}}");
+        // The second time the volume is known from the first.
+        for documents in [&[&*document, &*volume][..], &[]] {
+            let text = place.pod("pod", "ls, /v", &claim, documents);
+            let text = text.replace("spec:\n", "spec:\n  securityContext: {fsGroup: 3000}\n");
+            run(&text, &[]).expect_code(0);
+            let metadata = std::fs::metadata(&path).unwrap();
+            assert_eq!((metadata.gid(), metadata.mode() & 0o7777), (gid, mode), "{kind}");
+        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! Attacks on mounts: guests that try random paths while the host changes the tree below them.
 //!
 //! ```text
-//! base ─┬─ mount ── swap0.. : exchanged again and again: a directory, a link out of the mount
+//! base ─┬─ mount ─┬─ swap0..   : exchanged again and again: a directory, a link out of the mount
+//!       │         └─ dir/deep  : moved away, while guests walk through it, and back: its `..` is beside secrets then
+//!       ├─ away ──── the same as outside
 //!       └─ outside ─┬─ secret  : a file that is never to be read, changed or linked
 //!                   └─ canary  : a device, so that no guest could have made one
 //! ```
@@ -9,7 +11,7 @@
 //! Set `PEAPOD_SEED` to try the same paths again; what the host does meanwhile is never the same.
 
 use std::ffi::OsStr;
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -18,7 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat, renameat2};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 
 use super::support::{directory, needs_root, run};
@@ -28,8 +30,25 @@ const SECRET: &str = "SECRET-OF-THE-HOST";
 const SECRET_SIZE: usize = 7919;
 /// Of each container.
 const OPERATIONS: u64 = 30_000;
+/// The attackers: the guest and its user.
+const ATTACKERS: [(&str, &str); 6] = [
+    ("probe", ""),
+    ("probe", ""),
+    ("probe", "runAsUser: 1000"),
+    ("p3", ""),
+    ("p3", ""),
+    ("p3", "runAsUser: 1000"),
+];
+/// Beside the mount, and never to be reached.
+const HIDDEN: [&str; 2] = ["outside", "away"];
+/// Files there.
+const SECRETS: [&str; 4] = ["secret", "file", "new", "dir/file"];
 /// What is exchanged, below the mount.
 const SWAPPED: [&str; 6] = ["swap0", "swap1", "swap2", "swap3", "dir/swap4", "dir/deep/swap5"];
+
+fn secret() -> String {
+    format!("{SECRET:.<SECRET_SIZE$}")
+}
 
 /// A mount, and beside it what must not be reached.
 struct World {
@@ -40,25 +59,34 @@ impl World {
     fn new() -> Self {
         let directory = directory();
         let base = directory.path();
-        for made in ["mount/dir/deep", "outside/dir/deep"] {
+        for made in ["mount/dir/deep", "outside/dir/deep", "away/dir"] {
             fs::create_dir_all(base.join(made)).unwrap();
         }
-        let mut secret = SECRET.to_owned();
-        secret.extend(std::iter::repeat_n('.', SECRET_SIZE - secret.len()));
-        for name in ["secret", "file", "new", "dir/file"] {
-            fs::write(base.join("outside").join(name), &secret).unwrap();
+        let secret = secret();
+        for (hidden, name) in HIDDEN.iter().flat_map(|hidden| SECRETS.map(|name| (hidden, name))) {
+            let path = base.join(hidden).join(name);
+            fs::write(&path, &secret).unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(0o666)).unwrap();
         }
         fs::write(base.join("mount/file"), "inside").unwrap();
-        mknod(&base.join("outside/canary"), SFlag::S_IFCHR, Mode::from_bits_truncate(0o666), makedev(1, 3))
-            .unwrap();
-        // All that permissions could prevent is to be prevented by something else.
-        for name in
-            [".", "mount", "mount/dir", "mount/dir/deep", "outside", "outside/dir", "outside/dir/deep"]
-        {
-            fs::set_permissions(base.join(name), Permissions::from_mode(0o777)).unwrap();
+        fs::set_permissions(base.join("mount/file"), Permissions::from_mode(0o666)).unwrap();
+        for hidden in HIDDEN {
+            let (canary, mode) = (base.join(hidden).join("canary"), Mode::from_bits_truncate(0o666));
+            mknod(&canary, SFlag::S_IFCHR, mode, makedev(1, 3)).unwrap();
         }
-        for name in ["mount/file", "outside/secret", "outside/file", "outside/new", "outside/dir/file"] {
-            fs::set_permissions(base.join(name), Permissions::from_mode(0o666)).unwrap();
+        // All that permissions could prevent is to be prevented by something else.
+        for name in [
+            ".",
+            "mount",
+            "mount/dir",
+            "mount/dir/deep",
+            "outside",
+            "outside/dir",
+            "outside/dir/deep",
+            "away",
+            "away/dir",
+        ] {
+            fs::set_permissions(base.join(name), Permissions::from_mode(0o777)).unwrap();
         }
         Self { directory }
     }
@@ -89,6 +117,20 @@ impl World {
         seen
     }
 
+    /// What is beside the directory that is moved away and back is still what it was.
+    fn expect_away(&self) {
+        for name in SECRETS {
+            let path = self.base().join("away").join(name);
+            assert_eq!(fs::read_to_string(&path).unwrap(), secret(), "{name}");
+            assert_eq!(fs::metadata(&path).unwrap().nlink(), 1, "{name}");
+        }
+        let entries = fs::read_dir(self.base().join("away")).unwrap();
+        let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.retain(|name| name != "deep");
+        names.sort_unstable();
+        assert_eq!(names, ["canary", "dir", "file", "new", "secret"]);
+    }
+
     /// Names in the base itself.
     fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(self.base()).unwrap();
@@ -109,6 +151,8 @@ impl Swapper {
     fn start(world: &World, seed: u64) -> Self {
         let (end, swaps) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (base, mount) = (world.base().to_owned(), world.mount());
+        // By these, whatever link the guests put in their places.
+        let [parent, away] = [mount.join("dir"), base.join("away")].map(|path| File::open(path).unwrap());
         let (ended, counted) = (Arc::clone(&end), Arc::clone(&swaps));
         let run = move || {
             let outside = base.join("outside");
@@ -155,6 +199,18 @@ impl Swapper {
                 let _ = fs::remove_file(&place);
                 let _ = fs::rename(&spare, &place);
                 let _ = fs::remove_file(&spare);
+                // A directory that guests have open, or are in the middle of, is somewhere else.
+                if renameat(&parent, "deep", &away, "deep").is_ok() {
+                    std::thread::yield_now();
+                    if renameat(&away, "deep", &parent, "deep").is_err() {
+                        let _ = fs::remove_dir_all(base.join("away/deep"));
+                    }
+                }
+                // A file inside whose other name is outside, and for a moment one outside that was inside.
+                let _ = fs::hard_link(mount.join("file"), base.join("away/hard"));
+                let _ = fs::rename(base.join("away/hard"), base.join("away/harder"));
+                let _ = fs::remove_file(base.join("away/hard"));
+                let _ = fs::remove_file(base.join("away/harder"));
             }
             let _ = fs::remove_file(&spare);
             let _ = fs::remove_dir_all(&spare);
@@ -182,18 +238,18 @@ fn seed() -> u64 {
     seed
 }
 
-/// A pod of four attackers, one of them a user that is not root, on one mount.
+/// A pod of all attackers on one mount.
 fn attackers(world: &World, seed: u64, read_only: bool, operations: u64) -> String {
     attackers_of(&world.mount(), world, seed, read_only, operations)
 }
 
 /// The same, with another mount.
 fn attackers_of(mount: &Path, world: &World, seed: u64, read_only: bool, operations: u64) -> String {
-    let containers: String = (0..4)
-        .map(|index| {
-            let user = if index == 3 { "runAsUser: 1000" } else { "" };
+    let containers: String = (0..)
+        .zip(ATTACKERS)
+        .map(|(index, (guest, user))| {
             format!(
-                "  - {{name: a{index}, image: {{probe}}, args: [attack, /v, '{}', '{operations}', {}], \
+                "  - {{name: a{index}, image: {{{guest}}}, args: [attack, /v, '{}', '{operations}', {}], \
                  securityContext: {{{user}}}, volumeMounts: [{{name: v, mountPath: /v, readOnly: {read_only}}}]}}\n",
                 seed.wrapping_mul(31).wrapping_add(index) >> 1,
                 world.base().display(),
@@ -242,10 +298,11 @@ fn no_random_path_leads_out_while_links_are_swapped_in() {
     let swaps = swapper.stop();
     eprintln!("{:?}, {swaps} swaps\n{}", begun.elapsed(), finished.stdout);
     let finished = finished.expect_code(0);
-    assert_eq!(finished.stdout.matches(&format!("{OPERATIONS} operations")).count(), 4);
+    assert_eq!(finished.stdout.matches(&format!("{OPERATIONS} operations")).count(), ATTACKERS.len());
     assert!(swaps > 1000, "{swaps} swaps are no race");
     assert_eq!(world.tree("outside"), outside);
     assert_eq!(world.names(), names);
+    world.expect_away();
 }
 
 #[test]

@@ -3,6 +3,9 @@
 use std::fs;
 use std::path::Path;
 
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+
 use super::support::{Finished, directory, peapod, run};
 
 /// A pod of one container that has this after its name and image, and these volumes.
@@ -213,6 +216,31 @@ fn image_volumes_are_directories_archives_layouts_and_artifacts_to_read() {
     run(&text("data.tar.gz", ", subPath: none", "hello"), &[]).expect_stderr("cannot open subPath none");
     assert!(!at("tree/none").exists());
     run(&text("none", "", "hello"), &[]).expect_code(127).expect_stderr("spec.volumes[0].image.reference");
+}
+
+#[test]
+fn a_fifo_of_the_host_makes_nobody_wait() {
+    let host_dir = directory();
+    mkfifo(&host_dir.path().join("fifo"), Mode::from_bits_truncate(0o666)).unwrap();
+    std::os::unix::fs::symlink("fifo", host_dir.path().join("link")).unwrap();
+    let mount = "volumeMounts: [{name: v, mountPath: /v}]";
+    let containers: String = [
+        ("read", "probe", "read, /v/fifo"),
+        ("write", "probe", "append, /v/link, x"),
+        ("read3", "p3", "read, /v/link"),
+        ("write3", "p3", "write, /v/fifo, x"),
+        ("list", "probe", "ls, /v"),
+    ]
+    .map(|(name, guest, args)| format!("{{name: {name}, image: {{{guest}}}, args: [{args}], {mount}}}, "))
+    .concat();
+    let volume = host("v", host_dir.path(), "Directory");
+    run(&pod_of(&format!("containers: [{containers}]"), &volume), &["--timeout", "60s"])
+        .expect_code(1)
+        .expect_stderr("[read] probe: read: /v/fifo: Unsupported")
+        .expect_stderr("[write] probe: append: /v/link: Unsupported")
+        .expect_stderr("[read3] p3: /v/link: ErrorCode::Unsupported")
+        .expect_stderr("[write3] p3: /v/fifo: ErrorCode::Unsupported")
+        .expect_stdout("[list] fifo");
 }
 
 #[test]

@@ -79,13 +79,13 @@ pub fn run(args: &Args, kind: StorageKind, names: &[&str]) -> Result<ExitCode, F
             let place = (!args.all_namespaces).then_some(namespace);
             let owners = claims.iter().map(|claim| claim.metadata.namespace.clone()).collect();
             let owners = args.all_namespaces.then_some(owners);
-            let table = table(args, &CLAIM_COLUMNS, rows, owners);
+            let table = table(args, kind, &CLAIM_COLUMNS, rows, owners);
             print_all(args, kind.singular(), claims, is_one, place, |claim| &claim.metadata, &table)?;
         }
         StorageKind::Volumes => {
             let volumes = named(volumes, names, kind, |volume| &volume.metadata)?;
             let rows: Vec<_> = volumes.iter().map(|volume| volume_row(volume, now)).collect();
-            let table = table(args, &VOLUME_COLUMNS, rows, None);
+            let table = table(args, kind, &VOLUME_COLUMNS, rows, None);
             print_all(args, kind.singular(), volumes, is_one, None, |volume| &volume.metadata, &table)?;
         }
     }
@@ -93,7 +93,7 @@ pub fn run(args: &Args, kind: StorageKind, names: &[&str]) -> Result<ExitCode, F
 }
 
 /// Those of `names`, in their order; without names, all.
-fn named<T: Clone>(
+pub fn named<T: Clone>(
     all: Vec<T>,
     names: &[&str],
     kind: StorageKind,
@@ -116,6 +116,7 @@ fn named<T: Clone>(
 /// The table; `namespaces` of the rows, where they are to be told. The last column is for `-o wide`.
 fn table(
     args: &Args,
+    kind: StorageKind,
     columns: &[&str],
     rows: Vec<Vec<String>>,
     namespaces: Option<Vec<Option<String>>>,
@@ -130,6 +131,9 @@ fn table(
     }
     for mut row in rows {
         row.truncate(count);
+        if args.with_kind {
+            row[0] = format!("{}/{}", kind.singular(), row[0]);
+        }
         if let Some(namespaces) = &mut namespaces {
             row.insert(0, namespaces.next().flatten().unwrap_or_default());
         }
@@ -183,7 +187,7 @@ fn age(created: Option<Time>, now: Timestamp) -> String {
 }
 
 /// `RWO,ROX`: the order of `GetAccessModesAsString` in `pkg/apis/core/helper/helpers.go`.
-fn short_modes(modes: &[String]) -> String {
+pub fn short_modes(modes: &[String]) -> String {
     use crate::spec::AccessMode;
     let known = AccessMode::ALL.iter().filter(|(name, _)| modes.iter().any(|mode| mode == name));
     known.map(|(_, mode)| mode.short()).collect::<Vec<_>>().join(",")
@@ -242,14 +246,14 @@ NAME   STATUS   VOLUME   CAPACITY   ACCESS MODES   STORAGECLASS   VOLUMEATTRIBUT
 data   Bound    pvc-c2   1Gi        RWO            local          <unset>                 5m
 www    Bound    web      10Gi       RWO,RWX        manual         <unset>                 5m
 ";
-        assert_eq!(table(&args(&[]), &CLAIM_COLUMNS, rows(), None), expected);
+        assert_eq!(table(&args(&[]), StorageKind::Claims, &CLAIM_COLUMNS, rows(), None), expected);
         let expected = "\
 default   data   Bound   pvc-c2   1Gi    RWO       local    <unset>   5m    Filesystem
 default   www    Bound   web      10Gi   RWO,RWX   manual   <unset>   5m    Filesystem
 ";
         let namespaces = vec![Some("default".to_owned()); 2];
         let wide = args(&["-A", "-o", "wide", "--no-headers"]);
-        assert_eq!(table(&wide, &CLAIM_COLUMNS, rows(), Some(namespaces)), expected);
+        assert_eq!(table(&wide, StorageKind::Claims, &CLAIM_COLUMNS, rows(), Some(namespaces)), expected);
     }
 
     #[test]
@@ -260,7 +264,13 @@ default   www    Bound   web      10Gi   RWO,RWX   manual   <unset>   5m    File
         let args = Line::parse_from(["get", "pv"]).args;
         let shown = |inventory: &Inventory| {
             let volumes = storage_wire::volumes(inventory, |(_, name)| format!("/data/{name}").into());
-            table(&args, &VOLUME_COLUMNS, volumes.iter().map(|own| volume_row(own, now)).collect(), None)
+            table(
+                &args,
+                StorageKind::Volumes,
+                &VOLUME_COLUMNS,
+                volumes.iter().map(|own| volume_row(own, now)).collect(),
+                None,
+            )
         };
         let expected = "\
 NAME     CAPACITY   ACCESS MODES   RECLAIM POLICY   STATUS      CLAIM          STORAGECLASS   VOLUMEATTRIBUTESCLASS   REASON   AGE

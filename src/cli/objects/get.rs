@@ -28,6 +28,8 @@ pub struct Wanted<'a> {
     pub all_namespaces: bool,
     pub form: Form,
     pub with_headings: bool,
+    /// `KIND/NAME` in the table.
+    pub with_kind: bool,
 }
 
 /// An object, and the pods that have it just so.
@@ -152,7 +154,9 @@ fn table(
         let age = since(one.metadata("creationTimestamp").parse().ok(), now);
         let type_ = one.object["type"].as_str().unwrap_or_default();
         let pods = one.pods.join(",");
-        line(one.metadata("namespace"), &columns(shown, [one.metadata("name"), type_, &data, &age, &pods]));
+        let name = one.metadata("name");
+        let name = if wanted.with_kind { format!("{}/{name}", kind.singular()) } else { name.to_owned() };
+        line(one.metadata("namespace"), &columns(shown, [&name, type_, &data, &age, &pods]));
     }
     tabs::align(&text, 6, 3)
 }
@@ -175,7 +179,8 @@ mod tests {
         let found = [Found { object, pods: vec!["web".to_owned(), "db".to_owned()] }];
         let now = "2026-11-20T16:05:00Z".parse().unwrap();
         let form = Form::Table { is_wide: false };
-        let mut wanted = Wanted { namespace: None, all_namespaces: false, form, with_headings: true };
+        let mut wanted =
+            Wanted { namespace: None, all_namespaces: false, form, with_headings: true, with_kind: false };
         let expected = "NAME    DATA   AGE\nlogin   3      5m\n";
         assert_eq!(table(ObjectKind::ConfigMap, &found, &wanted, false, now), expected);
         let expected = "NAME    TYPE     DATA   AGE\nlogin   Opaque   3      5m\n";

@@ -163,6 +163,7 @@ pub fn pod(manifest: &Manifest, options: &Options) -> Result<Converted, Invalid>
         }
     };
     if let Some(pod) = &mut converted {
+        storage::warn_of_unused(claims, pod, &mut report);
         pod.services = service::convert_all(services, pod, &mut report);
         pod.network_rules.policies = network_policy::convert_all(network_policies, pod, &mut report);
     }

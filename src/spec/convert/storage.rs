@@ -16,7 +16,10 @@ use super::report::{Report, is_set, items};
 use super::resources::quantity;
 use super::{location, metadata, network_policy};
 use crate::manifest::{FieldPath, Numbered};
-use crate::spec::{AccessMode, Claim, PersistentVolume, PersistentVolumeKind, ReclaimPolicy, Storage, name};
+use crate::spec::{
+    AccessMode, Claim, PersistentVolume, PersistentVolumeKind, Pod, ReclaimPolicy, Storage, VolumeSource,
+    name,
+};
 
 /// The one resource of claims and volumes.
 const STORAGE: &str = "storage";
@@ -57,6 +60,27 @@ pub(super) fn convert_all(
         report.of_document(*number, own);
     }
     storage
+}
+
+/// Warns of claims that no volume of the pod uses: such a one is bound when a pod uses it first.
+pub(super) fn warn_of_unused(
+    claims: &[Numbered<wire::PersistentVolumeClaim>],
+    pod: &Pod,
+    report: &mut Report,
+) {
+    let is_used = |name: &str| {
+        let mut sources = pod.volumes.iter().map(|volume| &volume.source);
+        sources.any(|source| matches!(source, VolumeSource::Claim { name: own, .. } if own == name))
+    };
+    for (number, claim) in claims {
+        let name = claim.metadata.name.as_deref().unwrap_or_default();
+        if pod.storage.claims.contains_key(name) && !is_used(name) {
+            let mut own = Report::default();
+            let path = FieldPath::root().field("metadata").field("name");
+            own.warn(&path, format_args!("no volume of the pod uses claim {name:?}: it is not made yet"));
+            report.of_document(*number, own);
+        }
+    }
 }
 
 /// Adds an object that is right by its name.

@@ -57,6 +57,17 @@ fn a_claim_says_what_it_wants() {
 }
 
 #[test]
+fn a_claim_that_no_volume_uses_is_warned_of() {
+    let document = claim(NAMED, SPEC);
+    let unused = accepted(&pod_beside("", std::slice::from_ref(&document)));
+    let warnings: Vec<_> = unused.warnings.iter().map(ToString::to_string).collect();
+    let [warning] = &warnings[..] else { panic!("{warnings:?}") };
+    assert!(warning.starts_with("document 2: metadata.name: no volume of the pod uses claim"), "{warning}");
+    let used = "{name: v, persistentVolumeClaim: {claimName: data}}";
+    assert!(accepted(&pod_beside(used, &[document])).warnings.is_empty());
+}
+
+#[test]
 fn a_claim_that_kubernetes_refuses_is_refused() {
     let one = "resources: {requests: {storage: 1Gi}}";
     let modes = "accessModes: [ReadWriteOnce]";

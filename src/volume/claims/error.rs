@@ -12,8 +12,12 @@ use crate::sandbox::record::RecordError;
 #[derive(Debug, Error)]
 pub enum ClaimError {
     /// It is in no document, and there is none from an earlier run.
-    #[error("persistentvolumeclaim {claim:?} not found: add a document of kind PersistentVolumeClaim{hint}")]
+    #[error(
+        "{field}: persistentvolumeclaim {claim:?} not found: add a document of kind PersistentVolumeClaim{hint}"
+    )]
     NotFound {
+        /// Where the pod names it.
+        field: String,
         /// The claim.
         claim: String,
         /// Names that there are, as a continuation of the sentence.

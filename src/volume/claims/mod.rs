@@ -27,14 +27,13 @@ use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder};
 use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
 
 use jiff::Timestamp;
 use uuid::Uuid;
 
 pub use error::ClaimError;
 
-use super::Bound;
+use super::{Bound, BoundDirectory};
 use crate::manifest::hint;
 use crate::paths::Paths;
 use crate::spec::{AccessMode, Claim, PersistentVolumeKind, Pod, VolumeSource, name};
@@ -188,6 +187,8 @@ fn full_name(pod: &Pod) -> String {
 /// A volume of the pod that is a claim.
 struct Wanted<'a> {
     volume: &'a str,
+    /// Where the pod names it.
+    field: String,
     key: ClaimKey,
     /// Its document; `None`: it must be there.
     document: Option<&'a Claim>,
@@ -196,18 +197,23 @@ struct Wanted<'a> {
 }
 
 fn wanted(pod: &Pod) -> Vec<Wanted<'_>> {
-    let wanted = |volume, name: String, document, owner| {
-        Some(Wanted { volume, key: (pod.namespace.clone(), name), document, owner })
-    };
-    let volumes = pod.volumes.iter().filter_map(|volume| match &volume.source {
-        VolumeSource::Claim { name, .. } => {
-            wanted(&*volume.name, name.clone(), pod.storage.claims.get(name), None)
-        }
-        VolumeSource::Ephemeral { claim } => {
+    let key = |name| (pod.namespace.clone(), name);
+    let volumes = pod.volumes.iter().enumerate().filter_map(|(index, volume)| match &volume.source {
+        VolumeSource::Claim { name, .. } => Some(Wanted {
+            volume: &volume.name,
+            field: format!("spec.volumes[{index}].persistentVolumeClaim.claimName"),
+            key: key(name.clone()),
+            document: pod.storage.claims.get(name),
+            owner: None,
+        }),
+        VolumeSource::Ephemeral { claim } => Some(Wanted {
+            volume: &volume.name,
+            field: format!("spec.volumes[{index}].ephemeral"),
             // `pkg/controller/volume/ephemeral`: `VolumeClaimName`.
-            let name = format!("{}-{}", pod.name, volume.name);
-            wanted(&*volume.name, name, Some(claim), Some(&*pod.uid))
-        }
+            key: key(format!("{}-{}", pod.name, volume.name)),
+            document: Some(claim),
+            owner: Some(&pod.uid),
+        }),
         _ => None,
     });
     volumes.collect()
@@ -222,25 +228,25 @@ fn plan(inventory: &mut Inventory, pod: &Pod, wanted: &[Wanted<'_>], now: Timest
     }
     // Several volumes may be of one claim.
     let by_key: BTreeMap<_, _> = wanted.iter().map(|wanted| (&wanted.key, wanted)).collect();
-    for (key, Wanted { document, owner, .. }) in by_key {
+    let mut claims: Vec<_> = by_key.into_iter().collect();
+    // Those that name their volume come first, so that no other takes it; those of the pod's own come last.
+    claims.sort_by_key(|(_, claim)| {
+        let names_volume = claim.document.is_some_and(|document| document.volume_name.is_some());
+        (!names_volume, claim.owner.is_some())
+    });
+    for (key, claim) in claims {
         // One that an ephemeral volume makes is for that volume alone.
-        if wanted.iter().any(|other| other.key == *key && other.owner != *owner) {
+        if wanted.iter().any(|other| other.key == *key && other.owner != claim.owner) {
             errors.push(ClaimError::NotOwner { claim: key.1.clone(), pod: full_name(pod) });
             continue;
         }
-        errors.extend(take(inventory, pod, key, *document, *owner, birth()).err());
+        errors.extend(take(inventory, pod, claim, birth()).err());
     }
     errors
 }
 
-fn take(
-    inventory: &mut Inventory,
-    pod: &Pod,
-    key: &ClaimKey,
-    document: Option<&Claim>,
-    owner: Option<&str>,
-    birth: Birth,
-) -> Result<(), ClaimError> {
+fn take(inventory: &mut Inventory, pod: &Pod, wanted: &Wanted<'_>, birth: Birth) -> Result<(), ClaimError> {
+    let Wanted { volume: _, field, key, document, owner } = wanted;
     let claim = || key.1.clone();
     let Some(document) = document else {
         let names = inventory.names(&key.0);
@@ -250,6 +256,7 @@ fn take(
             }
             Some(_) => Ok(()),
             None => Err(ClaimError::NotFound {
+                field: field.clone(),
                 claim: claim(),
                 hint: hint(&key.1, names.chain(pod.storage.claims.keys().map(String::as_str))),
             }),
@@ -262,7 +269,7 @@ fn take(
             return Err(ClaimError::NotOwner { claim: claim(), pod: full_name(pod) });
         }
     }
-    inventory.apply_claim(key, document, owner, birth)
+    inventory.apply_claim(key, document, *owner, birth)
 }
 
 /// `node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode`: the scheduler's
@@ -284,8 +291,10 @@ fn directory(
     inventory: &Inventory,
     key: &ClaimKey,
     claim: &BoundClaim,
-) -> Result<PathBuf, ClaimError> {
-    let Some(volume) = &claim.volume else { return Ok(registry.data(key)) };
+) -> Result<BoundDirectory, ClaimError> {
+    let Some(volume) = &claim.volume else {
+        return Ok(BoundDirectory { path: registry.data(key), is_the_hosts: false });
+    };
     let Some(known) = inventory.volumes.get(volume) else {
         return Err(ClaimError::Lost { claim: key.1.clone(), volume: volume.clone() });
     };
@@ -296,7 +305,10 @@ fn directory(
         made.map_err(|source| ClaimError::File { action: "make", path: path.clone(), source })?;
     }
     match fs::metadata(path) {
-        Ok(metadata) if metadata.is_dir() => Ok(path.clone()),
+        Ok(metadata) if metadata.is_dir() => Ok(BoundDirectory {
+            path: path.clone(),
+            is_the_hosts: known.spec.kind != PersistentVolumeKind::Local,
+        }),
         Ok(_) => Err(wrong("is not a directory")),
         Err(error) if error.kind() == ErrorKind::NotFound => {
             Err(wrong("does not exist: create it, or use hostPath with type: DirectoryOrCreate"))

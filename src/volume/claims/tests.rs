@@ -346,13 +346,13 @@ fn a_directory_is_made_once_and_kept() {
     let (_directory, paths) = place();
     let document = ("data", claim(GI, None));
     let held = hold(&paths, &pod("1", &[("v", of_claim("data"))], &[document])).unwrap();
-    let data = held.bound["v"].clone();
+    let data = held.bound["v"].path.clone();
     assert_eq!((mode(&data), mode(data.parent().unwrap()), mode(&paths.claims())), (0o777, 0o700, 0o700));
     fs::write(data.join("file"), "kept").unwrap();
     drop(held);
     // Without a document, and for two volumes.
     let again = hold(&paths, &pod("2", &[("a", of_claim("data")), ("b", of_claim("data"))], &[])).unwrap();
-    assert_eq!((&again.bound["a"], &again.bound["b"]), (&data, &data));
+    assert_eq!((&again.bound["a"].path, &again.bound["b"].path), (&data, &data));
     assert_eq!(fs::read_to_string(data.join("file")).unwrap(), "kept");
     assert!(delete_claim(&paths, &key("data")).unwrap_err().to_string().contains("pod default/pod-2"));
     drop(again);
@@ -360,7 +360,9 @@ fn a_directory_is_made_once_and_kept() {
     assert!(!data.exists());
     assert_eq!(fs::read_dir(paths.claims().join(".trash")).unwrap().count(), 0);
     let gone = hold(&paths, &pod("3", &[("v", of_claim("data"))], &[])).unwrap_err();
-    assert!(gone.contains("persistentvolumeclaim \"data\" not found: add a document"), "{gone}");
+    let expected =
+        "spec.volumes[0].persistentVolumeClaim.claimName: persistentvolumeclaim \"data\" not found: add";
+    assert!(gone.starts_with(expected), "{gone}");
 }
 
 #[test]
@@ -377,6 +379,29 @@ fn what_is_missing_comes_with_what_there_is_and_all_at_once() {
     let checked = check(&paths, &wanted, Timestamp::UNIX_EPOCH).unwrap();
     assert_eq!(checked.len(), 2);
     assert!(checked.iter().all(ClaimError::is_of_manifest));
+}
+
+#[test]
+fn a_volume_that_a_claim_names_is_not_anothers() {
+    let (directory, paths) = place();
+    let ephemeral = VolumeSource::Ephemeral { claim: claim(GI, None) };
+    let named = Claim { volume_name: Some("v".to_owned()), ..claim(GI, None) };
+    let volumes = [("a", ephemeral), ("b", of_claim("any")), ("c", of_claim("named"))];
+    let mut pod = pod("1", &volumes, &[("any", claim(GI, None)), ("named", named)]);
+    for (kind, is_the_hosts) in [(PersistentVolumeKind::HostPath, true), (PersistentVolumeKind::Local, false)]
+    {
+        let path = directory.path().to_owned();
+        pod.storage.volumes.insert("v".to_owned(), PersistentVolume { path, kind, ..volume(GI, "") });
+        let held = hold(&paths, &pod).unwrap();
+        assert_eq!(held.bound["c"].path, directory.path());
+        // Also when its document is not there any more.
+        pod.storage.volumes.clear();
+        drop(held);
+        assert_eq!(hold(&paths, &pod).unwrap().bound["c"].is_the_hosts, is_the_hosts);
+        assert!(!hold(&paths, &pod).unwrap().bound["b"].is_the_hosts);
+        delete_claim(&paths, &key("named")).unwrap();
+        delete_volume(&paths, "v").unwrap();
+    }
 }
 
 #[test]
@@ -406,7 +431,7 @@ fn a_claim_of_the_pods_own_goes_with_it() {
     let (_directory, paths) = place();
     let wanted = pod("1", &[("v", VolumeSource::Ephemeral { claim: claim(GI, None) })], &[]);
     let held = hold(&paths, &wanted).unwrap();
-    let data = held.bound["v"].clone();
+    let data = held.bound["v"].path.clone();
     assert!(data.ends_with("default/pod-1-v/data") && data.exists());
     sweep(&paths).unwrap();
     assert!(data.exists(), "its pod lives");
@@ -440,8 +465,8 @@ fn volumes_of_the_host_are_where_they_are() {
         hold(&paths, &pod)
     };
     let made = with("1", "made", at("made", PersistentVolumeKind::HostPathOrCreate)).unwrap();
-    assert_eq!(made.bound["v"], directory.path().join("made"));
-    fs::write(made.bound["v"].join("file"), "kept").unwrap();
+    assert_eq!(made.bound["v"].path, directory.path().join("made"));
+    fs::write(made.bound["v"].path.join("file"), "kept").unwrap();
     for kind in [PersistentVolumeKind::HostPath, PersistentVolumeKind::Local] {
         let error = with("2", "missing", at("missing", kind)).unwrap_err();
         assert!(error.contains("missing does not exist"), "{error}");
@@ -494,7 +519,7 @@ fn what_a_crash_leaves_is_no_claim_and_binds_none() {
     fs::write(half.join("data/old"), "").unwrap();
     fs::write(half.join("claim.new"), "{").unwrap();
     let held = hold(&paths, &wanted).unwrap();
-    assert_eq!(fs::read_dir(&held.bound["v"]).unwrap().count(), 0, "somebody else's data");
+    assert_eq!(fs::read_dir(&held.bound["v"].path).unwrap().count(), 0, "somebody else's data");
     drop(held);
     // The claim was written, and its volume's record not.
     let mut all = inventory(&[("v", volume(GI, "x"))]);
@@ -520,14 +545,14 @@ fn of_pods_that_begin_at_once_one_makes_the_directory() {
                 let uid = number.to_string();
                 let wanted = pod(&uid, &[("v", of_claim("data"))], &[("data", claim(GI, None))]);
                 let held = hold(paths, &wanted).unwrap();
-                fs::write(held.bound["v"].join(&uid), "").unwrap();
+                fs::write(held.bound["v"].path.join(&uid), "").unwrap();
                 held
             }
         };
         let threads: Vec<_> = (0..8).map(|number| scope.spawn(begin(number))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
-    assert_eq!(fs::read_dir(&data[0].bound["v"]).unwrap().count(), 8, "all in one");
+    assert_eq!(fs::read_dir(&data[0].bound["v"].path).unwrap().count(), 8, "all in one");
     let registry = Registry::open(paths).unwrap();
     assert_eq!(registry.inventory().claims.len(), 1);
     assert_eq!(registry.users(&key("data")).unwrap().len(), 8);

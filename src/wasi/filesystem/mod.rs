@@ -1,4 +1,4 @@
-//! `wasi:filesystem` for containers with a user of their own.
+//! `wasi:filesystem` for containers, each with its own user.
 //!
 //! ```text
 //! guest ─► p2, p3 ─► FileUser::run ─► wasmtime-wasi ─► spawn_blocking ─► a thread that is the user
@@ -6,6 +6,11 @@
 //!
 //! All that files do is wasmtime-wasi's. It hands system calls to the blocking pool of the runtime that is current:
 //! while one of its operations is polled here, that is the user's.
+//!
+//! A FIFO is not opened: that waits for its other end, and keeps a thread of the pool which the containers share. WASI
+//! reads and writes at offsets, which a FIFO has none of: it is of no use to a guest. Sockets, which cannot be opened
+//! at all, are refused with it: wasmtime-wasi tells the two apart from other files, not from each other. The file that is
+//! opened may be another than the one looked at: only who can put a FIFO there, the host, or rename one makes it wait.
 
 mod p2;
 mod p3;

@@ -44,9 +44,6 @@ impl HostDescriptor for FilesCtxView<'_> {
         fn link_at(
             fd: Resource<Descriptor>, flags: PathFlags, old: String, new_fd: Resource<Descriptor>, new: String
         ) -> FsResult<()>;
-        fn open_at(
-            fd: Resource<Descriptor>, path_flags: PathFlags, path: String, open: OpenFlags, flags: DescriptorFlags
-        ) -> FsResult<Resource<Descriptor>>;
         fn readlink_at(fd: Resource<Descriptor>, path: String) -> FsResult<String>;
         fn remove_directory_at(fd: Resource<Descriptor>, path: String) -> FsResult<()>;
         fn rename_at(
@@ -59,6 +56,24 @@ impl HostDescriptor for FilesCtxView<'_> {
         fn metadata_hash_at(
             fd: Resource<Descriptor>, flags: PathFlags, path: String
         ) -> FsResult<MetadataHashValue>;
+    }
+
+    async fn open_at(
+        &mut self,
+        fd: Resource<Descriptor>,
+        path_flags: PathFlags,
+        path: String,
+        open: OpenFlags,
+        flags: DescriptorFlags,
+    ) -> FsResult<Resource<Descriptor>> {
+        let directory = Resource::new_borrow(fd.rep());
+        if let Ok(found) = self.stat_at(directory, path_flags, path.clone()).await
+            && found.type_ == DescriptorType::Unknown
+        {
+            return Err(ErrorCode::Unsupported.into());
+        }
+        let Self { files, user } = self;
+        user.run(HostDescriptor::open_at(files, fd, path_flags, path, open, flags)).await
     }
 
     fn drop(&mut self, fd: Resource<Descriptor>) -> wasmtime::Result<()> {

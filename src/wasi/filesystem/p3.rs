@@ -59,9 +59,6 @@ impl<T: FilesView + 'static> HostDescriptorWithStore<T> for Files {
         fn link_at(
             fd: Resource<Descriptor>, flags: PathFlags, old: String, new_fd: Resource<Descriptor>, new: String
         ) -> FilesystemResult<()>;
-        fn open_at(
-            fd: Resource<Descriptor>, path_flags: PathFlags, path: String, open: OpenFlags, flags: DescriptorFlags
-        ) -> FilesystemResult<Resource<Descriptor>>;
         fn readlink_at(fd: Resource<Descriptor>, path: String) -> FilesystemResult<String>;
         fn remove_directory_at(fd: Resource<Descriptor>, path: String) -> FilesystemResult<()>;
         fn rename_at(
@@ -74,6 +71,25 @@ impl<T: FilesView + 'static> HostDescriptorWithStore<T> for Files {
         fn metadata_hash_at(
             fd: Resource<Descriptor>, flags: PathFlags, path: String
         ) -> FilesystemResult<MetadataHashValue>;
+    }
+
+    async fn open_at(
+        store: &Accessor<T, Self>,
+        fd: Resource<Descriptor>,
+        path_flags: PathFlags,
+        path: String,
+        open: OpenFlags,
+        flags: DescriptorFlags,
+    ) -> FilesystemResult<Resource<Descriptor>> {
+        let directory = Resource::new_borrow(fd.rep());
+        if let Ok(found) = Self::stat_at(store, directory, path_flags, path.clone()).await
+            && matches!(found.type_, DescriptorType::Other(_))
+        {
+            return Err(ErrorCode::Unsupported.into());
+        }
+        let user = store.with(|mut store| store.get().user);
+        let files = store.with_getter::<WasiFilesystem>(T::filesystem);
+        user.run(WasiFilesystem::open_at(&files, fd, path_flags, path, open, flags)).await
     }
 
     fn read_directory(

@@ -9,60 +9,11 @@ use wasip2::filesystem::types::{
     Descriptor, DescriptorFlags, DescriptorType, ErrorCode, NewTimestamp, OpenFlags, PathFlags,
 };
 
+use crate::paths::{CANARY, Random, SECRET, SECRET_SIZE};
 use crate::{Failure, Outcome, arg, number};
 
-/// What only files beside the mount contain.
-const SECRET: &[u8] = b"SECRET-OF-THE-HOST";
-/// What only a directory beside the mount has.
-const CANARY: &str = "canary";
-/// Bytes in a file beside the mount, and in no other.
-const SECRET_SIZE: u64 = 7919;
 /// Open directories that paths start at, besides the mount itself.
 const DIRECTORIES: usize = 8;
-
-/// Names that exist at times, in the mount or where its links lead.
-const NAMES: [&str; 16] = [
-    "swap0",
-    "swap1",
-    "swap2",
-    "swap3",
-    "dir",
-    "dir/swap4",
-    "dir/deep/swap5",
-    "file",
-    "new",
-    "link",
-    "outside",
-    "secret",
-    "canary",
-    "moved",
-    "dir/deep",
-    "hard",
-];
-
-/// xorshift64*.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
-    }
-
-    fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
-
-    fn of<'a>(&mut self, choices: &[&'a str]) -> &'a str {
-        choices[self.below(choices.len())]
-    }
-}
 
 struct Attack {
     random: Random,
@@ -80,7 +31,7 @@ pub fn attack(args: &[String]) -> Outcome {
     let mut mounts = preopens::get_directories().into_iter();
     let mount = mounts.find(|(_, mounted)| mounted == path);
     let (mount, _) = mount.ok_or_else(|| Failure(format!("{path}: no mount")))?;
-    let random = Random(number::<u64>(args, 1, "SEED")? | 1);
+    let random = Random::new(number(args, 1, "SEED")?);
     let operations = number::<u64>(args, 2, "OPERATIONS")?;
     let base = arg(args, 3, "BASE")?.to_owned();
     let mut attack = Attack { random, mount, directories: Vec::new(), base, escapes: Vec::new() };
@@ -94,50 +45,6 @@ pub fn attack(args: &[String]) -> Outcome {
 }
 
 impl Attack {
-    fn path(&mut self) -> String {
-        let mut path = String::new();
-        if self.random.one_in(8) {
-            let base = self.base.clone();
-            path.push_str(self.random.of(&[
-                "/",
-                "//",
-                "/proc/self/root/",
-                "/proc/self/cwd/",
-                "/proc/self/fd/3/",
-                "/proc/thread-self/root",
-                "../../../../../../../../../../../../",
-                &format!("{base}/outside/"),
-                &format!("{base}/mount/../"),
-                "./",
-                "\u{0}/",
-            ]));
-        }
-        // Short ones more often than long ones: they lead somewhere.
-        for _ in 0..=self.random.below(5).min(self.random.below(5)) {
-            let part = match self.random.below(40) {
-                0..=4 => "..".to_owned(),
-                5 => ".".to_owned(),
-                6 => String::new(),
-                7 => "x".repeat(self.random.below(300)),
-                8 => ["\u{0}", "\n", "..\u{0}", "\u{2024}.", ".. ", "...", "\\..", "%2e%2e", "\u{feff}"]
-                    [self.random.below(9)]
-                .to_owned(),
-                9 => self.base[1..].to_owned(),
-                10 => "../outside/secret".to_owned(),
-                _ => self.random.of(&NAMES).to_owned(),
-            };
-            path.push_str(&part);
-            path.push_str(self.random.of(&["/", "/", "/", "/", "//", "/./"]));
-        }
-        if !self.random.one_in(4) {
-            path.truncate(path.trim_end_matches('/').len());
-        }
-        if self.random.one_in(2000) {
-            path.push_str(&"/a".repeat(3000));
-        }
-        path
-    }
-
     fn flags(&mut self) -> PathFlags {
         if self.random.one_in(3) { PathFlags::empty() } else { PathFlags::SYMLINK_FOLLOW }
     }
@@ -149,8 +56,8 @@ impl Attack {
     }
 
     fn operation(&mut self) -> Result<(), ErrorCode> {
-        let path = self.path();
-        let other = self.path();
+        let path = self.random.path(&self.base);
+        let other = self.random.path(&self.base);
         let flags = self.flags();
         let (kind, at, to) =
             (self.random.below(20), self.random.below(DIRECTORIES * 2), self.random.below(DIRECTORIES * 2));

@@ -14,6 +14,7 @@ mod http;
 mod life;
 mod net;
 mod output;
+mod paths;
 mod tcp;
 mod timer;
 mod udp;
