@@ -12,6 +12,7 @@
 //! at all, are refused with it: wasmtime-wasi tells the two apart from other files, not from each other. The file that is
 //! opened may be another than the one looked at: only who can put a FIFO there, the host, or rename one makes it wait.
 
+mod look;
 mod p2;
 mod p3;
 

@@ -10,6 +10,7 @@ use wasmtime_wasi::p2::bindings::filesystem::{preopens, types};
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
 
 use super::FilesCtxView;
+use super::look::{Look, look};
 
 /// Operations that wait, as wasmtime-wasi has them but as the user.
 macro_rules! as_user {
@@ -66,10 +67,17 @@ impl HostDescriptor for FilesCtxView<'_> {
         open: OpenFlags,
         flags: DescriptorFlags,
     ) -> FsResult<Resource<Descriptor>> {
-        let directory = Resource::new_borrow(fd.rep());
-        if let Ok(found) = self.stat_at(directory, path_flags, path.clone()).await
-            && found.type_ == DescriptorType::Unknown
-        {
+        let is_unfit =
+            match look(self.files.table, &fd, &path, path_flags.contains(PathFlags::SYMLINK_FOLLOW)) {
+                Look::Unfit => true,
+                Look::Fit => false,
+                Look::Unknown => {
+                    let directory = Resource::new_borrow(fd.rep());
+                    let found = self.stat_at(directory, path_flags, path.clone()).await;
+                    found.is_ok_and(|found| found.type_ == DescriptorType::Unknown)
+                }
+            };
+        if is_unfit {
             return Err(ErrorCode::Unsupported.into());
         }
         let Self { files, user } = self;

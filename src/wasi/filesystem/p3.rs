@@ -10,6 +10,7 @@ use wasmtime_wasi::p3::bindings::filesystem::types::{
 use wasmtime_wasi::p3::bindings::filesystem::{preopens, types};
 use wasmtime_wasi::p3::filesystem::{FilesystemError, FilesystemResult};
 
+use super::look::{Look, look};
 use super::{Files, FilesCtxView, FilesView};
 
 /// How a data stream or a listing ends.
@@ -81,10 +82,17 @@ impl<T: FilesView + 'static> HostDescriptorWithStore<T> for Files {
         open: OpenFlags,
         flags: DescriptorFlags,
     ) -> FilesystemResult<Resource<Descriptor>> {
-        let directory = Resource::new_borrow(fd.rep());
-        if let Ok(found) = Self::stat_at(store, directory, path_flags, path.clone()).await
-            && matches!(found.type_, DescriptorType::Other(_))
-        {
+        let follow = path_flags.contains(PathFlags::SYMLINK_FOLLOW);
+        let is_unfit = match store.with(|mut store| look(store.get().files.table, &fd, &path, follow)) {
+            Look::Unfit => true,
+            Look::Fit => false,
+            Look::Unknown => {
+                let directory = Resource::new_borrow(fd.rep());
+                let found = Self::stat_at(store, directory, path_flags, path.clone()).await;
+                found.is_ok_and(|found| matches!(found.type_, DescriptorType::Other(_)))
+            }
+        };
+        if is_unfit {
             return Err(ErrorCode::Unsupported.into());
         }
         let user = store.with(|mut store| store.get().user);
