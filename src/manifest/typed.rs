@@ -284,7 +284,9 @@ impl<'de> Deserializer<'de> for Typed<'_, '_> {
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
         let is_base64 = (&visitor as &dyn serde::de::Expected).to_string() == BYTE_STRING;
         match self.node {
-            Node::String(value) if is_base64 => visitor.visit_str(value).map_err(|error| self.not_base64(&error)),
+            Node::String(value) if is_base64 => {
+                visitor.visit_str(value).map_err(|error| self.not_base64(&error))
+            }
             Node::String(value) => visitor.visit_str(value),
             _ => Err(self.expected_string()),
         }
