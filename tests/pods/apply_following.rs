@@ -111,7 +111,7 @@ spec:
     .to_owned()
         + &config("follows-files", "{color: red, size: big}");
     let running = Running::start(&pod, &[]);
-    running.wait_for("[main] sleeping");
+    running.wait_for("phase    Running");
     let pod = "follows-files";
     assert_eq!((&*read(pod, "/config/color"), &*read(pod, "/all/colors/main")), ("red", "red"));
     apply(&config("follows-files", "{color: blue}"));
