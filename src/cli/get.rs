@@ -57,6 +57,9 @@ pub struct Args {
     /// Without the line of headings.
     #[arg(long)]
     no_headers: bool,
+    /// With the pods' labels, as the last column.
+    #[arg(long)]
+    show_labels: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -173,12 +176,14 @@ fn table(args: &Args, pods: &[Pod], now: jiff::Timestamp) -> String {
     };
     if !args.no_headers {
         let wide: &[&str] = if is_wide { &["IP", "NODE", "NOMINATED NODE", "READINESS GATES"] } else { &[] };
-        let headings = ["NAME", "READY", "STATUS", "RESTARTS", "AGE"].iter().chain(wide);
+        let labels: &[&str] = if args.show_labels { &["LABELS"] } else { &[] };
+        let headings = ["NAME", "READY", "STATUS", "RESTARTS", "AGE"].iter().chain(wide).chain(labels);
         line("NAMESPACE", headings.map(|heading| (*heading).to_owned()).collect());
     }
     for pod in pods {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
-        line(namespace, row::cells(pod, is_wide, now));
+        let labels = args.show_labels.then(|| row::labels(pod));
+        line(namespace, row::cells(pod, is_wide, now).into_iter().chain(labels).collect());
     }
     tabs::align(&text, 6, 3)
 }
@@ -228,5 +233,14 @@ default   web           1/1   Running   3 (10s ago)   5m    10.201.0.7   node   
 prod      a-long-name   1/1   Running   3 (10s ago)   5m    10.201.0.7   node   <none>   <none>
 ";
         assert_eq!(shown(&["-A", "-o", "wide", "--no-headers"]), expected);
+        let expected = "\
+NAME          READY   STATUS    RESTARTS      AGE   LABELS
+web           1/1     Running   3 (10s ago)   5m    app=web,tier=
+a-long-name   1/1     Running   3 (10s ago)   5m    <none>
+";
+        let labels = [("tier", ""), ("app", "web")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let mut pods = pods.clone();
+        pods[0].metadata.labels = Some(labels.into());
+        assert_eq!(table(&Line::parse_from(["get", "--show-labels"]).args, &pods, now), expected);
     }
 }
