@@ -1,5 +1,6 @@
 //! Ephemeral containers, and which container a command runs in, as the API server of Kubernetes decides it.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use k8s_openapi::api::core::v1::{ContainerStatus, EphemeralContainer, Pod, PodSpec, PodStatus};
@@ -59,12 +60,17 @@ pub fn add(pod: &mut Pod, container: EphemeralContainer, generation: i64) {
     convert::complete(pod);
 }
 
-/// The container that a command is to run in: the only one when none is named (`LocationFromPod` in
-/// `pkg/registry/core/pod/strategy.go`).
+/// The container that a command is to run in, as far as the pod's `status` knows and what has `begun` since: the only
+/// one when none is named (`LocationFromPod` in `pkg/registry/core/pod/strategy.go`).
 ///
 /// # Errors
 /// There is none, or it does not run.
-pub fn running(wanted: Option<&str>, pod: &Pod, status: Option<&PodStatus>) -> Result<String, Failure> {
+pub fn running(
+    wanted: Option<&str>,
+    pod: &Pod,
+    status: Option<&PodStatus>,
+    begun: &BTreeSet<String>,
+) -> Result<String, Failure> {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let spec =
         pod.spec.as_ref().ok_or_else(|| Failure::BadRequest(format!("pod {name} has no containers")))?;
@@ -84,7 +90,7 @@ pub fn running(wanted: Option<&str>, pod: &Pod, status: Option<&PodStatus>) -> R
     }
     let found = status.and_then(|status| statuses(status).find(|container| container.name == wanted));
     let state = found.and_then(|found| found.state.as_ref());
-    if state.is_some_and(|state| state.running.is_some()) {
+    if begun.contains(wanted) || state.is_some_and(|state| state.running.is_some()) {
         return Ok(wanted.to_owned());
     }
     let why = match state.map(|state| (&state.waiting, &state.terminated)) {

@@ -61,6 +61,9 @@ pub struct Args {
     /// `KIND/NAME` in the tables, as kubectl has it where there are several kinds.
     #[arg(skip)]
     with_kind: bool,
+    /// With the pods' labels, as the last column.
+    #[arg(long)]
+    show_labels: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -203,7 +206,8 @@ fn table(args: &Args, pods: &[Pod], now: jiff::Timestamp) -> String {
     };
     if !args.no_headers {
         let wide: &[&str] = if is_wide { &["IP", "NODE", "NOMINATED NODE", "READINESS GATES"] } else { &[] };
-        let headings = ["NAME", "READY", "STATUS", "RESTARTS", "AGE"].iter().chain(wide);
+        let labels: &[&str] = if args.show_labels { &["LABELS"] } else { &[] };
+        let headings = ["NAME", "READY", "STATUS", "RESTARTS", "AGE"].iter().chain(wide).chain(labels);
         line("NAMESPACE", headings.map(|heading| (*heading).to_owned()).collect());
     }
     for pod in pods {
@@ -212,7 +216,8 @@ fn table(args: &Args, pods: &[Pod], now: jiff::Timestamp) -> String {
         if args.with_kind {
             cells[0].insert_str(0, "pod/");
         }
-        line(namespace, cells);
+        let labels = args.show_labels.then(|| row::labels(pod));
+        line(namespace, cells.into_iter().chain(labels).collect());
     }
     tabs::align(&text, 6, 3)
 }
@@ -262,5 +267,14 @@ default   web           1/1   Running   3 (10s ago)   5m    10.201.0.7   node   
 prod      a-long-name   1/1   Running   3 (10s ago)   5m    10.201.0.7   node   <none>   <none>
 ";
         assert_eq!(shown(&["-A", "-o", "wide", "--no-headers"]), expected);
+        let expected = "\
+NAME          READY   STATUS    RESTARTS      AGE   LABELS
+web           1/1     Running   3 (10s ago)   5m    app=web,tier=
+a-long-name   1/1     Running   3 (10s ago)   5m    <none>
+";
+        let labels = [("tier", ""), ("app", "web")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let mut pods = pods.clone();
+        pods[0].metadata.labels = Some(labels.into());
+        assert_eq!(table(&Line::parse_from(["get", "--show-labels"]).args, &pods, now), expected);
     }
 }

@@ -182,6 +182,7 @@ impl Watch<'_> {
                     }
                     Some((Report::Status(status), _)) => {
                         last = Some(status);
+                        questions.status_is_known();
                         None
                     }
                     Some((Report::Noted(note), _)) => {

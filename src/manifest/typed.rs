@@ -150,6 +150,9 @@ impl serde::de::Error for TypeError {
     }
 }
 
+/// How k8s-openapi's `ByteString` names what it reads.
+const BYTE_STRING: &str = "a base64-encoded string";
+
 /// A [`Node`] as a serde deserializer.
 #[derive(Clone, Copy)]
 struct Typed<'n, 'c> {
@@ -176,6 +179,13 @@ impl Typed<'_, '_> {
             _ => return error,
         };
         TypeError::custom(format_args!("{}; quote it: \"{quoted}\"", error.message))
+    }
+
+    fn not_base64(&self, error: &TypeError) -> TypeError {
+        let in_config_map = self.context.path.borrow().to_string().starts_with("binaryData");
+        let plain = if in_config_map { "data" } else { "stringData" };
+        let why = error.message.trim_end_matches('.');
+        TypeError::custom(format_args!("not base64 ({why}): encode it, or write it as it is under {plain}"))
     }
 
     fn expected_integer(&self) -> TypeError {
@@ -272,7 +282,11 @@ impl<'de> Deserializer<'de> for Typed<'_, '_> {
     }
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
+        let is_base64 = (&visitor as &dyn serde::de::Expected).to_string() == BYTE_STRING;
         match self.node {
+            Node::String(value) if is_base64 => {
+                visitor.visit_str(value).map_err(|error| self.not_base64(&error))
+            }
             Node::String(value) => visitor.visit_str(value),
             _ => Err(self.expected_string()),
         }

@@ -123,3 +123,11 @@ pub enum VolumeError {
         mount_path: String,
     },
 }
+
+impl VolumeError {
+    /// Whether a `subPath` is not there, where the kubelet would make an empty directory and peapod cannot: in volumes
+    /// that are written by nobody.
+    pub fn is_missing_part(&self) -> bool {
+        matches!(self, Self::SubPath { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}

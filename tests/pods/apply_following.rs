@@ -1,10 +1,13 @@
 //! What `peapod apply`, `label` and `delete` change is what containers find: variables of the next run, files at once.
 
-use std::time::Instant;
+use std::io::{Read, Write};
+use std::net::{IpAddr, TcpStream};
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::support::{Finished, PATIENCE, Running, directory, peapod};
+use super::support::{Finished, PATIENCE, Running, directory, needs_root, peapod};
 
 fn ask(arguments: &[&str]) -> Finished {
     Finished::from(peapod().args(arguments).output().expect("start peapod"))
@@ -46,7 +49,7 @@ fn status(pod: &str, ready: impl Fn(&Value) -> bool) -> Value {
             return status;
         }
         assert!(Instant::now() < end, "never as wanted: {status:#}");
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -151,4 +154,81 @@ spec:
     running.wait_for("HOSTNAME=");
     apply(&config("follows-optional", "{KEY: value}"));
     running.wait_for("FROM_KEY=value");
+}
+
+#[test]
+fn a_part_of_a_volume_that_a_container_needs_appears() {
+    let pod = "
+apiVersion: v1
+kind: Pod
+metadata: {name: follows-part, namespace: follows-part}
+spec:
+  restartPolicy: Never
+  terminationGracePeriodSeconds: 0
+  containers:
+  - name: main
+    image: {probe}
+    args: [read, /app.conf]
+    volumeMounts: [{name: late, mountPath: /app.conf, subPath: app.conf}]
+  volumes: [{name: late, configMap: {name: config, optional: true}}]
+";
+    let mut running = Running::start(pod, &[]);
+    running.wait_for("CreateContainerConfigError: container \"main\" mounts volume \"late\"");
+    let waits = |status: &Value| status["state"]["waiting"]["reason"] == "CreateContainerConfigError";
+    status("follows-part", waits);
+    apply(&config("follows-part", "{app.conf: words}"));
+    running.wait_for("[main] words");
+    assert_eq!(running.wait(), 0);
+}
+
+/// The answer to one HTTP request.
+#[track_caller]
+fn http(address: IpAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect((address, 8080)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    write!(stream, "{request}\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// `guest-examples/configuration`: as its README says.
+#[test]
+fn the_example_follows_and_counts_on() {
+    if !needs_root() {
+        return;
+    }
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("guest-examples/configuration");
+    let text = std::fs::read_to_string(example.join("pod.yaml")).unwrap();
+    let text = text.replace("image: ./", &format!("image: {}/", example.display()));
+    // The first time it is built.
+    let run = || Running::start(&text, &["--build"]);
+    let patience = Duration::from_secs(600);
+    let get = "GET / HTTP/1.1";
+    let mut running = run();
+    let address = running.address_within(patience);
+    running.wait_for("[show] serving");
+    let page = http(address, get);
+    let hello = "variable: Hello\nwasi:config: Hello\nfile: Change me and apply me.\nvisits: 1\n";
+    assert!(page.starts_with("HTTP/1.1 200") && page.ends_with(hello), "{page}");
+    apply(&text.replace("Hello", "Good evening").replace("Change me", "Changed").replace("open-", ""));
+    let page = http(address, get);
+    let changed = "variable: Hello\nwasi:config: Good evening\nfile: Changed and apply me.\nvisits: 2\n";
+    assert!(page.ends_with(changed), "{page}");
+    let reset = |token: &str| http(address, &format!("POST / HTTP/1.1\r\nAuthorization: Bearer {token}"));
+    assert!(reset("open-sesame").starts_with("HTTP/1.1 403"), "{}", running.output());
+    assert!(reset("sesame").ends_with("counting from 0\n"), "{}", running.output());
+    assert!(http(address, get).ends_with("visits: 1\n"));
+    said(&["delete", "configuration"]);
+    running.wait();
+    assert!(running.output().contains("show Completed"), "{}", running.output());
+
+    let mut again = run();
+    let address = again.address_within(patience);
+    again.wait_for("[show] serving");
+    let page = http(address, get);
+    assert!(page.contains("variable: Hello") && page.ends_with("visits: 2\n"), "{page}");
+    said(&["delete", "configuration"]);
+    again.wait();
+    said(&["delete", "pvc", "visits"]);
 }

@@ -23,7 +23,7 @@ impl Questions<'_> {
         options: ExecOptions,
         status: Option<&PodStatus>,
     ) -> Result<(Session, Outgoing), Failure> {
-        let container = additions::running(options.container.as_deref(), &self.pod, status)?;
+        let container = additions::running(options.container.as_deref(), &self.pod, status, &self.begun)?;
         let ExecOptions { command, stdin, stdout, stderr, .. } = options;
         let pipes = Pipes::new([stdin, stdout, stderr]);
         let (carried, ours) = pipes.map_err(|error| Failure::Unavailable(format!("no pipes: {error}")))?;

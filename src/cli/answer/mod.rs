@@ -21,7 +21,7 @@ mod desk;
 mod images;
 mod objects;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -89,6 +89,8 @@ pub struct Questions<'a> {
     journal: Journal,
     next_id: u64,
     open: HashMap<u64, Open>,
+    /// Containers that have started since the last status, which comes a moment later.
+    begun: BTreeSet<String>,
     /// Commands that have not ended.
     execs: HashMap<u64, oneshot::Sender<Ended>>,
     /// Ends for each command whose client is gone, and for those that have ended. The server bounds them
@@ -123,6 +125,7 @@ impl<'a> Questions<'a> {
             journal,
             next_id: 0,
             open: HashMap::new(),
+            begun: BTreeSet::new(),
             execs: HashMap::new(),
             clients: FuturesUnordered::new(),
             preparations: JoinSet::new(),
@@ -144,7 +147,17 @@ impl<'a> Questions<'a> {
 
     /// The pod process reports something for whoever watches.
     pub fn reported(&mut self, event: &control::Event) {
+        match event {
+            control::Event::Started { container, .. } => drop(self.begun.insert(container.clone())),
+            control::Event::Ended { container, .. } => drop(self.begun.remove(container)),
+            _ => {}
+        }
         self.journal.event(&self.pod, event);
+    }
+
+    /// It reports its status.
+    pub fn status_is_known(&mut self) {
+        self.begun.clear();
     }
 
     /// It reports something for the events.

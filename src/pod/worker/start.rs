@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! Action::Start ─► resolve: env, command, mounts ──┬─► ConfigurationFailed: nothing has been begun
-//!                                                  │
+//!                  preopens of its mounts ─────────┤
 //!                  account (kept from run to run) ─┤
 //!                  log, endpoint, ipc, stop, marks ┼─► Setup ─┬─► task: runner::run ─► Exit (+ last words)
-//!                  volumes, message file ──────────┘          └─► Target: hooks, probes and commands
+//!                  message file ───────────────────┘          └─► Target: hooks, probes and commands
 //! ```
 
 use std::sync::Arc;
@@ -30,6 +30,7 @@ use crate::pod::event::Event;
 use crate::pod::exec::{self, Target};
 use crate::spec::Container;
 use crate::spec::environment::{self, Resolved};
+use crate::volume::Preopen;
 
 /// What the worker holds of a live container.
 pub(super) struct Running {
@@ -56,6 +57,8 @@ struct Own {
     ipc: ipc::Handle,
     stop: StopSignal,
     marks: Marks,
+    /// Or why it cannot have them.
+    preopens: Result<Vec<Preopen>, String>,
 }
 
 impl Worker {
@@ -72,6 +75,13 @@ impl Worker {
             Ok(resolved) => resolved,
             Err(error) => return Some(self.misconfigured(name, error.to_string())),
         };
+        let preopens = match self.parts.volumes.preopens(spec, &resolved.mounts) {
+            // It may come, with an update of its volume.
+            Err(error) if error.is_missing_part() => {
+                return Some(self.misconfigured(name, error.to_string()));
+            }
+            preopens => preopens.map_err(|error| error.to_string()),
+        };
         self.misconfigured.remove(&name);
         let account = self.account(spec);
         let log = self.parts.logger.container(&name, restart);
@@ -84,6 +94,7 @@ impl Worker {
             ipc: ipc.clone(),
             stop: stopping,
             marks: self.parts.timeline.ordered(&name, restart),
+            preopens,
         };
         let (setup, words) = match self.setup(spec, restart, resolved, &program, &log, own) {
             Ok((setup, words)) => (Ok(setup), Some(words)),
@@ -170,15 +181,14 @@ impl Worker {
         log: &ContainerLog,
         own: Own,
     ) -> Result<(Setup, LastWords), String> {
-        let Own { memory, endpoint, ipc, stop, marks } = own;
+        let Own { memory, endpoint, ipc, stop, marks, preopens } = own;
         let image_entry = || vec![program.name().to_owned()];
         let Resolved { env, command, args, mounts } = resolved;
         let spec = &Container { mounts, ..spec.clone() };
         let command = if command.is_empty() { image_entry() } else { command };
         // Container runtimes set HOSTNAME, and the manifest may say otherwise.
         let hostname = ("HOSTNAME".to_owned(), self.parts.spec.hostname.clone());
-        let mut preopens =
-            self.parts.volumes.preopens(spec, &spec.mounts).map_err(|error| error.to_string())?;
+        let mut preopens = preopens?;
         let tail = spec.termination_message.falls_back_to_logs.then(|| log.tail());
         let words = self.parts.messages.for_run(spec, tail, &mut preopens);
         let words = words.map_err(|error| {

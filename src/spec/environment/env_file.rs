@@ -43,7 +43,9 @@ pub(super) fn value_of(text: &str, key: &str) -> Result<Option<String>, EnvFileE
             // To a shell, the value is empty and what follows is a command.
             String::new()
         } else {
-            let begun = value.strip_prefix('\'').ok_or(wrong("the value must be in single quotes"))?;
+            let begun = value
+                .strip_prefix('\'')
+                .ok_or(wrong("the value must be in single quotes, as in KEY='value'"))?;
             let mut value = String::new();
             let mut rest = begun;
             let after = loop {
