@@ -26,4 +26,4 @@ pub mod usage;
 pub use error::VolumeError;
 pub use preopen::{ETC, Preopen};
 pub use prepare::{Bound, Volumes};
-pub use projected::PayloadError;
+pub use projected::{PayloadError, Refresh};

@@ -40,7 +40,8 @@ pub(super) enum Written {
 }
 
 /// Makes the files of `volume` those of `payload`. `own` gives the new ones, and all else in the volume, their
-/// owner before anyone sees them.
+/// owner before anyone sees them. `swap` is given the name of their directory, and what makes it the one that is seen:
+/// for a caller who has to know of both at the same moment.
 ///
 /// # Errors
 /// The file system's. Until the swap nothing has changed then; after it, names may be missing or be too many.
@@ -48,6 +49,7 @@ pub(super) fn write(
     volume: &Dir,
     payload: &Payload,
     own: impl FnOnce() -> io::Result<()>,
+    swap: impl FnOnce(&OsStr, &dyn Fn() -> io::Result<()>) -> io::Result<()>,
 ) -> io::Result<Written> {
     let before = current(volume)?;
     let old = before.as_ref().map(|before| files(volume, before)).transpose()?.unwrap_or_default();
@@ -58,7 +60,8 @@ pub(super) fn write(
         return Ok(Written::Unchanged);
     }
     let now = new_generation(volume)?;
-    let made = fill(volume, &now, payload).and_then(|()| own()).and_then(|()| swap(volume, &now));
+    let made = fill(volume, &now, payload).and_then(|()| own());
+    let made = made.and_then(|()| swap(&now, &|| lead_to(volume, &now)));
     if let Err(error) = made {
         // What is left of it is in nobody's way.
         let _ = discard(volume, &now);
@@ -163,7 +166,8 @@ fn fill(volume: &Dir, generation: &OsStr, payload: &Payload) -> io::Result<()> {
     Ok(())
 }
 
-fn swap(volume: &Dir, generation: &OsStr) -> io::Result<()> {
+/// Makes this generation the one that is seen.
+fn lead_to(volume: &Dir, generation: &OsStr) -> io::Result<()> {
     remove_link(volume, OsStr::new(NEW_DATA))?;
     volume.symlink(generation, NEW_DATA)?;
     volume.rename(NEW_DATA, volume, DATA)

@@ -11,10 +11,18 @@ use cap_std::fs::Dir;
 use proptest::prelude::*;
 
 use super::payload::{FileContent, Payload};
-use super::writer::{Written, discard, write};
+use super::writer::{self, Written, discard};
 
 fn open(path: &Path) -> Dir {
     Dir::open_ambient_dir(path, ambient_authority()).unwrap()
+}
+
+fn write(
+    volume: &Dir,
+    payload: &Payload,
+    own: impl FnOnce() -> std::io::Result<()>,
+) -> std::io::Result<Written> {
+    writer::write(volume, payload, own, |_, swap| swap())
 }
 
 fn files(files: &[(&str, &str)]) -> Payload {
