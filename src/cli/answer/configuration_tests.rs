@@ -212,7 +212,8 @@ fn resources_stay_where_labels_cannot_be_written() {
         let (none, mut answer) = pod(questions, PatchType::Apply, patch);
         assert!(none.is_none() && matches!(answer.try_recv().unwrap(), Err(Failure::Unavailable(_))));
         assert_eq!((told.relabelled.borrow().len(), told.resized.borrow().len()), (1, 0));
-        let limits = questions.pod.spec.as_ref().unwrap().containers[0].resources.as_ref().unwrap().limits.clone();
+        let limits =
+            questions.pod.spec.as_ref().unwrap().containers[0].resources.as_ref().unwrap().limits.clone();
         assert_eq!(limits.unwrap()["cpu"].0, "100m");
     });
 }
