@@ -229,3 +229,16 @@ fn a_reader_never_sees_a_mix() {
     });
     assert!(whole > 0, "the reader saw something");
 }
+
+#[test]
+fn names_that_are_missing_are_made_the_next_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let volume = open(dir.path());
+    let payload = files(&[("a", "1"), ("d/x", "2")]);
+    write(&volume, &payload, || Ok(())).unwrap();
+    fs::remove_file(dir.path().join("d")).unwrap();
+    std::os::unix::fs::symlink("..data/old", dir.path().join("old")).unwrap();
+    assert_eq!(write(&volume, &payload, || Ok(())).unwrap(), Written::Unchanged);
+    assert_eq!(fs::read_to_string(dir.path().join("d/x")).unwrap(), "2");
+    assert!(fs::symlink_metadata(dir.path().join("old")).is_err());
+}
