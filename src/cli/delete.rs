@@ -14,7 +14,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::get::DEFAULT_NAMESPACE;
 use super::target::StorageKind;
-use super::{Failure, objects, target};
+use super::{Failure, all_well, objects, target};
 use crate::api::client::{self, ClientError};
 use crate::paths::Paths;
 use crate::sandbox;
@@ -82,34 +82,42 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     if let Some((kind, names)) = target::storage(&args.pods)?.filter(|(_, names)| !names.is_empty()) {
         return delete_storage(args, &paths, kind, &names);
     }
-    let mut deleted = Vec::new();
+    let (mut deleted, mut failures) = (Vec::new(), Vec::new());
     for name in target::names(&args.pods)? {
-        let pod = target::find(&paths, args.namespace.as_deref(), Some(name))?;
-        let parameters = grace.map(|seconds| format!("?gracePeriodSeconds={seconds}")).unwrap_or_default();
-        let path = target::path(&pod) + &parameters;
-        let answer: Result<Pod, _> = client::delete(&paths.pod_run(&pod.uid), &path);
-        match answer {
-            Ok(_) => {}
-            // It has just ended by itself.
-            Err(ClientError::NotServed) if !record::exists(&paths, &pod.uid) => {}
-            Err(ClientError::NotServed) => remove(&paths, &pod)?,
-            Err(error) => return Err(target::about(&pod, &error).into()),
+        match delete(args, &paths, name, grace) {
+            Ok(pod) => deleted.push(pod),
+            Err(failure) => failures.push(failure),
         }
-        let force = if args.force { "force " } else { "" };
-        let identity = &pod.identity;
-        target::print(&format!(
-            "pod {:?} {force}deleted from {} namespace\n",
-            identity.name, identity.namespace
-        ))?;
-        deleted.push(pod);
     }
     if args.wait {
-        wait(&paths, &deleted, args.timeout)?;
+        failures.extend(wait(&paths, &deleted, args.timeout).err().map(Failure::from));
     }
-    Ok(ExitCode::SUCCESS)
+    all_well(failures).map(|()| ExitCode::SUCCESS)
 }
 
-/// Deletes claims or volumes; stops at the first that cannot be.
+/// Asks the supervisor of a pod to end it, or removes what is left of one that has none.
+fn delete(args: &Args, paths: &Paths, name: &str, grace: Option<u32>) -> Result<Record, Failure> {
+    let pod = target::find(paths, args.namespace.as_deref(), Some(name))?;
+    let parameters = grace.map(|seconds| format!("?gracePeriodSeconds={seconds}")).unwrap_or_default();
+    let path = target::path(&pod) + &parameters;
+    let answer: Result<Pod, _> = client::delete(&paths.pod_run(&pod.uid), &path);
+    match answer {
+        Ok(_) => {}
+        // It has just ended by itself.
+        Err(ClientError::NotServed) if !record::exists(paths, &pod.uid) => {}
+        Err(ClientError::NotServed) => remove(paths, &pod)?,
+        Err(error) => return Err(target::about(&pod, &error).into()),
+    }
+    let force = if args.force { "force " } else { "" };
+    let identity = &pod.identity;
+    target::print(&format!(
+        "pod {:?} {force}deleted from {} namespace\n",
+        identity.name, identity.namespace
+    ))?;
+    Ok(pod)
+}
+
+/// Deletes claims or volumes.
 fn delete_storage(
     args: &Args,
     paths: &Paths,
@@ -117,20 +125,21 @@ fn delete_storage(
     names: &[&str],
 ) -> Result<ExitCode, Failure> {
     let namespace = args.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
+    let mut failures = Vec::new();
     for name in names {
-        let place = match kind {
+        let (deleted, place) = match kind {
             StorageKind::Claims => {
-                claims::delete_claim(paths, &(namespace.to_owned(), (*name).to_owned()))?;
-                format!(" from {namespace} namespace")
+                let key = (namespace.to_owned(), (*name).to_owned());
+                (claims::delete_claim(paths, &key).map(drop), format!(" from {namespace} namespace"))
             }
-            StorageKind::Volumes => {
-                claims::delete_volume(paths, name)?;
-                String::new()
-            }
+            StorageKind::Volumes => (claims::delete_volume(paths, name), String::new()),
         };
-        target::print(&format!("{} {name:?} deleted{place}\n", kind.singular()))?;
+        match deleted {
+            Ok(()) => target::print(&format!("{} {name:?} deleted{place}\n", kind.singular()))?,
+            Err(error) => failures.push(error.into()),
+        }
     }
-    Ok(ExitCode::SUCCESS)
+    all_well(failures).map(|()| ExitCode::SUCCESS)
 }
 
 /// The grace period, seconds, as kubectl takes its options (`pkg/cmd/delete/delete.go`).

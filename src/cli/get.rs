@@ -21,7 +21,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::objects::{self, Form, Wanted};
-use super::{Failure, output, tabs, target};
+use super::{Failure, all_well, output, tabs, target};
 use crate::paths::Paths;
 
 /// The namespace when none is said.
@@ -114,9 +114,12 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         words => words.to_vec(),
     };
     let names = target::names(&words)?;
-    let mut records = Vec::new();
+    let (mut records, mut failures) = (Vec::new(), Vec::new());
     for name in &names {
-        records.push(target::find(&paths, args.namespace.as_deref(), Some(name))?);
+        match target::find(&paths, args.namespace.as_deref(), Some(name)) {
+            Ok(record) => records.push(record),
+            Err(error) => failures.push(error.into()),
+        }
     }
     if names.is_empty() {
         let namespace = args.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
@@ -134,8 +137,8 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let namespace = args.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
     let place = (!args.all_namespaces).then_some(namespace);
     let table = table(args, &pods, jiff::Timestamp::now());
-    print_all(args, "pod", pods, names.len() == 1, place, |pod| &pod.metadata, &table)?;
-    Ok(ExitCode::SUCCESS)
+    let named = Named { objects: pods, failures };
+    print_all(args, "pod", named, names.len() == 1, place, |pod| &pod.metadata, &table)
 }
 
 /// Those of several kinds, such as `pvc,pv`.
@@ -158,33 +161,53 @@ fn run_each(args: &Args, kinds: &str, names: &[String]) -> Result<ExitCode, Fail
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints objects in the form that is asked for. `place`: the namespace that they were looked for in, where that was
-/// one.
+/// What there is of what a command names.
+pub struct Named<T> {
+    objects: Vec<T>,
+    /// What is wrong with the rest.
+    failures: Vec<Failure>,
+}
+
+impl<T> Named<T> {
+    /// All of them.
+    ///
+    /// # Errors
+    /// The first that is not there.
+    pub fn all(self) -> Result<Vec<T>, Failure> {
+        self.failures.into_iter().next().map_or(Ok(self.objects), Err)
+    }
+}
+
+/// Prints objects in the form that is asked for, and then fails for those that are not there. `place`: the namespace
+/// that they were looked for in, where that was one.
 fn print_all<T: Serialize>(
     args: &Args,
     kind: &str,
-    objects: Vec<T>,
+    Named { objects, failures }: Named<T>,
     is_one: bool,
     place: Option<&str>,
     metadata: fn(&T) -> &ObjectMeta,
     table: &str,
-) -> anyhow::Result<()> {
+) -> Result<ExitCode, Failure> {
+    if objects.is_empty() && !failures.is_empty() {
+        return all_well(failures).map(|()| ExitCode::SUCCESS);
+    }
     match args.output {
         Some(Format::Json) => {
-            target::print(&(serde_json::to_string_pretty(&object(objects, is_one)?)? + "\n"))
+            target::print(&(serde_json::to_string_pretty(&object(objects, is_one)?)? + "\n"))?;
         }
-        Some(Format::Yaml) => target::print(&(output::yaml(&object(objects, is_one)?) + "\n")),
+        Some(Format::Yaml) => target::print(&(output::yaml(&object(objects, is_one)?) + "\n"))?,
         Some(Format::Name) => {
             let names = objects.iter().filter_map(|object| metadata(object).name.as_deref());
-            target::print(&names.map(|name| format!("{kind}/{name}\n")).collect::<String>())
+            target::print(&names.map(|name| format!("{kind}/{name}\n")).collect::<String>())?;
         }
         None | Some(Format::Wide) if objects.is_empty() => {
             let place = place.map(|namespace| format!(" in {namespace} namespace.")).unwrap_or_default();
             let _ = writeln!(std::io::stderr(), "No resources found{place}");
-            Ok(())
         }
-        None | Some(Format::Wide) => target::print(table),
+        None | Some(Format::Wide) => target::print(table)?,
     }
+    all_well(failures).map(|()| ExitCode::SUCCESS)
 }
 
 /// One object, or a List of them as kubectl prints it.

@@ -171,6 +171,20 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
     }
 }
 
+/// What went wrong with some of the things that a command names, once the others are done: as kubectl, with the exit
+/// code of the first.
+///
+/// # Errors
+/// All of them, if there is any.
+fn all_well(mut failures: Vec<Failure>) -> Result<(), Failure> {
+    if failures.len() < 2 {
+        return failures.pop().map_or(Ok(()), Err);
+    }
+    let code = failures[0].code;
+    let texts: Vec<_> = failures.iter().map(|failure| told(&failure.error)).collect();
+    Err(Failure::new(code, anyhow::anyhow!(texts.join("\n"))))
+}
+
 /// An error and its causes, each once: most of peapod's own errors end with their cause already.
 fn told(error: &anyhow::Error) -> String {
     error.chain().map(ToString::to_string).fold(String::new(), |told, cause| match &*told {

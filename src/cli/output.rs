@@ -15,6 +15,8 @@ use anyhow::Context;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use serde_json::Value;
 
+use crate::container::words::may_deceive;
+
 /// How `-o` prints.
 #[derive(Clone, Copy, clap::ValueEnum)]
 pub enum Format {
@@ -98,7 +100,7 @@ fn string(out: &mut String, text: &str) {
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
             // What YAML does not allow raw, or takes for the end of a line (YAML 1.1, 4.1 and 4.2).
-            c if c.is_control()
+            c if may_deceive(c)
                 || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}') =>
             {
                 // Writing to a string cannot fail.

@@ -42,15 +42,22 @@ pub enum Component {
     File { name: String, file: OwnedFd },
 }
 
+impl Component {
+    /// What it is called in messages.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Path(path) => path.display().to_string(),
+            Self::File { name, .. } => name.clone(),
+        }
+    }
+}
+
 /// What became of it, with the machine code when all went well.
 pub type Prepared = (Preparation, Option<OwnedFd>);
 
 /// Has a component made into machine code. Dropping the future ends the process.
 pub async fn prepared(component: Component) -> Prepared {
-    let name = match &component {
-        Component::Path(path) => path.display().to_string(),
-        Component::File { name, .. } => name.clone(),
-    };
+    let name = component.name();
     match in_process(component).await {
         Ok(prepared) => prepared,
         Err(error) => host_failure(&name, &format!("it cannot be prepared: {error}")),

@@ -8,8 +8,6 @@ use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use anyhow::Context;
-
 use super::table::{Align, Table};
 use super::{Failure, target};
 use crate::api::client;
@@ -91,12 +89,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         None if args.summary => summary(&network),
         None => sockets(args, &network),
     };
-    let mut out = std::io::stdout();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        // `| head` has seen enough.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
-        written => written.context("cannot write to standard output")?,
-    }
+    target::print(&text)?;
     if network.omitted > 0 && args.output.is_none() && std::io::stderr().is_terminal() {
         let _ = writeln!(std::io::stderr(), "peapod: {} more sockets are not shown", network.omitted);
     }

@@ -21,3 +21,4 @@ pub mod runner;
 pub mod state;
 pub mod stop;
 pub mod user;
+pub mod words;

@@ -9,6 +9,8 @@ pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     // The distance is quadratic in the length, and nobody misspells a word this long by a little.
     const LONGEST_WORD: usize = 64;
     const SHORTEST_PREFIX: usize = 3;
+    // Of a manifest's longest list of keys, with an error for each: some seconds altogether.
+    const MOST_CANDIDATES: usize = 1000;
     if word.len() > LONGEST_WORD {
         return None;
     }
@@ -16,6 +18,7 @@ pub fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     let allowed = (folded.chars().count() / 3).max(1);
     candidates
         .into_iter()
+        .take(MOST_CANDIDATES)
         .filter(|candidate| *candidate != word && candidate.len() <= LONGEST_WORD)
         .map(|candidate| (candidate, fold(candidate)))
         .map(|(candidate, known)| {

@@ -165,7 +165,7 @@ impl Prepared {
         let mut volumes = Volumes::prepare(&spec, pod_dir, &bound)?;
         volumes.mount_memory()?;
         volumes.offer_node(around.allocatable);
-        let (_, errors) = volumes.refresh(&spec);
+        let (_, errors) = volumes.refresh(&spec)?.run(&spec);
         errors.into_iter().next().map_or(Ok(()), Err)?;
         let key_value =
             KeyValue::new(&spec, &volumes, pod_dir.join(KEY_VALUE)).map_err(BeginError::KeyValue)?;

@@ -7,6 +7,8 @@
 //!        └──► ownership, with fsGroup ◄──┴─────────────────────────────┘            files put in place
 //! ```
 //!
+//! While containers run, [`Refresh`] is run again by another thread whenever the pod is configured anew.
+//!
 //! What outlives the pod, [`claims`], the supervisor has found before.
 //!
 //! Every directory is opened once and only ever reached through that handle, so that nobody who renames or
@@ -26,4 +28,4 @@ pub mod usage;
 pub use error::VolumeError;
 pub use preopen::{ETC, Preopen};
 pub use prepare::{Bound, BoundDirectory, Volumes};
-pub use projected::PayloadError;
+pub use projected::{PayloadError, Refresh};

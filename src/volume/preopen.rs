@@ -96,9 +96,12 @@ impl Volumes {
     /// For every start of the container anew, when nothing of it runs: volumes change between runs, and the files of
     /// the run before lose their places.
     pub fn preopens(&self, container: &Container, mounts: &[Mount]) -> Result<Vec<Preopen>, VolumeError> {
+        // What is opened of a projected volume is of the generation that is the last one now.
+        let generations = self.generations.lock();
+        let last = |volume: &str| generations.get(volume).and_then(|all| all.last()).cloned();
         let (mut preopens, mut files) = (Vec::new(), Vec::new());
         for mount in mounts {
-            match self.open(container, mount)? {
+            match self.open(container, mount, &last)? {
                 Opened::Directory(preopen) => preopens.push(preopen),
                 Opened::File(file) => files.push(file),
             }
@@ -109,7 +112,7 @@ impl Volumes {
         let working_dir = working_dir(container, &preopens)?;
         let working_dir = working_dir.map(|preopen| {
             let mount = container.working_dir.as_deref().and_then(|path| container.mount_of(path));
-            let generation = mount.and_then(|(mount, _)| self.generation(&mount.volume));
+            let generation = mount.and_then(|(mount, _)| last(&mount.volume));
             Preopen { _generation: generation, ..preopen }
         });
         if !is_everything && !preopens.iter().any(|preopen| preopen.guest_path == ETC) {
@@ -125,7 +128,13 @@ impl Volumes {
         Ok(dir.map(|dir| Preopen { read_only: true, ..Preopen::new(ETC.to_owned(), dir) }))
     }
 
-    fn open<'m>(&self, container: &Container, mount: &'m Mount) -> Result<Opened<'m>, VolumeError> {
+    /// `last`: the generation of a volume that is there.
+    fn open<'m>(
+        &self,
+        container: &Container,
+        mount: &'m Mount,
+        last: &dyn Fn(&str) -> Option<Generation>,
+    ) -> Result<Opened<'m>, VolumeError> {
         let refused = |source| VolumeError::SubPath {
             container: container.name.clone(),
             volume: mount.volume.clone(),
@@ -152,7 +161,7 @@ impl Volumes {
                 let opened = opened.map_err(refused)?;
                 let preopen = Preopen::new(mount.path.clone(), opened);
                 let part = mount.sub_path.as_ref();
-                let generation = part.and_then(|_| self.generation(&mount.volume));
+                let generation = part.and_then(|_| last(&mount.volume));
                 let preopen = Preopen { read_only: is_read_only, _generation: generation, ..preopen };
                 Ok(Opened::Directory(preopen))
             }

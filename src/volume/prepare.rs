@@ -11,7 +11,7 @@ use cap_std::fs::Dir;
 
 use super::host_path::{Found, check_or_create};
 use super::ownership::{self, Access};
-use super::projected::Generation;
+use super::projected::Generations;
 use super::{VolumeError, projected};
 use crate::sandbox::cgroup::memory_limit;
 use crate::spec::environment::Allocatable;
@@ -51,8 +51,7 @@ pub struct Volumes {
     pub(super) by_name: BTreeMap<String, Prepared>,
     /// What containers see at `/etc` that mount nothing there.
     pub(super) etc: Option<Dir>,
-    /// Of each projected volume, the files that are there, and before them those that containers still see.
-    pub(super) generations: BTreeMap<String, Vec<Generation>>,
+    pub(super) generations: Generations,
     /// What the node has for pods.
     pub(super) node: Allocatable,
     /// Where mounts of single files are put in place, a directory for each container.
@@ -94,7 +93,7 @@ impl Volumes {
         Ok(Self {
             by_name,
             etc: None,
-            generations: BTreeMap::new(),
+            generations: Generations::default(),
             node: Allocatable::default(),
             files: pod_dir.join(FILES),
             fs_group: pod.fs_group,

@@ -3,20 +3,26 @@
 //! ```text
 //! prepare: a directory, as the kubelet has it; secrets, downward API and projected: to be covered by a tmpfs
 //!    ▼
-//! refresh: sources + Pod ─► payload: files with bytes and modes ─► writer: a new generation, one swap
+//! Refresh: sources + Pod ─► payload: files with bytes and modes ─► writer: a new generation, one swap
 //!    ▲                                                                 │ the one before is removed,
 //!    └─ before containers start, and whenever the pod has changed      ▼ unless a subPath mount holds it
 //! ```
 //!
+//! A thousand files take a tenth of a second on a disk: while containers run, [`Refresh::run`] is for another thread
+//! than theirs.
+//!
 //! Guests only read. A mount of a part of such a volume, and a working directory in it, stay with the files that
 //! were there when the container started, as in Kubernetes; [`Generation`] keeps them.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cap_std::fs::Dir;
 
 use super::VolumeError;
 use super::ownership::{self, Access};
@@ -35,6 +41,37 @@ pub use payload::PayloadError;
 
 /// One state of a volume's files. Its directory stays for as long as somebody has it.
 pub(super) type Generation = Arc<OsString>;
+
+/// Of each projected volume, the files that are there, the last ones, and before them those that containers still see.
+/// Locked by who changes what is there, and by who opens a part of it: for moments.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Generations(Arc<Mutex<BTreeMap<String, Vec<Generation>>>>);
+
+impl Generations {
+    pub(super) fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Vec<Generation>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes away what nobody sees any more of a volume.
+    fn unseen(&self, volume: &str) -> Vec<Generation> {
+        let mut all = self.lock();
+        let Some(own) = all.get_mut(volume) else { return Vec::new() };
+        let Some(now) = own.pop() else { return Vec::new() };
+        let (unseen, seen) = std::mem::take(own).into_iter().partition(|own| Arc::strong_count(own) == 1);
+        *own = seen;
+        own.push(now);
+        unseen
+    }
+}
+
+/// Makes the files of a pod's projected volumes. Blocks.
+#[derive(Debug)]
+pub struct Refresh {
+    /// Those that are open, with their paths.
+    directories: BTreeMap<String, (PathBuf, Dir)>,
+    generations: Generations,
+    node: Allocatable,
+}
 
 /// Makes the directory for `volume` below `pod_dir`. What is in it, [`Volumes::refresh`] makes.
 pub(super) fn prepare(
@@ -66,11 +103,35 @@ impl Volumes {
         self.node = node;
     }
 
+    /// What makes the files of the volumes of `pod`. To be run by one thread at a time.
+    ///
+    /// # Errors
+    /// There are no descriptors left.
+    pub fn refresh(&self, pod: &Pod) -> Result<Refresh, VolumeError> {
+        let mut directories = BTreeMap::new();
+        for Volume { name, source } in &pod.volumes {
+            if let VolumeSource::Projected { .. } = source
+                && let Some(Prepared::Open { path, dir, .. }) = self.by_name.get(name)
+            {
+                let dir = dir.try_clone().map_err(io_error(name, "open", path))?;
+                directories.insert(name.clone(), (path.clone(), dir));
+            }
+        }
+        Ok(Refresh { directories, generations: self.generations.clone(), node: self.node })
+    }
+}
+
+impl Refresh {
+    /// Whether there are no such volumes.
+    pub fn is_empty(&self) -> bool {
+        self.directories.is_empty()
+    }
+
     /// Makes the files of every such volume, for the first time or again where what they are made from has
     /// changed: objects, labels, annotations and resources of `pod`. One swap for each volume, so that readers see
     /// all of the old or all of the new. Returns the volumes that were changed, and what went wrong; those keep
     /// their files.
-    pub fn refresh(&mut self, pod: &Pod) -> (Vec<String>, Vec<VolumeError>) {
+    pub fn run(&self, pod: &Pod) -> (Vec<String>, Vec<VolumeError>) {
         let (mut changed, mut errors) = (Vec::new(), Vec::new());
         for volume in &pod.volumes {
             match self.refresh_one(volume, pod) {
@@ -82,33 +143,31 @@ impl Volumes {
         (changed, errors)
     }
 
-    fn refresh_one(&mut self, volume: &Volume, pod: &Pod) -> Result<bool, VolumeError> {
+    fn refresh_one(&self, volume: &Volume, pod: &Pod) -> Result<bool, VolumeError> {
         let VolumeSource::Projected { plugin: _, sources, default_mode } = &volume.source else {
             return Ok(false);
         };
-        let Some(Prepared::Open { path, dir, .. }) = self.by_name.get(&volume.name) else { return Ok(false) };
+        let name = &volume.name;
+        let Some((path, dir)) = self.directories.get(name) else { return Ok(false) };
         let payload = payload::payload(sources, *default_mode, pod, &self.node);
-        let payload = payload.map_err(|error| VolumeError::Payload { volume: volume.name.clone(), error })?;
-        let failed = || io_error(&volume.name, "write the files of", path);
-        let Written::Changed { before: _, now } =
-            writer::write(dir, &payload, || own(path, pod)).map_err(failed())?
-        else {
-            return Ok(false);
-        };
-        let generations = self.generations.entry(volume.name.clone()).or_default();
-        let old = std::mem::replace(generations, vec![Arc::new(now)]);
-        for generation in old {
-            match Arc::strong_count(&generation) {
-                1 => writer::discard(dir, &generation).map_err(failed())?,
-                _ => generations.insert(0, generation),
-            }
+        let payload = payload.map_err(|error| VolumeError::Payload { volume: name.clone(), error })?;
+        let written = writer::write(
+            dir,
+            &payload,
+            || own(path, pod),
+            |generation, swap| {
+                let mut generations = self.generations.lock();
+                swap()?;
+                generations.entry(name.clone()).or_default().push(Arc::new(generation.to_owned()));
+                Ok(())
+            },
+        );
+        for generation in self.generations.unseen(name) {
+            // What stays of it is in nobody's way, and goes with the pod.
+            let _ = writer::discard(dir, &generation);
         }
-        Ok(true)
-    }
-
-    /// What keeps the files of `volume` that are there now, if it is such a volume.
-    pub(super) fn generation(&self, volume: &str) -> Option<Generation> {
-        self.generations.get(volume)?.last().cloned()
+        let written = written.map_err(io_error(name, "write the files of", path))?;
+        Ok(matches!(written, Written::Changed { .. }))
     }
 }
 
@@ -162,8 +221,8 @@ mod tests {
         pod.objects.config_maps.insert("o".into(), Arc::new(map));
     }
 
-    fn refreshed(volumes: &mut Volumes, pod: &Pod) -> bool {
-        let (changed, errors) = volumes.refresh(pod);
+    fn refreshed(volumes: &Volumes, pod: &Pod) -> bool {
+        let (changed, errors) = volumes.refresh(pod).unwrap().run(pod);
         assert!(errors.is_empty(), "{errors:?}");
         !changed.is_empty()
     }
@@ -181,21 +240,21 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut pod = pod(ProjectedPlugin::ConfigMap, object(ObjectKind::ConfigMap), None);
         set(&mut pod, &[("a", "1"), ("b", "1")]);
-        let mut volumes = Volumes::prepare(&pod, dir.path(), &Bound::new()).unwrap();
-        assert!(refreshed(&mut volumes, &pod));
-        assert!(!refreshed(&mut volumes, &pod), "nothing has changed");
+        let volumes = Volumes::prepare(&pod, dir.path(), &Bound::new()).unwrap();
+        assert!(refreshed(&volumes, &pod));
+        assert!(!refreshed(&volumes, &pod), "nothing has changed");
         let file = dir.path().join("volumes/kubernetes.io~configmap/v/a");
         assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o7777, 0o640);
         let preopens = preopens(&volumes, &pod);
         assert!(preopens[0].read_only, "whatever the mount says");
         let mut held = preopens[0].open(Path::new("a")).unwrap();
         set(&mut pod, &[("a", "2")]);
-        assert!(refreshed(&mut volumes, &pod));
+        assert!(refreshed(&volumes, &pod));
         assert_eq!(read(&preopens[0], "a").unwrap(), "2");
         assert_eq!(read(&preopens[0], "b").unwrap_err().kind(), io::ErrorKind::NotFound);
         assert_eq!(io::read_to_string(&mut held).unwrap(), "1", "an open file stays as it was");
         pod.objects.config_maps.clear();
-        let (changed, errors) = volumes.refresh(&pod);
+        let (changed, errors) = volumes.refresh(&pod).unwrap().run(&pod);
         assert_eq!(changed, [""; 0]);
         assert_eq!(errors[0].to_string(), "volume \"v\": configmap \"o\" not found");
         assert_eq!(read(&preopens[0], "a").unwrap(), "2", "they keep their files");
@@ -211,8 +270,8 @@ mod tests {
         // On disk, which needs no root.
         let mut pod = pod(ProjectedPlugin::ConfigMap, source("l"), Some("sub"));
         pod.labels.insert("l".into(), "1".into());
-        let mut volumes = Volumes::prepare(&pod, dir.path(), &Bound::new()).unwrap();
-        refreshed(&mut volumes, &pod);
+        let volumes = Volumes::prepare(&pod, dir.path(), &Bound::new()).unwrap();
+        refreshed(&volumes, &pod);
         let root = dir.path().join("volumes/kubernetes.io~configmap/v");
         let generations = || {
             let names = fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().file_name());
@@ -221,7 +280,7 @@ mod tests {
         let first = preopens(&volumes, &pod);
         for value in ["2", "3"] {
             pod.labels.insert("l".into(), value.into());
-            refreshed(&mut volumes, &pod);
+            refreshed(&volumes, &pod);
         }
         let second = preopens(&volumes, &pod);
         let texts = |preopens: &[Preopen]| {
@@ -232,7 +291,7 @@ mod tests {
         assert_eq!(generations(), 2);
         drop((first, second));
         pod.labels.insert("l".into(), "4".into());
-        refreshed(&mut volumes, &pod);
+        refreshed(&volumes, &pod);
         assert_eq!(generations(), 1);
     }
 
@@ -243,7 +302,7 @@ mod tests {
         let secret = Secret { data: [("key".into(), b"hush".to_vec())].into(), immutable: false };
         pod.objects.secrets.insert("o".into(), Arc::new(secret));
         let mut volumes = Volumes::prepare(&pod, dir.path(), &Bound::new()).unwrap();
-        assert_eq!(volumes.refresh(&pod).0, [""; 0], "not before there is a tmpfs");
+        assert_eq!(volumes.refresh(&pod).unwrap().run(&pod).0, [""; 0], "not before there is a tmpfs");
         if !crate::testing::needs_root() {
             return;
         }
@@ -254,7 +313,7 @@ mod tests {
                 mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
                     .unwrap();
                 volumes.mount_memory().unwrap();
-                assert!(refreshed(&mut volumes, &pod));
+                assert!(refreshed(&volumes, &pod));
                 let preopens = preopens(&volumes, &pod);
                 assert_eq!(read(&preopens[0], "key").unwrap(), "hush");
                 assert!(preopens[0].read_only);

@@ -232,3 +232,33 @@ fn the_example_follows_and_counts_on() {
     again.wait();
     said(&["delete", "pvc", "visits"]);
 }
+
+#[test]
+fn files_of_the_downward_api_follow_a_resize() {
+    let pod = "
+apiVersion: v1
+kind: Pod
+metadata: {name: follows-size, namespace: follows-size}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+  - name: main
+    image: {probe}
+    args: [follow, /v/cpu, '3']
+    resources: {limits: {cpu: '1'}}
+    volumeMounts: [{name: v, mountPath: /v}]
+  volumes:
+  - name: v
+    downwardAPI: {items: [{path: cpu, resourceFieldRef: {containerName: main, resource: limits.cpu}}]}
+";
+    let running = Running::start(pod, &[]);
+    running.wait_for("now 1");
+    for cpu in ["2", "3"] {
+        let patch = format!(
+            "{{\"spec\":{{\"containers\":[{{\"name\":\"main\",\"resources\":{{\"limits\":{{\"cpu\":\"{cpu}\"}}}}}}]}}}}"
+        );
+        said(&["patch", "follows-size", "--subresource", "resize", "-p", &patch]);
+        running.wait_for(&format!("now {cpu}"));
+    }
+    running.wait_for("held 1");
+}

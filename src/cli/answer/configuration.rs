@@ -233,17 +233,19 @@ impl Questions<'_> {
         let relabelled = convert::relabel(&self.spec, &self.configurations.policies, labels, annotations);
         let spec::Pod { labels, annotations, .. } =
             relabelled.map_err(|invalid| additions::invalid(&self.pod, &invalid))?;
+        let relabel = self.configurations.relabel;
+        if labels != self.spec.labels {
+            relabel(&labels)
+                .map_err(|error| Failure::Unavailable(format!("other pods cannot be told: {error}")))?;
+        }
         let resize = match wanted.spec == self.pod.spec {
             true => None,
-            false => Some(self.resize(&wanted)?),
+            // Last: from here on the pod process has to be told.
+            false => Some(self.resize(&wanted).inspect_err(|_| drop(relabel(&self.spec.labels)))?),
         };
         if (&labels, &annotations) == (&self.spec.labels, &self.spec.annotations) {
             self.configurations.applied = applied.unwrap_or(std::mem::take(&mut self.configurations.applied));
             return Ok(Update { relabelled: None, resize });
-        }
-        if labels != self.spec.labels {
-            (self.configurations.relabel)(&labels)
-                .map_err(|error| Failure::Unavailable(format!("other pods cannot be told: {error}")))?;
         }
         Ok(Update { relabelled: Some(Relabelled { labels, annotations, applied }), resize })
     }

@@ -1,4 +1,4 @@
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::Path;
 
 use serde_json::json;
@@ -25,6 +25,8 @@ data: {color: red}
 struct Told {
     resized: RefCell<Vec<i64>>,
     relabelled: RefCell<Vec<BTreeMap<String, String>>>,
+    /// The labels cannot be written.
+    refuses_labels: Cell<bool>,
 }
 
 /// Has `test` ask about a pod.
@@ -38,7 +40,7 @@ fn with_pod(test: impl FnOnce(&mut Questions<'_>, &Told)) {
     };
     let relabel: Relabel<'_> = &|labels| {
         told.relabelled.borrow_mut().push(labels.clone());
-        Ok(())
+        if told.refuses_labels.get() { Err(RecordError::Running("x".to_owned())) } else { Ok(()) }
     };
     let about = About {
         pod: &wire,
@@ -196,5 +198,22 @@ fn a_manifest_is_applied_again() {
             none.is_none() && refused.contains("to change spec.containers[0].args delete the pod"),
             "{refused}"
         );
+    });
+}
+
+#[test]
+fn resources_stay_where_labels_cannot_be_written() {
+    with_pod(|questions, told| {
+        told.refuses_labels.set(true);
+        let patch = json!({
+            "metadata": {"name": "web", "labels": {"app": "other"}, "annotations": {"peapod.dev/ipc.queues": "4"}},
+            "spec": {"containers": [{"name": "web", "image": "./web.wasm", "resources": {"limits": {"cpu": "200m"}}}]},
+        });
+        let (none, mut answer) = pod(questions, PatchType::Apply, patch);
+        assert!(none.is_none() && matches!(answer.try_recv().unwrap(), Err(Failure::Unavailable(_))));
+        assert_eq!((told.relabelled.borrow().len(), told.resized.borrow().len()), (1, 0));
+        let limits =
+            questions.pod.spec.as_ref().unwrap().containers[0].resources.as_ref().unwrap().limits.clone();
+        assert_eq!(limits.unwrap()["cpu"].0, "100m");
     });
 }

@@ -8,7 +8,9 @@
 //! ```
 
 use std::os::fd::OwnedFd;
+use std::panic::AssertUnwindSafe;
 
+use futures::FutureExt;
 use k8s_openapi::api::core::v1::{EphemeralContainer, Pod};
 use tokio::sync::oneshot;
 
@@ -35,6 +37,14 @@ pub(super) enum For {
     Addition(Box<EphemeralContainer>, Box<Container>, oneshot::Sender<Result<Pod, Failure>>),
 }
 
+/// A panic, which is peapod's own fault, is an answer too: whoever asked waits for one, and has no place for another
+/// question until then.
+async fn prepared(component: Component) -> Prepared {
+    let name = component.name();
+    let prepared = AssertUnwindSafe(prepare::prepared(component)).catch_unwind().await;
+    prepared.unwrap_or_else(|_| prepare::host_failure(&name, "peapod failed while preparing it (a bug)"))
+}
+
 impl Questions<'_> {
     /// Checks the container and has its image prepared.
     pub(super) fn add_ephemeral(
@@ -46,7 +56,7 @@ impl Questions<'_> {
             Ok(checked) if self.preparations.len() + self.additions.len() < MAX_OPEN => {
                 let component = Component::Path(checked.image.path().to_owned());
                 let purpose = For::Addition(container, Box::new(checked), answer);
-                self.preparations.spawn(async move { (purpose, prepare::prepared(component).await) });
+                self.preparations.spawn(async move { (purpose, prepared(component).await) });
             }
             Ok(_) => {
                 let why = "too many containers are being added to the pod already";
@@ -61,7 +71,7 @@ impl Questions<'_> {
         // It asks for few at a time: `MAX_PREPARED` of `pod::exec`.
         self.preparations.spawn(async move {
             let prepared = match carried.into_iter().next() {
-                Some(file) => prepare::prepared(Component::File { name, file }).await,
+                Some(file) => prepared(Component::File { name, file }).await,
                 None => prepare::host_failure(&name, "its file was lost on the way"),
             };
             (For::PodProcess(id), prepared)

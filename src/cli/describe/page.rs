@@ -1,5 +1,7 @@
 //! The lines of a description, before their columns are aligned.
 
+use crate::container::words::may_deceive;
+
 /// What is written so far. Levels are two spaces.
 #[derive(Default)]
 pub struct Page(String);
@@ -11,10 +13,10 @@ impl Page {
         for character in text.as_ref().chars() {
             match character {
                 '\n' | '\t' => self.0.push(character),
-                // A guest's words shall not move a terminal's cursor (`pkg/util/term` of kubectl escapes them, too).
+                // As kubectl shows them (`terminalEscaper` in `k8s.io/cli-runtime/pkg/printers/terminal.go`).
                 '\r' => self.0.push_str("\\r"),
                 '\u{1b}' => self.0.push_str("^["),
-                control if control.is_control() => self.0.extend(control.escape_default()),
+                other if may_deceive(other) => self.0.extend(other.escape_default()),
                 other => self.0.push(other),
             }
         }

@@ -9,12 +9,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::page::Page;
 use super::{annotations, labels};
+use crate::cli::Failure;
 use crate::cli::get::storage::{named, short_modes};
 use crate::cli::get::{DEFAULT_NAMESPACE, storage_wire};
 use crate::cli::tabs;
 use crate::cli::target::StorageKind;
 use crate::paths::Paths;
-use crate::volume::claims::ClaimError;
+
 use crate::volume::claims::inventory::Inventory;
 use crate::volume::claims::registry::Registry;
 
@@ -22,7 +23,7 @@ use crate::volume::claims::registry::Registry;
 ///
 /// # Errors
 /// There is none of a name, or the files'.
-pub fn describe(kind: StorageKind, names: &[&str], namespace: Option<&str>) -> Result<String, ClaimError> {
+pub fn describe(kind: StorageKind, names: &[&str], namespace: Option<&str>) -> Result<String, Failure> {
     let paths = Paths::from_env();
     let namespace = namespace.unwrap_or(DEFAULT_NAMESPACE);
     let registry = Registry::exists(&paths).then(|| Registry::open(&paths)).transpose()?;
@@ -33,7 +34,7 @@ pub fn describe(kind: StorageKind, names: &[&str], namespace: Option<&str>) -> R
         StorageKind::Claims => {
             let mut claims = storage_wire::claims(inventory);
             claims.retain(|claim| claim.metadata.namespace.as_deref() == Some(namespace));
-            for claim in named(claims, names, kind, |claim| &claim.metadata)? {
+            for claim in named(claims, names, kind, |claim| &claim.metadata).all()? {
                 let key = (namespace.to_owned(), claim.metadata.name.clone().unwrap_or_default());
                 let users = registry.as_ref().map(|registry| registry.users(&key)).transpose()?;
                 // A claim's pods are those of its namespace.
@@ -46,7 +47,7 @@ pub fn describe(kind: StorageKind, names: &[&str], namespace: Option<&str>) -> R
         StorageKind::Volumes => {
             let data = |key: &_| registry.as_ref().map_or_else(PathBuf::new, |own| own.data(key));
             let volumes = storage_wire::volumes(inventory, data);
-            let volumes = named(volumes, names, kind, |volume| &volume.metadata)?;
+            let volumes = named(volumes, names, kind, |volume| &volume.metadata).all()?;
             texts.extend(volumes.iter().map(volume_page));
         }
     }

@@ -57,7 +57,7 @@ fn pod() -> Pod {
                 "containerID": "peapod://u1/web/2",
                 "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "not shown"}},
                 "lastState": {"terminated": {
-                    "exitCode": 134, "reason": "Error", "message": "trap\n  at main\u{1b}[2J",
+                    "exitCode": 134, "reason": "Error", "message": "trap\n  at main\u{1b}[2J\u{202e}",
                     "startedAt": "2026-11-20T16:00:01Z", "finishedAt": "2026-11-20T16:00:02Z",
                 }},
             }],
@@ -130,7 +130,7 @@ Containers:
     Last State:  Terminated
       Reason:    Error
       Message:   trap
-  at main^[[2J
+  at main^[[2J\\u{202e}
       Exit Code:    134
       Started:      Fri, 20 Nov 2026 16:00:01 +0000
       Finished:     Fri, 20 Nov 2026 16:00:02 +0000

@@ -19,7 +19,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
-use super::{Args, DEFAULT_NAMESPACE, Format, print_all, storage_wire};
+use super::{Args, DEFAULT_NAMESPACE, Format, Named, print_all, storage_wire};
 use crate::cli::age::since;
 use crate::cli::target::StorageKind;
 use crate::cli::{Failure, tabs};
@@ -74,22 +74,21 @@ pub fn run(args: &Args, kind: StorageKind, names: &[&str]) -> Result<ExitCode, F
                 args.all_namespaces || claim.metadata.namespace.as_deref() == Some(namespace)
             };
             let claims = claims.into_iter().filter(is_meant).collect();
-            let claims = named(claims, names, kind, |claim| &claim.metadata)?;
-            let rows: Vec<_> = claims.iter().map(|claim| claim_row(claim, now)).collect();
+            let claims: Named<PersistentVolumeClaim> = named(claims, names, kind, |claim| &claim.metadata);
+            let rows: Vec<_> = claims.objects.iter().map(|claim| claim_row(claim, now)).collect();
             let place = (!args.all_namespaces).then_some(namespace);
-            let owners = claims.iter().map(|claim| claim.metadata.namespace.clone()).collect();
+            let owners = claims.objects.iter().map(|claim| claim.metadata.namespace.clone()).collect();
             let owners = args.all_namespaces.then_some(owners);
             let table = table(args, kind, &CLAIM_COLUMNS, rows, owners);
-            print_all(args, kind.singular(), claims, is_one, place, |claim| &claim.metadata, &table)?;
+            print_all(args, kind.singular(), claims, is_one, place, |claim| &claim.metadata, &table)
         }
         StorageKind::Volumes => {
-            let volumes = named(volumes, names, kind, |volume| &volume.metadata)?;
-            let rows: Vec<_> = volumes.iter().map(|volume| volume_row(volume, now)).collect();
+            let volumes: Named<PersistentVolume> = named(volumes, names, kind, |volume| &volume.metadata);
+            let rows: Vec<_> = volumes.objects.iter().map(|volume| volume_row(volume, now)).collect();
             let table = table(args, kind, &VOLUME_COLUMNS, rows, None);
-            print_all(args, kind.singular(), volumes, is_one, None, |volume| &volume.metadata, &table)?;
+            print_all(args, kind.singular(), volumes, is_one, None, |volume| &volume.metadata, &table)
         }
     }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Those of `names`, in their order; without names, all.
@@ -98,19 +97,19 @@ pub fn named<T: Clone>(
     names: &[&str],
     kind: StorageKind,
     metadata: fn(&T) -> &ObjectMeta,
-) -> Result<Vec<T>, ClaimError> {
+) -> Named<T> {
     if names.is_empty() {
-        return Ok(all);
+        return Named { objects: all, failures: Vec::new() };
     }
-    let mut found = Vec::new();
+    let (mut objects, mut failures) = (Vec::new(), Vec::new());
     for name in names {
-        let before = found.len();
-        found.extend(all.iter().filter(|own| metadata(own).name.as_deref() == Some(*name)).cloned());
-        if found.len() == before {
-            return Err(ClaimError::Unknown { kind: kind.plural(), name: (*name).to_owned() });
+        let before = objects.len();
+        objects.extend(all.iter().filter(|own| metadata(own).name.as_deref() == Some(*name)).cloned());
+        if objects.len() == before {
+            failures.push(ClaimError::Unknown { kind: kind.plural(), name: (*name).to_owned() }.into());
         }
     }
-    Ok(found)
+    Named { objects, failures }
 }
 
 /// The table; `namespaces` of the rows, where they are to be told. The last column is for `-o wide`.

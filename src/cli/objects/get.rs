@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::super::age::since;
 use super::super::describe::object;
 use super::super::get::DEFAULT_NAMESPACE;
-use super::super::{Failure, output, tabs, target};
+use super::super::{Failure, all_well, output, tabs, target};
 use super::{ObjectKind, missing, of_pod, pods};
 use crate::paths::Paths;
 
@@ -60,7 +60,10 @@ pub fn show(kind: ObjectKind, names: &[String], wanted: &Wanted<'_>) -> Result<(
         true => None,
         false => Some(wanted.namespace.unwrap_or(DEFAULT_NAMESPACE)),
     };
-    let found = found(&paths, kind, names, namespace)?;
+    let (found, failures) = found(&paths, kind, names, namespace)?;
+    if found.is_empty() && !failures.is_empty() {
+        return all_well(failures);
+    }
     match wanted.form {
         Form::Json => {
             target::print(&(serde_json::to_string_pretty(&listed(found, names.len() == 1))? + "\n"))?;
@@ -78,27 +81,29 @@ pub fn show(kind: ObjectKind, names: &[String], wanted: &Wanted<'_>) -> Result<(
             target::print(&table(kind, &found, wanted, is_wide, jiff::Timestamp::now()))?;
         }
     }
-    Ok(())
+    all_well(failures)
 }
 
 /// Prints what kubectl says of them.
 pub fn describe(kind: ObjectKind, names: &[String], namespace: Option<&str>) -> Result<(), Failure> {
-    let found = found(&Paths::from_env(), kind, names, Some(namespace.unwrap_or(DEFAULT_NAMESPACE)))?;
+    let (found, failures) =
+        found(&Paths::from_env(), kind, names, Some(namespace.unwrap_or(DEFAULT_NAMESPACE)))?;
     let texts = found.into_iter().map(|found| object::describe(kind, found.object));
     target::print(&texts.collect::<Result<Vec<_>, _>>()?.join("\n\n"))?;
-    Ok(())
+    all_well(failures)
 }
 
-/// Those of these names, or all, of the pods of a namespace, or all pods; in order.
+/// Those of these names, or all, of the pods of a namespace, or all pods; in order. And what is wrong with the names of
+/// which there is none.
 ///
 /// # Errors
-/// There is none of a name.
+/// A pod does not answer.
 fn found(
     paths: &Paths,
     kind: ObjectKind,
     names: &[String],
     namespace: Option<&str>,
-) -> Result<Vec<Found>, Failure> {
+) -> anyhow::Result<(Vec<Found>, Vec<Failure>)> {
     let mut found: Vec<Found> = Vec::new();
     for pod in pods(paths, namespace) {
         for object in of_pod(paths, &pod, kind)? {
@@ -113,13 +118,12 @@ fn found(
             }
         }
     }
-    if let Some(name) = names.iter().find(|name| !found.iter().any(|found| found.metadata("name") == **name))
-    {
-        return Err(missing(kind, name, namespace.unwrap_or("any")));
-    }
+    let is_missing = |name: &&String| !found.iter().any(|found| found.metadata("name") == **name);
+    let missing = |name: &String| missing(kind, name, namespace.unwrap_or("any"));
+    let failures = names.iter().filter(is_missing).map(missing).collect();
     let key = |found: &Found| (found.metadata("namespace").to_owned(), found.metadata("name").to_owned());
     found.sort_by_key(key);
-    Ok(found)
+    Ok((found, failures))
 }
 
 /// One object, or a List of them as kubectl prints it.

@@ -20,7 +20,7 @@ use serde_json::Value;
 pub use self::get::{Form, Wanted, describe, show};
 pub use self::refer::refers;
 use super::get::DEFAULT_NAMESPACE;
-use super::{EXIT_REFUSED, Failure, target};
+use super::{EXIT_REFUSED, Failure, all_well, target};
 use crate::api::client::{self, ClientError};
 use crate::api::objects::ObjectKind;
 use crate::api::patch::PatchType;
@@ -106,6 +106,7 @@ pub fn delete(namespace: Option<&str>, kind: ObjectKind, names: &[String]) -> Re
     let paths = Paths::from_env();
     let namespace = namespace.unwrap_or(DEFAULT_NAMESPACE);
     let pods = pods(&paths, Some(namespace));
+    let mut failures = Vec::new();
     for name in names {
         let mut found = false;
         for pod in &pods {
@@ -116,11 +117,12 @@ pub fn delete(namespace: Option<&str>, kind: ObjectKind, names: &[String]) -> Re
             };
         }
         if !found {
-            return Err(missing(kind, name, namespace));
+            failures.push(missing(kind, name, namespace));
+            continue;
         }
         target::print(&format!("{} {name:?} deleted from {namespace} namespace\n", kind.singular()))?;
     }
-    Ok(())
+    all_well(failures)
 }
 
 /// The pod as it is now; `None` when it has ended meanwhile.

@@ -114,6 +114,7 @@ impl IpcView for Host {
 
 impl PodView for Host {
     fn pod(&mut self) -> PodCtxView<'_> {
+        self.is_called();
         PodCtxView { stop: &self.stop, about: &self.about, table: &mut self.table }
     }
 }

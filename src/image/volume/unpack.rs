@@ -110,14 +110,14 @@ impl<'p> Unpacker<'p> {
     /// A file that is no archive, by its name.
     pub(super) fn place(&mut self, name: &str, reader: &mut impl Read, into: &Dir) -> Result<(), ImageError> {
         let placed = relative(Path::new(name)).and_then(|path| {
-            self.count()?;
+            self.count(1)?;
             self.file(&path, 0o644, reader, into)
         });
         placed.map_err(|refusal| refusal.of(self.path, name))
     }
 
-    fn count(&mut self) -> Result<(), Refusal> {
-        self.entries += 1;
+    fn count(&mut self, more: usize) -> Result<(), Refusal> {
+        self.entries += more as u64;
         if self.entries > MAX_ENTRIES {
             return Err(Refusal::Because(format!("which is one of more than {MAX_ENTRIES} files")));
         }
@@ -125,7 +125,7 @@ impl<'p> Unpacker<'p> {
     }
 
     fn entry(&mut self, entry: &mut Entry<'_, impl Read>, into: &Dir) -> Result<(), Refusal> {
-        self.count()?;
+        self.count(1)?;
         let kind = entry.header().entry_type();
         if kind == EntryType::XGlobalHeader {
             return Ok(());
@@ -136,7 +136,10 @@ impl<'p> Unpacker<'p> {
         }
         let mode = entry.header().mode().unwrap_or(0o644) & 0o777;
         let modified = entry.header().mtime().ok().map(|seconds| UNIX_EPOCH + Duration::from_secs(seconds));
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        let missing = |parent: &&Path| !parent.as_os_str().is_empty() && !into.is_dir(parent);
+        if let Some(parent) = path.parent().filter(missing) {
+            // One entry could have a directory for every two bytes of its name.
+            self.count(parent.components().count())?;
             into.create_dir_all(parent)?;
         }
         self.remember(&path);

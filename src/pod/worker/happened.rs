@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::start::Running;
 use super::{Parts, Worker};
 use crate::container::state::{Exit, ExitReason};
+use crate::container::words::may_deceive;
 use crate::pod::attend::Attended;
 use crate::pod::control::{self, Report, Request};
 use crate::pod::event::Event;
@@ -110,6 +111,6 @@ impl Worker {
 /// The first line of a message, for a line on the user's terminal: a guest may have written it.
 fn headline(message: &str) -> Option<String> {
     let line = message.lines().find(|line| !line.trim().is_empty())?;
-    let shown = line.chars().take(MAX_HEADLINE).map(|c| if c.is_control() { '\u{fffd}' } else { c });
+    let shown = line.chars().take(MAX_HEADLINE).map(|c| if may_deceive(c) { '\u{fffd}' } else { c });
     Some(shown.collect())
 }

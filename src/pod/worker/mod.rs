@@ -11,7 +11,8 @@
 //!  the supervisor's request, ─────┤                               └─► WakeAt ─► the timer
 //!    or its end of file           │
 //!                                 ├─► resize: accounts and specification (again when a container ended)
-//!                                 ├─► configure: objects, labels and annotations in the specification, volumes
+//!                                 ├─► configure: objects, labels and annotations in the specification; volumes,
+//!                                 │   on the blocking pool
 //!                                 ├─► ephemeral: one more container in the specification
 //!                                 ├─► exec: commands, beside the machine
 //!                                 └─► ask: answered in small parts between these
@@ -40,9 +41,10 @@ use std::time::Duration;
 
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use self::clock::Clock;
+use self::configure::Refreshing;
 pub use self::parts::Parts;
 use self::start::Running;
 use super::additions;
@@ -63,6 +65,7 @@ use crate::container::state::{Exit, START_ERROR_EXIT_CODE};
 use crate::container::user::FileUsers;
 use crate::engine::MemoryAccount;
 use crate::net::{Recording, Summary};
+use crate::volume::VolumeError;
 
 /// Troubles that wait to be passed on. Each is told once per kind and log file.
 pub const TROUBLE_QUEUE: usize = 64;
@@ -101,6 +104,7 @@ pub async fn run(parts: Parts, hosts: Arc<Hosts>, control: StdUnixStream) -> std
         tasks: JoinSet::new(),
         running: BTreeMap::new(),
         misconfigured: BTreeMap::new(),
+        refreshing: Refreshing::default(),
         resizing: None,
         memory,
         accounts: BTreeMap::new(),
@@ -161,6 +165,7 @@ struct Worker {
     running: BTreeMap<String, Running>,
     /// Containers that could not be started as they are configured, each with what was said of that last.
     misconfigured: BTreeMap<String, String>,
+    refreshing: Refreshing,
     /// One that has not come to its end: a memory limit is below what is in use.
     resizing: Option<Resize>,
     /// Where the pod as a whole has a memory limit, this holds it.
@@ -199,6 +204,8 @@ enum Happening {
     Exec(ExecEvent),
     SupervisorGone,
     Troubled(control::Event),
+    /// The files of volumes are as the specification says, but for these.
+    Refreshed(Result<Vec<VolumeError>, JoinError>),
     /// The supervisor has read everything.
     Told,
     StatusDue,
@@ -236,6 +243,7 @@ impl Worker {
                     self.step(Event::KillRequested { cause: StopCause::Signal(9) });
                 }
                 Happening::Troubled(event) => self.reports.event(event),
+                Happening::Refreshed(ended) => self.refreshed(ended),
                 Happening::Told => {}
                 Happening::StatusDue => self.report_status(),
                 Happening::Woken => self.step(Event::Tick),
@@ -267,6 +275,7 @@ impl Worker {
                     "the use of the disk is not limited any more: peapod failed while measuring it (a bug): {error}"
                 ))),
             },
+            Some(ended) = self.refreshing.ended() => Happening::Refreshed(ended),
             event = self.execs.next() => Happening::Exec(event),
             request = self.requests.next(), if !self.alone => match request {
                 Some((request, carried)) => Happening::Requested(request, carried),

@@ -1,7 +1,7 @@
 //! Other resources for the running pod.
 //!
 //! ```text
-//! Request::Resize ─► accounts, specification ─┬─► Resized, ResizeCompleted
+//! Request::Resize ─► accounts, specification ─┬─► Resized, ResizeCompleted; volumes
 //!                    (what fits, at once)     └─► PodResizeInProgress ─► again whenever a container has ended
 //! ```
 
@@ -66,6 +66,9 @@ impl Worker {
             }
         }
         self.parts.spec = Arc::new(pod);
+        // Files of the downward API say what the resources are.
+        self.live.refresh(&self.parts.spec);
+        self.refresh(None);
         if errors.is_empty() { Ok(()) } else { Err(errors.join("; ")) }
     }
 }

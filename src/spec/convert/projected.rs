@@ -21,6 +21,9 @@ use crate::spec::{Objects, Projection, VolumeSource};
 /// `defaultMode` when absent (`SetDefaults_ConfigMapVolumeSource` in `pkg/apis/core/v1/defaults.go`).
 pub(super) const DEFAULT_MODE: i32 = 0o644;
 
+/// Keys of an object that are named where another was wanted; more would not be read.
+const MAX_LISTED_KEYS: usize = 20;
+
 /// Why the field `defaultUser` or `user` is refused.
 pub(super) const NO_USER: &str =
     "an alpha field of Kubernetes that is off by default; use securityContext.fsGroup and runAsUser";
@@ -258,8 +261,10 @@ impl Named<'_> {
 
     fn refuse_key(&self, key: &str, keys: &[&str], path: &FieldPath, report: &mut Report) {
         let hint = hint(key, keys.iter().copied());
+        let listed = keys[..keys.len().min(MAX_LISTED_KEYS)].join(", ");
+        let more = if keys.len() > MAX_LISTED_KEYS { ", …" } else { "" };
         let there =
-            if keys.is_empty() { "it has none".to_owned() } else { format!("one of: {}", keys.join(", ")) };
+            if keys.is_empty() { "it has none".to_owned() } else { format!("one of: {listed}{more}") };
         let kind = kind_name(self.kind);
         let message = format_args!(
             "not found: {kind} {:?} has no key {key:?}{hint} ({there}), or set optional: true",

@@ -40,14 +40,17 @@ pub(super) enum Written {
 }
 
 /// Makes the files of `volume` those of `payload`. `own` gives the new ones, and all else in the volume, their
-/// owner before anyone sees them.
+/// owner before anyone sees them. `swap` is given the name of their directory, and what makes it the one that is seen:
+/// for a caller who has to know of both at the same moment.
 ///
 /// # Errors
-/// The file system's. Until the swap nothing has changed then; after it, names may be missing or be too many.
+/// The file system's. Until the swap nothing has changed then; after it, names may be missing or be too many until the
+/// next time.
 pub(super) fn write(
     volume: &Dir,
     payload: &Payload,
     own: impl FnOnce() -> io::Result<()>,
+    swap: impl FnOnce(&OsStr, &dyn Fn() -> io::Result<()>) -> io::Result<()>,
 ) -> io::Result<Written> {
     let before = current(volume)?;
     let old = before.as_ref().map(|before| files(volume, before)).transpose()?.unwrap_or_default();
@@ -55,23 +58,18 @@ pub(super) fn write(
         && old.len() == payload.len()
         && is_unchanged(volume, before, payload)
     {
-        return Ok(Written::Unchanged);
+        // It may have failed the last time.
+        return name_all(volume, payload).map(|()| Written::Unchanged);
     }
     let now = new_generation(volume)?;
-    let made = fill(volume, &now, payload).and_then(|()| own()).and_then(|()| swap(volume, &now));
+    let made = fill(volume, &now, payload).and_then(|()| own());
+    let made = made.and_then(|()| swap(&now, &|| lead_to(volume, &now)));
     if let Err(error) = made {
         // What is left of it is in nobody's way.
         let _ = discard(volume, &now);
         return Err(error);
     }
-    let names: BTreeSet<&OsStr> = payload.keys().filter_map(|path| path.iter().next()).collect();
-    for name in &names {
-        link(volume, name)?;
-    }
-    let gone: BTreeSet<&OsStr> = old.iter().filter_map(|path| path.iter().next()).collect();
-    for name in gone.difference(&names) {
-        remove_link(volume, name)?;
-    }
+    name_all(volume, payload)?;
     Ok(Written::Changed { before, now })
 }
 
@@ -163,10 +161,27 @@ fn fill(volume: &Dir, generation: &OsStr, payload: &Payload) -> io::Result<()> {
     Ok(())
 }
 
-fn swap(volume: &Dir, generation: &OsStr) -> io::Result<()> {
+/// Makes this generation the one that is seen.
+fn lead_to(volume: &Dir, generation: &OsStr) -> io::Result<()> {
     remove_link(volume, OsStr::new(NEW_DATA))?;
     volume.symlink(generation, NEW_DATA)?;
     volume.rename(NEW_DATA, volume, DATA)
+}
+
+/// Has the name of every file, or of its directory, lead to it; other names are removed after that.
+fn name_all(volume: &Dir, payload: &Payload) -> io::Result<()> {
+    let mut missing: BTreeSet<&OsStr> = payload.keys().filter_map(|path| path.iter().next()).collect();
+    let mut gone = Vec::new();
+    for entry in volume.entries()? {
+        let name = entry?.file_name();
+        // Generations and what leads to them.
+        let is_own = name.as_encoded_bytes().starts_with(b"..");
+        if !missing.remove(&*name) && !is_own {
+            gone.push(name);
+        }
+    }
+    missing.iter().try_for_each(|name| link(volume, name))?;
+    gone.iter().try_for_each(|name| remove_link(volume, name))
 }
 
 /// Leaves alone what is there.

@@ -11,10 +11,18 @@ use cap_std::fs::Dir;
 use proptest::prelude::*;
 
 use super::payload::{FileContent, Payload};
-use super::writer::{Written, discard, write};
+use super::writer::{self, Written, discard};
 
 fn open(path: &Path) -> Dir {
     Dir::open_ambient_dir(path, ambient_authority()).unwrap()
+}
+
+fn write(
+    volume: &Dir,
+    payload: &Payload,
+    own: impl FnOnce() -> std::io::Result<()>,
+) -> std::io::Result<Written> {
+    writer::write(volume, payload, own, |_, swap| swap())
 }
 
 fn files(files: &[(&str, &str)]) -> Payload {
@@ -220,4 +228,17 @@ fn a_reader_never_sees_a_mix() {
         reader.join().unwrap()
     });
     assert!(whole > 0, "the reader saw something");
+}
+
+#[test]
+fn names_that_are_missing_are_made_the_next_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let volume = open(dir.path());
+    let payload = files(&[("a", "1"), ("d/x", "2")]);
+    write(&volume, &payload, || Ok(())).unwrap();
+    fs::remove_file(dir.path().join("d")).unwrap();
+    std::os::unix::fs::symlink("..data/old", dir.path().join("old")).unwrap();
+    assert_eq!(write(&volume, &payload, || Ok(())).unwrap(), Written::Unchanged);
+    assert_eq!(fs::read_to_string(dir.path().join("d/x")).unwrap(), "2");
+    assert!(fs::symlink_metadata(dir.path().join("old")).is_err());
 }
