@@ -9,7 +9,6 @@
 //! ```
 
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -89,20 +88,20 @@ pub(super) fn at_once<T>(handle: &Handle, result: Result<T>) -> Result<T> {
 }
 
 /// One of the pod's waits.
-struct Waiting(Arc<Ipc>);
+struct Waiting<'a>(&'a Ipc);
 
-impl Waiting {
-    fn new(ipc: &Arc<Ipc>) -> Result<Self> {
+impl<'a> Waiting<'a> {
+    fn new(ipc: &'a Ipc) -> Result<Self> {
         let limit = ipc.limits.waits as usize;
         let one_more = |waits: usize| (waits < limit).then_some(waits + 1);
         ipc.waits
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
             .map_err(|_| Errno::NoMemory)?;
-        Ok(Self(Arc::clone(ipc)))
+        Ok(Self(ipc))
     }
 }
 
-impl Drop for Waiting {
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.waits.fetch_sub(1, Ordering::Relaxed);
     }

@@ -439,7 +439,7 @@ fn the_example_serves_refreshes_and_ships() {
     let mut stream = TcpStream::connect((address, 8080)).unwrap();
     stream.write_all(b"GET / HTTP/1.1\r\nHost: pod\r\n\r\n").unwrap();
     stream.read_to_string(&mut page).unwrap();
-    assert!(page.starts_with("HTTP/1.1 200") && page.contains("times, served 0 times"), "{page}");
+    assert!(page.starts_with("HTTP/1.1 200") && page.contains("were served 0 times"), "{page}");
     pod.wait_for("info: served 1");
     pod.wait_for("[ship] notice: seen");
     native_command("ipc", "cat /dev/mqueue/log && od -An -t u8 -N 8 /dev/shm/counters")

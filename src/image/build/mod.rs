@@ -9,7 +9,7 @@
 //! |---|---|---|---|
 //! | `Cargo.toml` | `cargo` | the user's own cargo | cargo |
 //! | `app.py` | `python` | componentize-py, fetched | `output`: digests of all that goes in |
-//! | `app.js` | `javascript` | componentize-qjs, fetched; the user's node | `output` |
+//! | `app.js` | `javascript` | node and componentize-qjs, fetched | `output` |
 //! | `*.c` | `c` | clang, fetched; Rust's libc and linker | `output` |
 //!
 //! What is fetched comes from PyPI and npm in exactly one version each, see `tools` and `javascript`.

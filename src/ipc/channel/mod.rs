@@ -225,8 +225,8 @@ impl Sender {
     ///
     /// # Errors
     /// [`Errno::Again`], [`Errno::Canceled`], [`Errno::MessageSize`], [`Errno::Pipe`].
-    pub fn try_send(&self, message: Bytes) -> Result<()> {
-        wait::at_once(self.0.place.handle(), self.attempt(&message))
+    pub fn try_send(&self, mut message: Bytes) -> Result<()> {
+        wait::at_once(self.0.place.handle(), self.attempt(&mut message))
     }
 
     /// Whether a message could be sent.
@@ -241,18 +241,21 @@ impl Sender {
     ///
     /// # Errors
     /// [`Errno::Canceled`], [`Errno::TimedOut`], [`Errno::MessageSize`], [`Errno::Pipe`], [`Errno::NoMemory`].
-    pub async fn send(&self, message: Bytes, timeout: Option<Duration>) -> Result<()> {
+    pub async fn send(&self, mut message: Bytes, timeout: Option<Duration>) -> Result<()> {
         let writable = || self.0.shared.writable.notified();
-        wait::until(self.0.place.handle(), timeout, writable, || self.attempt(&message)).await
+        wait::until(self.0.place.handle(), timeout, writable, || self.attempt(&mut message)).await
     }
 
-    fn attempt(&self, message: &Bytes) -> Result<()> {
+    /// Sends the message and leaves an empty one.
+    fn attempt(&self, message: &mut Bytes) -> Result<()> {
         let shared = &self.0.shared;
         let mut state = shared.lock();
         if message.len() > state.attributes().message_size as usize {
             return Err(Errno::MessageSize);
         }
-        state.send(message.clone())?;
+        // Not a clone: what is shared has to be counted, in memory of its own.
+        state.check_writable()?;
+        state.send(std::mem::take(message))?;
         drop(state);
         shared.readable.notify_waiters();
         Ok(())
