@@ -19,11 +19,11 @@ fn said(arguments: &[&str]) -> String {
 }
 
 #[track_caller]
-fn apply(text: &str) {
+fn apply(text: &str) -> String {
     let directory = directory();
     let file = directory.path().join("applied.yaml");
     std::fs::write(&file, text).unwrap();
-    said(&["apply", "-f", &file.display().to_string()]);
+    said(&["apply", "-f", &file.display().to_string()])
 }
 
 fn config(namespace: &str, data: &str) -> String {
@@ -211,6 +211,8 @@ fn the_example_follows_and_counts_on() {
     let page = http(address, get);
     let hello = "variable: Hello\nwasi:config: Hello\nfile: Change me and apply me.\nvisits: 1\n";
     assert!(page.starts_with("HTTP/1.1 200") && page.ends_with(hello), "{page}");
+    let unchanged = "configmap/site unchanged\nsecret/login unchanged\npod/configuration unchanged\n";
+    assert_eq!(apply(&text), unchanged);
     apply(&text.replace("Hello", "Good evening").replace("Change me", "Changed").replace("open-", ""));
     let page = http(address, get);
     let changed = "variable: Hello\nwasi:config: Good evening\nfile: Changed and apply me.\nvisits: 2\n";

@@ -105,7 +105,18 @@ impl Store {
         // It is valid: the pod runs with it.
         if let Ok((object, _)) = self.finished(kind, &name, written.clone(), None, began, self.version) {
             let bytes = object.to_string().len();
-            self.kept.insert((kind, name), Kept { object, applied: folded(kind, written), bytes });
+            // As `peapod apply` would send it.
+            let ObjectMeta { labels, annotations, .. } = metadata.clone();
+            let metadata = ObjectMeta {
+                name: Some(name.clone()),
+                namespace: Some(own.to_owned()),
+                labels,
+                annotations,
+                ..ObjectMeta::default()
+            };
+            let mut applied = folded(kind, written);
+            applied["metadata"] = serde_json::to_value(metadata).unwrap_or_default();
+            self.kept.insert((kind, name), Kept { object, applied, bytes });
         }
     }
 
