@@ -85,7 +85,7 @@ impl Volumes {
     /// The directories for `mounts`, those of `container` as [resolved](crate::spec::environment::resolve) for this
     /// run, in their order. A `subPath` that is missing is made, with the volume's permissions, as the kubelet does;
     /// it is resolved beneath its volume, and a symlink that leads out is refused. Mounts of single files are
-    /// [put in place](super::files): in the directories that they lie in, or in directories of their own, which follow.
+    /// put in place (`files`): in the directories that they lie in, or in directories of their own, which follow.
     ///
     /// After them comes `/etc` with the pod's own files, unless a mount is there or is everything, `/`. A mount
     /// below it, such as `/etc/app`, goes with it: a path is looked up in the longest that fits.

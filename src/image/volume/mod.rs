@@ -10,7 +10,7 @@
 //!
 //! The cache has each content once, complete from the moment it has its name, and never changes it: pods have it
 //! open, and a lock on it as long as they live. What nobody had open for long is removed when something is added.
-//! An archive is somebody else's: see [`unpack`] for what it may not do.
+//! An archive is somebody else's: see `unpack` for what it may not do.
 
 mod meter;
 mod oci;

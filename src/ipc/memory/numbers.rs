@@ -8,25 +8,25 @@ use crate::sys::shared::Atomic;
 
 impl Segment {
     /// # Errors
-    /// [`Errno::Fault`], [`Errno::Invalid`].
+    /// `Errno::Fault`, `Errno::Invalid`.
     pub fn load_u32(&self, offset: u64) -> Result<u32> {
         self.0.shared.with(offset, |number: &AtomicU32| u32::from_le(number.load(Ordering::SeqCst)))
     }
 
     /// # Errors
-    /// [`Errno::Fault`], [`Errno::Invalid`].
+    /// `Errno::Fault`, `Errno::Invalid`.
     pub fn load_u64(&self, offset: u64) -> Result<u64> {
         self.0.shared.with(offset, |number: &AtomicU64| u64::from_le(number.load(Ordering::SeqCst)))
     }
 
     /// # Errors
-    /// [`Errno::Access`], [`Errno::Fault`], [`Errno::Invalid`].
+    /// `Errno::Access`, `Errno::Fault`, `Errno::Invalid`.
     pub fn store_u32(&self, offset: u64, value: u32) -> Result<()> {
         self.change(offset, |number: &AtomicU32| number.store(value.to_le(), Ordering::SeqCst))
     }
 
     /// # Errors
-    /// [`Errno::Access`], [`Errno::Fault`], [`Errno::Invalid`].
+    /// `Errno::Access`, `Errno::Fault`, `Errno::Invalid`.
     pub fn store_u64(&self, offset: u64, value: u64) -> Result<()> {
         self.change(offset, |number: &AtomicU64| number.store(value.to_le(), Ordering::SeqCst))
     }
@@ -34,7 +34,7 @@ impl Segment {
     /// Adds, and returns what was there. Numbers are little-endian; where the machine is not, this is a loop.
     ///
     /// # Errors
-    /// [`Errno::Access`], [`Errno::Fault`], [`Errno::Invalid`].
+    /// `Errno::Access`, `Errno::Fault`, `Errno::Invalid`.
     pub fn fetch_add_u32(&self, offset: u64, value: u32) -> Result<u32> {
         self.change(offset, |number: &AtomicU32| {
             if cfg!(target_endian = "little") {
@@ -49,7 +49,7 @@ impl Segment {
     /// As [`Self::fetch_add_u32`].
     ///
     /// # Errors
-    /// [`Errno::Access`], [`Errno::Fault`], [`Errno::Invalid`].
+    /// `Errno::Access`, `Errno::Fault`, `Errno::Invalid`.
     pub fn fetch_add_u64(&self, offset: u64, value: u64) -> Result<u64> {
         self.change(offset, |number: &AtomicU64| {
             if cfg!(target_endian = "little") {
@@ -64,7 +64,7 @@ impl Segment {
     /// Replaces the expected number; returns what was there.
     ///
     /// # Errors
-    /// [`Errno::Access`], [`Errno::Fault`], [`Errno::Invalid`].
+    /// `Errno::Access`, `Errno::Fault`, `Errno::Invalid`.
     pub fn compare_and_swap_u32(&self, offset: u64, expected: u32, new: u32) -> Result<u32> {
         let (expected, new) = (expected.to_le(), new.to_le());
         self.change(offset, |number: &AtomicU32| {
@@ -76,7 +76,7 @@ impl Segment {
     /// Replaces the expected number; returns what was there.
     ///
     /// # Errors
-    /// [`Errno::Access`], [`Errno::Fault`], [`Errno::Invalid`].
+    /// `Errno::Access`, `Errno::Fault`, `Errno::Invalid`.
     pub fn compare_and_swap_u64(&self, offset: u64, expected: u64, new: u64) -> Result<u64> {
         let (expected, new) = (expected.to_le(), new.to_le());
         self.change(offset, |number: &AtomicU64| {

@@ -1,4 +1,5 @@
-//! `wasi:keyvalue` (0.2.0-draft2, and [0.2.0-draft](draft)) for guests: the pod's [`crate::keyvalue`], bucket by bucket.
+//! `wasi:keyvalue` (0.2.0-draft2, and 0.2.0-draft in `draft`) for guests: the pod's [`crate::keyvalue`], bucket by
+//! bucket.
 //!
 //! ```text
 //!  guest ─ open ────────────► Bucket ┐ in the store's table
