@@ -274,6 +274,7 @@ fn a_container_out_of_memory_ends_alone() {
     assert_eq!((&modest["reason"], &modest["exitCode"]), (&"Completed".into(), &0.into()), "{status:#}");
 }
 
+/// Each volume is no larger than the containers' limits together, and so fits into the cgroup alone.
 const POD_OUT_OF_MEMORY: &str = r#"
 pod whole <<EOF
 apiVersion: v1
@@ -282,16 +283,29 @@ metadata: {name: whole, uid: u-whole}
 spec:
   restartPolicy: Never
   containers:
-  - name: fill
+  - name: fill-a
     image: /probe.wasm
     args: [fill, /v/file, '400']
-    volumeMounts: [{name: v, mountPath: /v}]
+    volumeMounts: [{name: a, mountPath: /v}]
+    resources: {limits: {memory: 16Mi}}
+  - name: fill-b
+    image: /probe.wasm
+    args: [fill, /v/file, '400']
+    volumeMounts: [{name: b, mountPath: /v}]
+    resources: {limits: {memory: 16Mi}}
+  - name: fill-c
+    image: /probe.wasm
+    args: [fill, /v/file, '400']
+    volumeMounts: [{name: c, mountPath: /v}]
     resources: {limits: {memory: 16Mi}}
   - name: server
     image: /probe.wasm
     args: [serve, '8080']
     resources: {limits: {memory: 16Mi}}
-  volumes: [{name: v, emptyDir: {medium: Memory}}]
+  volumes:
+  - {name: a, emptyDir: {medium: Memory}}
+  - {name: b, emptyDir: {medium: Memory}}
+  - {name: c, emptyDir: {medium: Memory}}
 EOF
 show whole
 nothing_left
@@ -304,7 +318,7 @@ fn a_pod_out_of_memory_is_killed_by_the_kernel_and_says_so() {
     let status = section.status();
     assert_eq!((&status["phase"], &status["reason"]), (&"Failed".into(), &"OOMKilled".into()), "{status:#}");
     assert!(status["message"].as_str().is_some_and(|message| message.contains("cgroup")), "{status:#}");
-    for name in ["fill", "server"] {
+    for name in ["fill-a", "fill-b", "fill-c", "server"] {
         let ended = terminated(&status, name);
         assert_eq!((&ended["reason"], &ended["exitCode"]), (&"OOMKilled".into(), &137.into()), "{status:#}");
     }
