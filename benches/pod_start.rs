@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -64,6 +64,7 @@ fn main() -> anyhow::Result<()> {
     let zygote = Zygote::new()?;
     zygote.hot_start(&mut Steps::default()).context("the first start")?;
 
+    let podman_cgroups = PodmanCgroups::before();
     let podman = podman_works();
     let mut series: BTreeMap<&str, Vec<Duration>> = BTreeMap::new();
     let mut steps = Steps::default();
@@ -81,6 +82,7 @@ fn main() -> anyhow::Result<()> {
             measure("podman", podman_start()?);
         }
     }
+    drop(podman_cgroups);
     report(&mut series);
     if options.steps {
         steps.report();
@@ -244,6 +246,30 @@ fn podman_start() -> anyhow::Result<Duration> {
     let took = begin.elapsed();
     podman.wait()?;
     Ok(took)
+}
+
+/// podman never removes the parent of its containers' cgroups. Where it was made here, this does.
+struct PodmanCgroups(Vec<PathBuf>);
+
+impl PodmanCgroups {
+    /// Looks for what is not there yet.
+    fn before() -> Self {
+        let hierarchies = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
+        let roots = hierarchies.map(|hierarchy| hierarchy.path()).chain(["/sys/fs/cgroup".into()]);
+        Self(roots.map(|root| root.join("libpod_parent")).filter(|parent| !parent.exists()).collect())
+    }
+}
+
+impl Drop for PodmanCgroups {
+    fn drop(&mut self) {
+        for parent in &self.0 {
+            for child in std::fs::read_dir(parent).into_iter().flatten().flatten() {
+                // The directory of a container that has ended; a cgroup's files cannot be removed, and need not be.
+                let _ = std::fs::remove_dir(child.path());
+            }
+            let _ = std::fs::remove_dir(parent);
+        }
+    }
 }
 
 /// The order of the report.

@@ -29,7 +29,7 @@
 //! | [`net`] | the pod's network: two planes, one port space, names, one policy; knows nothing of wasmtime |
 //! | [`ipc`] | the pod's message queues, shared memory, semaphores and channels; knows nothing of wasmtime |
 //! | [`keyvalue`] | the pod's key-value stores, in its volumes; knows nothing of wasmtime |
-//! | [`wasi`] | WASI 0.2 and 0.3 hosts over `net` and the log, `peapod:pod` and `peapod:ipc`, `wasi:config`, `wasi:keyvalue`; everything else of WASI is upstream's |
+//! | [`wasi`] | WASI 0.2 and 0.3 hosts over `net` and the log, `peapod:pod` and `peapod:ipc`, `wasi:config`, `wasi:keyvalue`, files as their user; everything else of WASI is upstream's |
 //! | [`paths`] | where things are on the host |
 //!
 //! ## Processes
