@@ -59,7 +59,7 @@ use crate::sandbox::record::RecordError;
 
 /// Exit code for a bad manifest, as for a bad command line.
 const EXIT_BAD_MANIFEST: u8 = 2;
-/// Exit code when a change of pods that run is refused, as kubectl has it.
+/// Exit code when something is asked of pods that run, or of claims, and cannot be had: as kubectl has it.
 const EXIT_REFUSED: u8 = 1;
 /// Exit code when peapod itself or the host fails, as podman-run(1) has it.
 const EXIT_HOST: u8 = 125;
@@ -127,15 +127,15 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Command::Run(args) => run::run(args, cli.verbose),
         Command::Check(args) => check::run(&args),
-        Command::Get(args) => get::run(&args),
-        Command::Describe(args) => describe::run(&args),
+        Command::Get(args) => as_kubectl(get::run(&args)),
+        Command::Describe(args) => as_kubectl(describe::run(&args)),
         Command::Ss(args) => ss::run(&args),
         Command::Ipc(args) => ipc::run(&args),
         Command::Apply(args) => apply::run(&args),
         Command::Label(args) => label::label(&args),
         Command::Annotate(args) => label::annotate(&args),
-        Command::Patch(args) => patch::run(&args),
-        Command::Delete(args) => delete::run(&args),
+        Command::Patch(args) => as_kubectl(patch::run(&args)),
+        Command::Delete(args) => as_kubectl(delete::run(&args)),
         Command::Exec(args) => exec::run(args),
         Command::Debug(args) => debug::run(args, cli.verbose),
         Command::Version(args) => version::run(&args),
@@ -150,6 +150,14 @@ pub fn main() -> ExitCode {
             ExitCode::from(failure.code)
         }
     }
+}
+
+/// What kubectl has, too, ends with its exit code.
+fn as_kubectl(result: Result<ExitCode, Failure>) -> Result<ExitCode, Failure> {
+    result.map_err(|failure| match failure.code {
+        EXIT_HOST => Failure { code: EXIT_REFUSED, ..failure },
+        _ => failure,
+    })
 }
 
 /// Why a subcommand failed, and the exit code that says so.

@@ -149,7 +149,7 @@ fn pods_of_a_node_share_a_claim_and_it_is_not_deleted_meanwhile() {
     reader.wait_for("sandbox");
     place
         .peapod(&["delete", "pvc", "data"])
-        .expect_code(125)
+        .expect_code(1)
         .expect_stderr("kubernetes.io/pvc-protection")
         .expect_stderr("/reader");
     let described = place.peapod(&["describe", "pvc", "data"]).expect_code(0);
@@ -179,7 +179,7 @@ fn volumes_of_the_host_are_bound_by_name_and_kept() {
         let both = place.peapod(&["get", "pvc,pv", "-o", "name"]).expect_code(0);
         both.expect_stdout(&format!("persistentvolumeclaim/{name}")).expect_stdout("persistentvolume/");
         let volume = format!("{}-{name}", place.namespace);
-        place.peapod(&["delete", "pv", &volume]).expect_code(125).expect_stderr("pv-protection");
+        place.peapod(&["delete", "pv", &volume]).expect_code(1).expect_stderr("pv-protection");
         place.peapod(&["delete", "pvc", &name]).expect_code(0);
         place.peapod(&["get", "pv", &volume]).expect_code(0).expect_stdout("Released");
         assert!(path.join("file").exists(), "Retain");
