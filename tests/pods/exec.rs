@@ -3,11 +3,11 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::support::{Finished, PATIENCE, Running, directory, guests, needs_root, peapod, root};
+use super::support::{Finished, PATIENCE, Running, directory, eventually, guests, needs_root, peapod, root};
 
 /// A pod with a volume and two containers that serve until they are stopped.
 fn pod(name: &str, volume: &str) -> Running {
@@ -56,16 +56,6 @@ fn spawn(arguments: &[&str]) -> Child {
     let mut command = peapod();
     command.arg("exec").args(arguments);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("start peapod")
-}
-
-/// Waits until `done`; fails with `what` when that takes too long.
-#[track_caller]
-fn eventually(what: &str, mut done: impl FnMut() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !done() {
-        assert!(Instant::now() < end, "{what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 #[test]

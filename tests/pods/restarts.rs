@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::sys::signal::Signal;
 
-use super::support::{Running, directory};
+use super::support::{Running, directory, eventually};
 
 /// Runs after which the pod is measured first: what is made once is made by then.
 const EARLY: u64 = 20;
@@ -54,10 +54,15 @@ fn size(pod: &Running) -> Size {
     }
 }
 
+/// The log directory of the only pod's container.
+fn container(logs: &Path) -> PathBuf {
+    fs::read_dir(logs).unwrap().next().unwrap().unwrap().path().join("main")
+}
+
 /// The CRI log of one run, rotated files too, oldest first, without what stands before the lines.
-fn log(directory: &Path, run: u64) -> Vec<String> {
+fn log(container: &Path, run: u64) -> Vec<String> {
     let prefix = format!("{run}.log");
-    let mut files: Vec<_> = fs::read_dir(directory)
+    let mut files: Vec<_> = fs::read_dir(container)
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.file_name().unwrap().to_string_lossy().starts_with(&prefix))
@@ -93,11 +98,15 @@ spec:
     let log_dir = logs.path().to_str().unwrap();
     let mut pod = Running::start(&text, &["--backoff-base", "0", "--log-dir", log_dir]);
     let line = |run| format!("run {run} of the volume, 1 of the memory");
-    pod.wait_for(&line(EARLY + 1));
-    let early = size(&pod);
+    let size_in_run = |run: u64| {
+        pod.wait_for(&line(run));
+        // The terminal has a line before its file has been opened.
+        eventually("the line is not in the log", || log(&container(logs.path()), run - 1) == [line(run)]);
+        size(&pod)
+    };
+    let early = size_in_run(EARLY + 1);
     fs::remove_file(data.path().join(format!("hold-{}", EARLY + 1))).unwrap();
-    pod.wait_for(&line(RESTARTS + 1));
-    let late = size(&pod);
+    let late = size_in_run(RESTARTS + 1);
 
     assert_eq!(early.files, late.files);
     assert_eq!(early.sockets, late.sockets);
@@ -112,9 +121,8 @@ spec:
     let runs: Vec<u64> = printed.map(|line| line.split(' ').next().unwrap().parse().unwrap()).collect();
     assert!(runs.iter().copied().eq(1..=RESTARTS + 1), "{runs:?}");
     // As with the kubelet, the last run's file and that of the one before are kept.
-    let containers = fs::read_dir(logs.path()).unwrap().next().unwrap().unwrap().path().join("main");
     for restart in [RESTARTS - 1, RESTARTS] {
-        assert_eq!(log(&containers, restart), [line(restart + 1)]);
+        assert_eq!(log(&container(logs.path()), restart), [line(restart + 1)]);
     }
 }
 
@@ -139,9 +147,8 @@ spec:
     pod.wait_for("back-off");
     pod.signal(Signal::SIGTERM);
     pod.wait();
-    let containers = fs::read_dir(logs.path()).unwrap().next().unwrap().unwrap().path().join("main");
     for restart in 0..2 {
-        assert_eq!(log(&containers, restart).len(), LINES);
+        assert_eq!(log(&container(logs.path()), restart).len(), LINES);
     }
     let output = pod.output();
     assert_eq!(output.lines().filter(|line| line.starts_with("[main] ")).count(), 2 * LINES);

@@ -54,6 +54,16 @@ pub fn directory() -> tempfile::TempDir {
     tempfile::tempdir().expect("a temporary directory")
 }
 
+/// Waits until `done`; fails with `what` when that takes too long.
+#[track_caller]
+pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < end, "{what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// Writes a manifest beside the guests that it names. `{probe}` and its like stand for the guests' files.
 pub fn manifest(directory: &Path, text: &str) -> PathBuf {
     let path = directory.join("pod.yaml");
