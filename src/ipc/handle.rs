@@ -1,7 +1,7 @@
 //! One run of a container, as the IPC knows it.
 //!
 //! ```text
-//!  Running ── stop ──► Stopping: nothing waits any more
+//!  Running ── stop ──► Stopping ── a wait failed with ECANCELED ──► told: waits with a timeout wait again
 //! ```
 
 use std::sync::Arc;
@@ -23,6 +23,8 @@ pub struct Handle {
 struct Run {
     container: Arc<str>,
     stop: Arc<Stop>,
+    /// Whether it heard of its stop.
+    told: AtomicBool,
     /// Objects that it has open.
     open: AtomicUsize,
 }
@@ -35,20 +37,23 @@ struct Stop {
 
 impl Handle {
     pub(super) fn new(ipc: Arc<Ipc>, container: &str) -> Self {
-        let run = Run { container: container.into(), stop: Arc::default(), open: AtomicUsize::new(0) };
-        Self { ipc, run: Arc::new(run) }
+        Self::with_stop(ipc, container.into(), Arc::default())
     }
 
     /// The handle of a command in the same container: its open objects are its own, and it is asked to end with
     /// the container.
     pub fn for_command(&self) -> Self {
         let (container, stop) = (Arc::clone(&self.run.container), Arc::clone(&self.run.stop));
-        let run = Run { container, stop, open: AtomicUsize::new(0) };
-        Self { ipc: Arc::clone(&self.ipc), run: Arc::new(run) }
+        Self::with_stop(Arc::clone(&self.ipc), container, stop)
     }
 
-    /// The container is asked to end: what waits fails with [`Errno::Canceled`], and what would begin to wait without
-    /// a timeout.
+    fn with_stop(ipc: Arc<Ipc>, container: Arc<str>, stop: Arc<Stop>) -> Self {
+        let run = Run { container, stop, told: AtomicBool::new(false), open: AtomicUsize::new(0) };
+        Self { ipc, run: Arc::new(run) }
+    }
+
+    /// The container is asked to end: what waits fails with [`Errno::Canceled`], and what would begin to wait. Once it
+    /// has been told so, only what would wait without a timeout.
     pub fn stop(&self) {
         self.run.stop.asked.store(true, Ordering::Release);
         self.run.stop.notify.notify_waiters();
@@ -57,6 +62,17 @@ impl Handle {
     /// Whether it was stopped.
     pub fn is_stopping(&self) -> bool {
         self.run.stop.asked.load(Ordering::Acquire)
+    }
+
+    /// Whether a wait of this run failed because of its stop.
+    pub(super) fn was_told(&self) -> bool {
+        self.run.told.load(Ordering::Relaxed)
+    }
+
+    /// Tells the run of its stop.
+    pub(super) fn tell(&self) -> Errno {
+        self.run.told.store(true, Ordering::Relaxed);
+        Errno::Canceled
     }
 
     /// Ends when the container is asked to end.

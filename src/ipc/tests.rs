@@ -380,6 +380,28 @@ async fn a_command_has_objects_of_its_own_and_the_containers_stop() {
     assert_eq!(wait.await, Err(Errno::Canceled));
 }
 
+/// As when it computed at that moment: each run is told, in whatever wait comes first, and then waits with timeouts.
+#[tokio::test]
+async fn whoever_did_not_wait_when_it_was_asked_to_end_is_told_in_its_next_wait() {
+    let pod = Pod::new(&[]);
+    let container = pod.ipc.attach("a");
+    let command = container.for_command();
+    container.stop();
+    for run in [&container, &command] {
+        let semaphore = run.open_semaphore(&name("/s"), Open::Create, 1, true).unwrap();
+        assert_eq!(semaphore.acquire(1, LONG).await, Ok(()), "what need not wait is done");
+        assert_eq!(semaphore.acquire(1, LONG).await, Err(Errno::Canceled));
+        assert_eq!(semaphore.acquire(1, SOON).await, Err(Errno::TimedOut));
+        assert_eq!(semaphore.acquire(1, None).await, Err(Errno::Canceled));
+    }
+    let poller = pod.ipc.attach("b");
+    poller.stop();
+    let semaphore = poller.open_semaphore(&name("/t"), Open::Create, 0, true).unwrap();
+    assert_eq!(semaphore.acquire(1, Some(Duration::ZERO)).await, Err(Errno::Canceled));
+    assert_eq!(semaphore.acquire(1, Some(Duration::ZERO)).await, Err(Errno::TimedOut));
+    assert_eq!(semaphore.try_acquire(1), Err(Errno::Canceled));
+}
+
 /// What killing a container is: its future is dropped at whatever it waits for, and everything that it has open.
 #[tokio::test]
 async fn a_run_that_is_killed_leaves_the_others_working() {

@@ -7,6 +7,9 @@
 //!           the time is over ─► ETIMEDOUT     │
 //!           the container is asked to end ─► ECANCELED
 //! ```
+//!
+//! A guest that was not waiting when it was asked to end hears of it in its next wait, whatever its timeout, or
+//! a loop of short waits would go on to its kill. After that a wait with a timeout is one again.
 
 use std::pin::pin;
 use std::sync::atomic::Ordering;
@@ -23,7 +26,6 @@ pub(super) async fn until<T, F: Future<Output = ()>>(
     changed: impl Fn() -> F,
     mut attempt: impl FnMut() -> Result<T>,
 ) -> Result<T> {
-    // A wait that begins when the stop has been told is bounded by its timeout.
     let stoppable = !handle.is_stopping();
     let mut stopped = pin!(handle.stopped());
     let mut over = pin!(async {
@@ -40,18 +42,18 @@ pub(super) async fn until<T, F: Future<Output = ()>>(
             done => return done,
         }
         if waiting.is_none() {
+            if !stoppable && (timeout.is_none() || !handle.was_told()) {
+                return Err(handle.tell());
+            }
             if timeout.is_some_and(|timeout| timeout.is_zero()) {
                 return Err(Errno::TimedOut);
-            }
-            if timeout.is_none() && !stoppable {
-                return Err(Errno::Canceled);
             }
             waiting = Some(Waiting::new(&handle.ipc)?);
         }
         tokio::select! {
             biased;
             () = changed => {}
-            () = &mut stopped, if stoppable => return Err(Errno::Canceled),
+            () = &mut stopped, if stoppable => return Err(handle.tell()),
             () = &mut over => return Err(Errno::TimedOut),
         }
     }
@@ -82,7 +84,7 @@ pub(super) async fn ready<F: Future<Output = ()>>(
 /// asked to end, as its pollables are ready then.
 pub(super) fn at_once<T>(handle: &Handle, result: Result<T>) -> Result<T> {
     match result {
-        Err(Errno::Again) if handle.is_stopping() => Err(Errno::Canceled),
+        Err(Errno::Again) if handle.is_stopping() => Err(handle.tell()),
         result => result,
     }
 }

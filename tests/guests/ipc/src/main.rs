@@ -281,6 +281,8 @@ fn victim(end: &str) -> Outcome {
     let _held = semaphore.acquire()?;
     let memory = SharedMemory::create("/victim", 4096)?;
     memory.u32_at(0).fetch_add(1)?;
+    // A channel goes with its last end: the survivor has one before this one goes.
+    Semaphore::create_counter("/survivor-is-there", 0)?.acquire()?.forget();
     let sender = Channel::new("/victim").sender()?;
     sender.send(b"whole")?;
     Semaphore::create_counter("/in-position", 0)?.release(1)?;
@@ -307,6 +309,7 @@ fn victim(end: &str) -> Outcome {
 /// Finds everything in order after a victim.
 fn survivor() -> Outcome {
     let receiver = Channel::new("/victim").receiver()?;
+    Semaphore::create_counter("/survivor-is-there", 0)?.release(1)?;
     Semaphore::create_counter("/in-position", 0)?.acquire()?.forget();
     let semaphore = Semaphore::create("/victim", 1)?;
     let _held = semaphore.acquire_timeout(PATIENCE)?;
