@@ -69,7 +69,7 @@ pub fn run(paths: &Paths, pod: &Record, words: &[String]) -> Result<ExitCode, Fa
     // Ctrl-C is the command's to handle.
     let keys = SigSet::from_iter([Signal::SIGINT, Signal::SIGQUIT]);
     let mask = keys.thread_swap_mask(SigmaskHow::SIG_BLOCK).context("cannot block signals")?;
-    enter::begin_with_mask(&mut command, mask);
+    enter::begin_with_signals(&mut command, mask);
     let mut child = command.spawn().map_err(|error| {
         let code = if error.kind() == io::ErrorKind::NotFound { EXIT_NOT_FOUND } else { EXIT_IMAGE };
         Failure::new(code, anyhow::Error::new(error).context(format!("{program:?} of the host")))

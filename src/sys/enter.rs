@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use nix::sched::{CloneFlags, setns};
-use nix::sys::signal::SigSet;
+use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 
 use super::{namespace, pidfd};
 
@@ -64,12 +64,21 @@ pub fn begin_in(command: &mut Command, cgroups: Vec<File>) {
     unsafe { command.pre_exec(move || cgroups.iter().try_for_each(|mut procs| procs.write_all(b"0"))) };
 }
 
-/// Lets `command` begin with this signal mask: it would inherit this process's.
+/// Lets `command` begin with this signal mask, and with every signal's default action: it would inherit this process's
+/// mask and what is ignored here (signal(7)), as by a shell for its jobs in the background.
 #[expect(unsafe_code, reason = "pre_exec")]
-pub fn begin_with_mask(command: &mut Command, mask: SigSet) {
-    // SAFETY: the closure runs in a forked child and makes one system call, sigprocmask(2): it takes no lock and
-    // allocates nothing.
-    unsafe { command.pre_exec(move || Ok(mask.thread_set_mask()?)) };
+pub fn begin_with_signals(command: &mut Command, mask: SigSet) {
+    let begin = move || {
+        for number in Signal::iterator() {
+            // SAFETY: the default action runs no code of this process.
+            // SIGKILL and SIGSTOP cannot be set, and always have theirs.
+            let _ = unsafe { signal(number, SigHandler::SigDfl) };
+        }
+        Ok(mask.thread_set_mask()?)
+    };
+    // SAFETY: the closure runs in a forked child and makes system calls only, rt_sigaction(2) and rt_sigprocmask(2): it
+    // takes no lock and allocates nothing.
+    unsafe { command.pre_exec(begin) };
 }
 
 /// Lets `command` end with this process, however that ends.

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -277,6 +277,13 @@ fn a_native_command_is_in_the_pod_and_ends_with_it() {
         .expect_code(127)
         .expect_stderr("no-such-command");
     sh("kill -INT $$").expect_code(130);
+    // What the caller ignores is not ignored in the pod.
+    let status = Command::new("sh")
+        .args(["-c", "trap '' INT TERM; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_peapod")])
+        .args(["exec", "--native", "exec-native", "--", "sh", "-c", "kill -TERM $$"])
+        .env("PEAPOD_ROOT", root())
+        .status();
+    assert_eq!(status.unwrap().code(), Some(143));
     let mut sleeper = spawn(&["--native", "exec-native", "--", "sh", "-c", "echo on; exec sleep 1000"]);
     sleeper.stdout.as_mut().unwrap().read_exact(&mut [0; 3]).unwrap();
     pod.signal(Signal::SIGTERM);
