@@ -5,7 +5,8 @@
 //!                                       at most MAX_SESSIONS, until one side ends them ◄───────┴─► exec
 //! ```
 //!
-//! Everything ends when the future of [`serve`] is dropped.
+//! When it is asked to end, what is under way has [`FAREWELL`] to be told how it ended.
+//! Everything ends at once when the future of [`serve`] is dropped.
 
 mod ephemeral;
 mod events;
@@ -17,6 +18,7 @@ mod patch;
 mod query;
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -55,6 +57,10 @@ pub const MAX_CONNECTIONS: usize = 16;
 
 /// How long a client may take to say what it wants.
 const HEAD_TIME: Duration = Duration::from_secs(5);
+
+/// How long clients may take to read their answers when the server ends. What asked for the pod's last change learns that
+/// it was made; a client that is silent does not hold the pod up for longer.
+pub const FAREWELL: Duration = Duration::from_millis(500);
 
 /// How long a request may take with everything: a client that does not read loses its answer.
 const REQUEST_TIME: Duration = Duration::from_secs(60);
@@ -137,8 +143,9 @@ pub trait Pods: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Pod, Failure>> + Send;
 }
 
-/// Serves until it is dropped.
-pub async fn serve<P: Pods>(listener: UnixListener, pods: P) {
+/// Serves until `end` does, and then for as long as answers are under way.
+pub async fn serve<P: Pods>(listener: UnixListener, pods: P, end: impl Future<Output = ()>) {
+    let mut end = pin!(end);
     let mut connections = JoinSet::new();
     let mut sessions = JoinSet::new();
     let places = Arc::new(Semaphore::new(MAX_SESSIONS));
@@ -161,8 +168,20 @@ pub async fn serve<P: Pods>(listener: UnixListener, pods: P) {
                 }
             }
             Some(_) = sessions.join_next() => {}
+            () = &mut end => break,
         }
     }
+    // Nobody else connects.
+    drop(listener);
+    let farewell = async {
+        while let Some(ended) = connections.join_next().await {
+            if let Ok(Some(pending)) = ended {
+                sessions.spawn(Pending::run(pending));
+            }
+        }
+        while sessions.join_next().await.is_some() {}
+    };
+    let _ = timeout(FAREWELL, farewell).await;
 }
 
 /// Answers one request; a session that it has begun goes on after it.

@@ -15,6 +15,7 @@
 //! marked as ended.
 
 use std::cell::RefCell;
+use std::convert::Infallible;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::Path;
@@ -24,7 +25,7 @@ use anyhow::Context;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
@@ -113,8 +114,12 @@ impl Watch<'_> {
             let (desk, inquiries) = Desk::new();
             // Ends with this block.
             let mut servers = JoinSet::new();
+            let (over, is_over) = oneshot::channel::<Infallible>();
             match self.control_socket() {
-                Ok(listener) => drop(servers.spawn(server::serve(listener, desk))),
+                Ok(listener) => {
+                    let end = async { drop(is_over.await) };
+                    drop(servers.spawn(server::serve(listener, desk, end)));
+                }
                 Err(error) => {
                     self.display.warning(format!("no control socket for `peapod ss` and its like: {error}"))
                 }
@@ -131,7 +136,11 @@ impl Watch<'_> {
             });
             let end =
                 self.watch(Receiver::new(read), Sender::new(write), signals, inquiries, &mut questions).await;
-            Ok((end?, questions.into_pod()))
+            // What has its answer is told it; nobody else gets one any more.
+            let pod = questions.into_pod();
+            drop(over);
+            while servers.join_next().await.is_some() {}
+            Ok((end?, pod))
         })
     }
 

@@ -1,6 +1,7 @@
 use http_body_util::BodyExt;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::oneshot;
 
 use super::super::types::API_VERSION;
 use super::*;
@@ -138,6 +139,7 @@ impl One {
 struct Server {
     directory: tempfile::TempDir,
     tasks: JoinSet<()>,
+    end: Option<oneshot::Sender<()>>,
 }
 
 impl Server {
@@ -145,8 +147,9 @@ impl Server {
         let directory = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(directory.path().join("s")).unwrap();
         let mut tasks = JoinSet::new();
-        tasks.spawn(serve(listener, pods));
-        Self { directory, tasks }
+        let (end, is_over) = oneshot::channel();
+        tasks.spawn(serve(listener, pods, async { drop(is_over.await) }));
+        Self { directory, tasks, end: Some(end) }
     }
 
     async fn connect(&self) -> UnixStream {
@@ -350,6 +353,22 @@ async fn a_pod_that_cannot_answer_is_a_status_too() {
         let (got, status) = server.ask("GET", "/api/v1/namespaces/prod/pods/web/network").await;
         assert_eq!((got, status["code"].as_i64()), (code, Some(code.into())));
     }
+}
+
+#[tokio::test]
+async fn who_has_begun_to_ask_when_the_server_ends_is_answered_and_who_is_silent_does_not_hold_it_up() {
+    let mut server = Server::start(One(None));
+    let (mut asking, _silent) = (server.connect().await, server.connect().await);
+    asking.write_all(b"GET /api/v1/pods HTTP/1.1\r\n").await.unwrap();
+    // Whoever is served after them shows that they are known.
+    assert_eq!(server.ask("GET", "/api/v1/pods").await.0, 200);
+    server.end.take();
+    asking.write_all(b"\r\n").await.unwrap();
+    let mut answer = String::new();
+    asking.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    server.tasks.join_next().await.unwrap().unwrap();
+    assert!(UnixStream::connect(server.directory.path().join("s")).await.is_err());
 }
 
 #[tokio::test]
