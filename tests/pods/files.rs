@@ -215,7 +215,9 @@ fn image_volumes_are_directories_archives_layouts_and_artifacts_to_read() {
     run(&text("data.tar.gz", ", subPath: sub", "read, /v/file"), &[]).expect_stdout("from below");
     run(&text("data.tar.gz", ", subPath: none", "hello"), &["--timeout", "2s"])
         .expect_code(124)
-        .expect_stderr("cannot open subPath none");
+        .expect_stderr(
+            "failed to create subPath directory for volumeMount \"v\" of container \"main\": none",
+        );
     assert!(!at("tree/none").exists());
     run(&text("none", "", "hello"), &[]).expect_code(127).expect_stderr("spec.volumes[0].image.reference");
 }
