@@ -7,6 +7,7 @@
 //! claims, volumes ─► the registry, here and now
 //! ```
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 

@@ -71,6 +71,7 @@ enum Underway {
 struct Relabelled {
     labels: BTreeMap<String, String>,
     annotations: BTreeMap<String, String>,
+    config_sources: BTreeMap<String, Vec<String>>,
     /// What was applied.
     applied: Option<Value>,
 }
@@ -139,11 +140,12 @@ impl Questions<'_> {
                 let _ = answer.send(Ok(self.configurations.store.commit(*planned)));
             }
             (Underway::Pod(relabelled, answer), None) => {
-                let Relabelled { labels, annotations, applied } = *relabelled;
+                let Relabelled { labels, annotations, config_sources, applied } = *relabelled;
                 let some = |map: &BTreeMap<_, _>| Some(map.clone()).filter(|map| !map.is_empty());
                 self.pod.metadata.labels = some(&labels);
                 self.pod.metadata.annotations = some(&annotations);
                 (self.spec.labels, self.spec.annotations) = (labels, annotations);
+                self.spec.config_sources = config_sources;
                 if let Some(applied) = applied {
                     self.configurations.applied = applied;
                 }
@@ -190,9 +192,12 @@ impl Questions<'_> {
                 }
                 Ok(Update { relabelled: Some(relabelled), resize }) => {
                     self.ready.extend(resize.map(|resize| (resize, Vec::new())));
-                    let Relabelled { labels, annotations, .. } = &relabelled;
-                    let (labels, annotations) = (labels.clone(), annotations.clone());
-                    let configuration = Configuration::Metadata { labels, annotations };
+                    let Relabelled { labels, annotations, config_sources, .. } = &relabelled;
+                    let configuration = Configuration::Metadata {
+                        labels: labels.clone(),
+                        annotations: annotations.clone(),
+                        config_sources: config_sources.clone(),
+                    };
                     Some(self.tell(configuration, Underway::Pod(Box::new(relabelled), answer)))
                 }
             },
@@ -231,7 +236,7 @@ impl Questions<'_> {
         }
         let (labels, annotations) = (wanted.metadata.labels.take(), wanted.metadata.annotations.take());
         let relabelled = convert::relabel(&self.spec, &self.configurations.policies, labels, annotations);
-        let spec::Pod { labels, annotations, .. } =
+        let spec::Pod { labels, annotations, config_sources, .. } =
             relabelled.map_err(|invalid| additions::invalid(&self.pod, &invalid))?;
         let relabel = self.configurations.relabel;
         if labels != self.spec.labels {
@@ -247,7 +252,7 @@ impl Questions<'_> {
             self.configurations.applied = applied.unwrap_or(std::mem::take(&mut self.configurations.applied));
             return Ok(Update { relabelled: None, resize });
         }
-        Ok(Update { relabelled: Some(Relabelled { labels, annotations, applied }), resize })
+        Ok(Update { relabelled: Some(Relabelled { labels, annotations, config_sources, applied }), resize })
     }
 }
 

@@ -127,7 +127,7 @@ fn labels_reach_the_pod_the_record_and_the_answer() {
         let Some((Request::Configure { id, configuration }, _)) = outgoing else { panic!() };
         let labels =
             BTreeMap::from([("app", "web"), ("tier", "front")].map(|(k, v)| (k.to_owned(), v.to_owned())));
-        let Configuration::Metadata { labels: of_pod, annotations } = configuration else { panic!() };
+        let Configuration::Metadata { labels: of_pod, annotations, .. } = configuration else { panic!() };
         assert_eq!((&of_pod, annotations["note"].as_str()), (&labels, "x"));
         assert_eq!(*told.relabelled.borrow(), vec![labels.clone()]);
         questions.configured(id, None, None);
