@@ -63,6 +63,7 @@ fn object(questions: &mut Questions<'_>, data: Value) -> (Option<Outgoing>, Answ
         namespace: "default".to_owned(),
         name: "config".to_owned(),
         change: Change::Patch(PatchType::Merge, json!({"data": data})),
+        is_dry_run: false,
         answer,
     };
     (questions.inquire(Inquiry::Configure(Box::new(wanted)), None), answered)
@@ -70,7 +71,7 @@ fn object(questions: &mut Questions<'_>, data: Value) -> (Option<Outgoing>, Answ
 
 fn pod(questions: &mut Questions<'_>, kind: PatchType, patch: Value) -> (Option<Outgoing>, Answer<Pod>) {
     let (answer, answered) = oneshot::channel();
-    let wanted = Wanted::Pod { kind, patch, answer };
+    let wanted = Wanted::Pod { kind, patch, is_dry_run: false, answer };
     (questions.inquire(Inquiry::Configure(Box::new(wanted)), None), answered)
 }
 

@@ -100,7 +100,6 @@ fn volume(inventory: &Inventory, name: &str, known: &KnownVolume) -> PersistentV
         }),
         status: Some(PersistentVolumeStatus {
             message: claims::failure(inventory, known),
-            reason: (phase == "Failed").then(|| "VolumeFailedDelete".to_owned()),
             phase: Some(phase.to_owned()),
             ..Default::default()
         }),

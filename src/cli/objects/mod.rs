@@ -88,15 +88,20 @@ pub fn one_of_pod(
     }
 }
 
-/// Applies an object to a pod: as it is then, `None` when the pod has ended meanwhile.
+/// Behind a path: what is asked for is not done, only tried.
+pub const DRY_RUN: &str = "?dryRun=All";
+
+/// Applies an object to a pod: as it is then, or would be, `None` when the pod has ended meanwhile.
 pub fn apply(
     paths: &Paths,
     pod: &Record,
     kind: ObjectKind,
     name: &str,
     object: &Value,
+    is_dry_run: bool,
 ) -> anyhow::Result<Option<Value>> {
-    let (path, patch) = (path(pod, kind, Some(name)), object.to_string());
+    let path = path(pod, kind, Some(name)) + if is_dry_run { DRY_RUN } else { "" };
+    let patch = object.to_string();
     let applied = client::patch(&paths.pod_run(&pod.uid), &path, PatchType::Apply, patch);
     unless_ended(paths, pod, applied)
 }
