@@ -431,7 +431,4 @@ fn objects_are_selected_by_labels_and_fields() {
         ["TIER NONE LABELS", "front <none> app=web,tier=front", "<none> <none> app=selected-too"]
     );
     assert!(said(&["get", "cm", "-n", name, "--show-labels"]).contains("app=web"));
-    let (code, list) =
-        http(name, "GET /api/v1/pods?labelSelector=tier%3Dback", "application/json", &json!(null));
-    assert_eq!((code, &list["items"]), (200, &json!([])));
 }

@@ -420,7 +420,7 @@ fn a_volume_that_a_claim_names_is_not_anothers() {
     for (kind, is_the_hosts) in [(PersistentVolumeKind::HostPath, true), (PersistentVolumeKind::Local, false)]
     {
         let path = directory.path().to_owned();
-        pod.storage.volumes.insert("v".to_owned(), PersistentVolume { path, kind, ..volume(GI, "") });
+        pod.storage.volumes.insert("v".to_owned(), PersistentVolume { path, kind, ..volume(GI, CLASS) });
         let held = hold(&paths, &pod).unwrap();
         assert_eq!(held.bound["c"].path, directory.path());
         // Also when its document is not there any more.

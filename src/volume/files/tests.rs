@@ -192,7 +192,10 @@ fn what_is_in_the_way_is_named() {
             (vec![("file", "/", None)], "give it a name"),
             (vec![("dir", "/data", None), ("file", "/data/sub", None)], "a directory is there"),
             (vec![("file", "/a", None), ("file", "/a/b", None)], "another file is in the way"),
-            (vec![("file", "/a", Some("x"))], "cannot open subPath x"),
+            (
+                vec![("file", "/a", Some("x"))],
+                "failed to prepare subPath for volumeMount \"file\" of container \"web\": x",
+            ),
         ] {
             let text = world.preopens(&mounts).unwrap_err().to_string();
             assert!(text.contains("\"web\"") && text.contains("\"file\"") && text.contains(part), "{text}");
