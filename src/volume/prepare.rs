@@ -97,7 +97,7 @@ impl Volumes {
         VolumeErrors::none_of(errors).map(|()| volumes)
     }
 
-    /// [Prepares](Self::prepare) the volumes, [mounts](Self::mount_memory) those in memory and
+    /// [Prepares](Self::prepare) the volumes, mounts those in memory and
     /// [fills](Self::refresh) them, which resources of `node` without a limit may be in.
     ///
     /// # Errors

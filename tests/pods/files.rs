@@ -49,7 +49,7 @@ fn a_file_that_an_init_container_wrote_is_mounted_by_its_sub_path() {
     run(&text("/app.yaml", "append, /app.yaml, more", ""), &[]).expect_code(0);
     run(&text("/a/b.yaml", "append, /a/b.yaml, more", ", readOnly: true"), &[])
         .expect_code(1)
-        .expect_stderr("probe: append: /a/b.yaml: PermissionDenied");
+        .expect_stderr("probe: append: /a/b.yaml: ReadOnlyFilesystem");
 }
 
 #[test]
