@@ -7,7 +7,7 @@
 //!
 //! | request | answer |
 //! |---|---|
-//! | `GET /api/v1/pods` | a PodList |
+//! | `GET /api/v1/pods`, `GET /api/v1/namespaces/{namespace}/pods` | a PodList |
 //! | `GET /api/v1/namespaces/{namespace}/pods/{name}` | the Pod with its status of now |
 //! | `GET /api/v1/namespaces/{namespace}/pods/{name}/network` | a [`types::PodNetwork`]: sockets and counters |
 //! | `GET …/pods/{name}/ipc` | a [`types::PodIpc`]: what its containers share |
@@ -21,6 +21,8 @@
 //! | `GET, PUT, PATCH, DELETE …/configmaps/{name}` | the ConfigMap as the pod has it |
 //! | `…/secrets` and below | the same of Secrets |
 //! | `DELETE …/pods/{name}`, `?gracePeriodSeconds=` | the Pod, which ends; grace may only shrink |
+//! | a list with `?labelSelector=` or `?fieldSelector=` | those of the list that are selected |
+//! | a `PATCH` of a Pod, ConfigMap or Secret with `?dryRun=All` | what it would be; nothing changes |
 //! | anything else | a metav1.Status with `code`, `reason` and `message` |
 //!
 //! The paths name the pod although the socket of `peapod run` has only one, so that whoever serves many can offer
@@ -36,6 +38,7 @@ pub mod client;
 pub mod events;
 pub mod objects;
 pub mod patch;
+pub mod selection;
 pub mod server;
 pub mod socket;
 pub mod types;

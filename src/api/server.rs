@@ -50,6 +50,7 @@ use exec::Pending;
 use self::query::Parameters;
 use super::objects::{Change, Changed, ObjectKind};
 use super::patch::PatchType;
+use super::selection::POD_FIELDS;
 use super::types::{IpcKind, PodIpc, PodNetwork, Timeline};
 
 /// Requests that are answered at the same time; others wait in the socket's backlog. All clients are one user's.
@@ -64,6 +65,9 @@ pub const FAREWELL: Duration = Duration::from_millis(500);
 
 /// How long a request may take with everything: a client that does not read loses its answer.
 const REQUEST_TIME: Duration = Duration::from_secs(60);
+
+/// The parameters of a list.
+const SELECTION: &[&str] = &["labelSelector", "fieldSelector", "limit"];
 
 /// The longest request head, bytes: a path with the longest names is 600 bytes. What hyper calls its buffer.
 const HEAD_BYTES: usize = 16 * 1024;
@@ -108,12 +112,13 @@ pub trait Pods: Clone + Send + Sync + 'static {
     fn resize(&self, uid: &str, wanted: Pod) -> impl Future<Output = Result<Pod, Failure>> + Send;
 
     /// Gives the pod the labels and annotations that the patch makes of it, and resources when it is applied. Answers
-    /// with the pod that has them.
+    /// with the pod that has them, or would have them.
     fn update(
         &self,
         uid: &str,
         kind: PatchType,
         patch: Value,
+        is_dry_run: bool,
     ) -> impl Future<Output = Result<Pod, Failure>> + Send;
 
     /// What the pods of a namespace, or all, are configured by.
@@ -123,13 +128,22 @@ pub trait Pods: Clone + Send + Sync + 'static {
         namespace: Option<&str>,
     ) -> impl Future<Output = Result<Vec<Value>, Failure>> + Send;
 
-    /// Changes such an object. Answers when the pods have it, with their volumes.
+    /// One of those.
+    fn object(
+        &self,
+        kind: ObjectKind,
+        namespace: &str,
+        name: &str,
+    ) -> impl Future<Output = Result<Option<Value>, Failure>> + Send;
+
+    /// Changes such an object. Answers when the pods have it, with their volumes; of a dry run, with what it would be.
     fn change_object(
         &self,
         kind: ObjectKind,
         namespace: &str,
         name: &str,
         change: Change,
+        is_dry_run: bool,
     ) -> impl Future<Output = Result<Changed, Failure>> + Send;
 
     /// Begins a command in a container of the pod with this uid.
@@ -242,6 +256,13 @@ async fn answer<P: Pods>(
         (Route::Patch { namespace, name, part }, false) => {
             patch::patch(request, pods, namespace, name, part).await?
         }
+        (Route::List { namespace }, _) => {
+            let selection = Parameters::of(&request, SELECTION)?.selection(POD_FIELDS)?;
+            let mut items = pods.list().await?;
+            items.retain(|pod| namespace.is_none_or(|namespace| namespace_of(pod) == namespace));
+            selection.retain(&mut items);
+            json(&k8s_openapi::List { items, metadata: Default::default() })
+        }
         (Route::Events { namespace }, _) => events::list(&request, pods, namespace).await?,
         (route, _) => {
             Parameters::of(&request, &[])?;
@@ -322,11 +343,6 @@ impl<'a> Route<'a> {
 
 async fn get<P: Pods>(route: Route<'_>, pods: &P) -> Result<Response<Full<Bytes>>, Failure> {
     match route {
-        Route::List { namespace } => {
-            let mut items = pods.list().await?;
-            items.retain(|pod| namespace.is_none_or(|namespace| namespace_of(pod) == namespace));
-            Ok(json(&k8s_openapi::List { items, metadata: Default::default() }))
-        }
         Route::Pod { namespace, name } | Route::Patch { namespace, name, .. } => {
             Ok(json(&find(pods, namespace, name).await?))
         }
@@ -341,7 +357,8 @@ async fn get<P: Pods>(route: Route<'_>, pods: &P) -> Result<Response<Full<Bytes>
             Ok(json(&pods.timeline(&uid(pods, namespace, name).await?).await?))
         }
         // Answered before.
-        Route::Events { .. }
+        Route::List { .. }
+        | Route::Events { .. }
         | Route::Exec { .. }
         | Route::Ephemeral { .. }
         | Route::Objects { .. }

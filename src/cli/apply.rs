@@ -4,7 +4,10 @@
 //! files ─► documents, all of them valid ─┬─ ConfigMap, Secret ─► every pod of its namespace ─┐
 //!          (or nothing is applied)       ├─ Pod ───────────────► the pod of this name ───────┴─► configured
 //!                                        └─ others ────────────► warning: read once
+//! --dry-run=server: asked of the pods in the same way, which change nothing; client: only whether they have it
 //! ```
+
+mod files;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -13,11 +16,11 @@ use std::process::ExitCode;
 use anyhow::{Context, bail, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::get::DEFAULT_NAMESPACE;
-use super::objects::{self, refers};
-use super::{EXIT_REFUSED, Failure, load, target};
+use super::objects::{self, DRY_RUN, refers};
+use super::{EXIT_REFUSED, Failure, load, output, target};
 use crate::api::client;
 use crate::api::objects::ObjectKind;
 use crate::api::patch::PatchType;
@@ -37,16 +40,59 @@ Examples:
   peapod apply -f config.yaml            ConfigMaps and Secrets, for the pods of their namespaces
   peapod apply -f pod.yaml               the manifest of a pod that runs, edited
   cat config.yaml | peapod apply -f -    from standard input
+  peapod apply -R -f config/ --dry-run=server   what would become of all files below a directory
   peapod get configmaps -o yaml          what the pods have now
 
 Exits with 1 when something was refused, or no pod runs that it could be for.")]
 pub struct Args {
-    /// A file of YAML or JSON, or a directory of such; - reads standard input.
+    /// A file of YAML or JSON, or a directory of such; - reads standard input. May be given more than once.
     #[arg(short, long = "filename", value_name = "FILE", required = true)]
     file: Vec<PathBuf>,
+    /// Directories below directories too.
+    #[arg(short = 'R', long)]
+    recursive: bool,
+    /// What to try without changing anything: client, only what would be sent; server, with all checks of the pods.
+    #[arg(long, value_name = "HOW", default_value = "none", require_equals = true)]
+    dry_run: DryRun,
+    /// Print the objects, or only their names, in place of what became of them.
+    #[arg(short, long, value_name = "FORMAT")]
+    output: Option<Format>,
     /// The namespace of objects that name none [default: default].
     #[arg(short, long)]
     namespace: Option<String>,
+}
+
+/// What is not done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum DryRun {
+    /// Everything is done.
+    None,
+    /// Nothing is sent.
+    Client,
+    /// Nothing is changed.
+    Server,
+}
+
+impl DryRun {
+    /// What kubectl says behind the outcome (`NewDryRunVerifier` and `PrintFlagsWithDryRunStrategy` in
+    /// `pkg/cmd/util/helpers.go`).
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Client => " (dry run)",
+            Self::Server => " (server dry run)",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// KIND/NAME, one a line.
+    Name,
+    /// The objects, in YAML.
+    Yaml,
+    /// The objects, in JSON.
+    Json,
 }
 
 /// One document that is to be applied.
@@ -69,11 +115,30 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     }
     let paths = Paths::from_env();
     let mut all_well = true;
+    let mut objects = Vec::new();
     for document in &documents {
-        if let Err(error) = apply(&paths, document) {
+        let (applied, error) = apply(&paths, document, args.dry_run);
+        if let Some(Applied { what, outcome, object }) = applied {
+            match args.output {
+                None => target::print(&format!("{what} {}{}\n", outcome.as_str(), args.dry_run.suffix()))?,
+                Some(Format::Name) => target::print(&format!("{what}\n"))?,
+                Some(Format::Yaml | Format::Json) => objects.push(object),
+            }
+        }
+        if let Some(error) = error {
             all_well = false;
             let _ = writeln!(std::io::stderr(), "peapod: {error:#}");
         }
+    }
+    if !objects.is_empty() {
+        let list =
+            |items: Vec<Value>| json!({"apiVersion": "v1", "items": items, "kind": "List", "metadata": {}});
+        let object = if objects.len() == 1 { objects.remove(0) } else { list(objects) };
+        let text = match args.output {
+            Some(Format::Json) => serde_json::to_string_pretty(&object)?,
+            _ => output::yaml(&object),
+        };
+        target::print(&(text + "\n"))?;
     }
     Ok(if all_well { ExitCode::SUCCESS } else { ExitCode::from(EXIT_REFUSED) })
 }
@@ -85,7 +150,7 @@ fn warn(text: &str) {
 /// The documents of all files, and what in them cannot be applied.
 fn documents(args: &Args) -> anyhow::Result<(Vec<Document>, Vec<String>)> {
     let (mut documents, mut ignored, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
-    for file in files(&args.file)? {
+    for file in files::files(&args.file, args.recursive)? {
         let source = match file == Path::new("-") {
             true => "standard input".to_owned(),
             false => file.display().to_string(),
@@ -104,27 +169,6 @@ fn documents(args: &Args) -> anyhow::Result<(Vec<Document>, Vec<String>)> {
     }
     ensure!(wrong.is_empty(), "nothing is applied:\n{}", wrong.join("\n"));
     Ok((documents, ignored))
-}
-
-/// The files that are meant: of a directory those that kubectl takes, in order.
-fn files(named: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for path in named {
-        if !path.is_dir() {
-            files.push(path.clone());
-            continue;
-        }
-        let is_manifest = |path: &PathBuf| {
-            let extension = path.extension().and_then(|extension| extension.to_str());
-            path.is_file() && matches!(extension, Some("yaml" | "yml" | "json"))
-        };
-        let entries = path.read_dir().with_context(|| format!("cannot read {}", path.display()))?;
-        let mut inside: Vec<_> = entries.flatten().map(|entry| entry.path()).filter(is_manifest).collect();
-        inside.sort();
-        ensure!(!inside.is_empty(), "{}: no file of *.yaml, *.yml or *.json", path.display());
-        files.append(&mut inside);
-    }
-    Ok(files)
 }
 
 enum Read {
@@ -219,12 +263,25 @@ impl Outcome {
     }
 }
 
-fn apply(paths: &Paths, document: &Document) -> anyhow::Result<()> {
+/// A document that was applied.
+struct Applied {
+    /// `kind/name`.
+    what: String,
+    outcome: Outcome,
+    /// The object as it is now, or would be.
+    object: Value,
+}
+
+/// What became of a document, in the pods that took it, and what is wrong in others.
+fn apply(paths: &Paths, document: &Document, dry_run: DryRun) -> (Option<Applied>, Option<anyhow::Error>) {
     match document {
         Document::Object { kind, namespace, name, object } => {
-            apply_object(paths, *kind, namespace, name, object)
+            apply_object(paths, *kind, namespace, name, object, dry_run)
         }
-        Document::Pod { namespace, name, pod } => apply_pod(paths, namespace, name, pod),
+        Document::Pod { namespace, name, pod } => match apply_pod(paths, namespace, name, pod, dry_run) {
+            Ok(applied) => (Some(applied), None),
+            Err(error) => (None, Some(error)),
+        },
     }
 }
 
@@ -234,45 +291,59 @@ fn apply_object(
     namespace: &str,
     name: &str,
     object: &Value,
-) -> anyhow::Result<()> {
+    dry_run: DryRun,
+) -> (Option<Applied>, Option<anyhow::Error>) {
     let what = format!("{}/{name}", kind.singular());
-    let (mut outcome, mut referred, mut errors) = (None::<Outcome>, false, Vec::new());
+    let (mut applied, mut referred, mut errors) = (None::<Applied>, false, Vec::new());
     for pod in objects::pods(paths, Some(namespace)) {
         let mut apply = || {
             let before = objects::one_of_pod(paths, &pod, kind, name)?;
-            let Some(after) = objects::apply(paths, &pod, kind, name, object)? else { return Ok(None) };
+            let after = match dry_run {
+                DryRun::Client => Some(object.clone()),
+                _ => objects::apply(paths, &pod, kind, name, object, dry_run == DryRun::Server)?,
+            };
+            let Some(after) = after else { return Ok(None) };
             referred |= objects::pod_of(paths, &pod)?.is_some_and(|pod| refers(&pod, kind, name));
             let version = |object: &Value| object["metadata"]["resourceVersion"].clone();
-            anyhow::Ok(Some(match before {
+            let outcome = match before {
                 None => Outcome::Created,
                 Some(before) if version(&before) == version(&after) => Outcome::Unchanged,
                 Some(_) => Outcome::Configured,
-            }))
+            };
+            anyhow::Ok(Some((outcome, after)))
         };
         match apply() {
-            Ok(Some(own)) => outcome = Some(outcome.map_or(own, |before| before.with(own))),
+            Ok(Some((own, object))) => {
+                let outcome = applied.as_ref().map_or(own, |before| before.outcome.with(own));
+                applied = Some(Applied { what: what.clone(), outcome, object });
+            }
             Ok(None) => {}
             Err(error) => errors.push(format!("{error:#}")),
         }
     }
-    if let Some(outcome) = outcome {
-        target::print(&format!("{what} {}\n", outcome.as_str()))?;
-        if !referred {
-            warn(&format!(
-                "no pod that runs in namespace {namespace:?} refers to {what}; it is gone when they have ended"
-            ));
-        }
+    if applied.is_some() && !referred {
+        warn(&format!(
+            "no pod that runs in namespace {namespace:?} refers to {what}; it is gone when they have ended"
+        ));
     }
-    ensure!(errors.is_empty(), "{what}: {}", errors.join("\n"));
-    ensure!(
-        outcome.is_some(),
-        "{what}: no pod runs in namespace {namespace:?}; ConfigMaps and Secrets stand in the manifest of their pod, \
-         and live with it: peapod run FILE"
-    );
-    Ok(())
+    let error = match (&applied, &errors[..]) {
+        (None, []) => Some(anyhow::anyhow!(
+            "{what}: no pod runs in namespace {namespace:?}; ConfigMaps and Secrets stand in the manifest of their \
+             pod, and live with it: peapod run FILE"
+        )),
+        (_, []) => None,
+        _ => Some(anyhow::anyhow!("{what}: {}", errors.join("\n"))),
+    };
+    (applied, error)
 }
 
-fn apply_pod(paths: &Paths, namespace: &str, name: &str, pod: &Value) -> anyhow::Result<()> {
+fn apply_pod(
+    paths: &Paths,
+    namespace: &str,
+    name: &str,
+    pod: &Value,
+    dry_run: DryRun,
+) -> anyhow::Result<Applied> {
     let mut named = objects::pods(paths, Some(namespace));
     named.retain(|pod| pod.identity.name == name);
     let [record] = &named[..] else {
@@ -283,9 +354,13 @@ fn apply_pod(paths: &Paths, namespace: &str, name: &str, pod: &Value) -> anyhow:
             count => bail!("pod/{name}: {count} pods of this name run in namespace {namespace:?}"),
         }
     };
+    let applied = |outcome, object| Applied { what: format!("pod/{name}"), outcome, object };
+    if dry_run == DryRun::Client {
+        return Ok(applied(Outcome::Configured, pod.clone()));
+    }
     let what = |pod: &Pod| (pod.metadata.labels.clone(), pod.metadata.annotations.clone(), pod.spec.clone());
     let before = objects::pod_of(paths, record)?;
-    let path = target::path(record);
+    let path = target::path(record) + if dry_run == DryRun::Server { DRY_RUN } else { "" };
     let after: Result<Pod, _> =
         client::patch(&paths.pod_run(&record.uid), &path, PatchType::Apply, pod.to_string());
     let after = after.map_err(|error| target::about(record, &error))?;
@@ -293,7 +368,7 @@ fn apply_pod(paths: &Paths, namespace: &str, name: &str, pod: &Value) -> anyhow:
         Some(before) if what(&before) == what(&after) => Outcome::Unchanged,
         _ => Outcome::Configured,
     };
-    target::print(&format!("pod/{name} {}\n", outcome.as_str()))
+    Ok(applied(outcome, serde_json::to_value(after)?))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 //! claims, volumes ─► the registry, here and now
 //! ```
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -130,12 +131,17 @@ fn delete_storage(
         let (deleted, place) = match kind {
             StorageKind::Claims => {
                 let key = (namespace.to_owned(), (*name).to_owned());
-                (claims::delete_claim(paths, &key).map(drop), format!(" from {namespace} namespace"))
+                (claims::delete_claim(paths, &key), format!(" from {namespace} namespace"))
             }
-            StorageKind::Volumes => (claims::delete_volume(paths, name), String::new()),
+            StorageKind::Volumes => (claims::delete_volume(paths, name).map(|()| None), String::new()),
         };
         match deleted {
-            Ok(()) => target::print(&format!("{} {name:?} deleted{place}\n", kind.singular()))?,
+            Ok(warning) => {
+                target::print(&format!("{} {name:?} deleted{place}\n", kind.singular()))?;
+                if let Some(warning) = warning {
+                    writeln!(std::io::stderr(), "warning: {warning}")?;
+                }
+            }
             Err(error) => failures.push(error.into()),
         }
     }

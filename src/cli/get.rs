@@ -8,6 +8,7 @@
 //!
 //! The columns are those of `printPod` in `pkg/printers/internalversion/printers.go`.
 
+mod columns;
 mod row;
 pub mod storage;
 pub mod storage_wire;
@@ -20,8 +21,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+pub use self::columns::LabelColumns;
 use super::objects::{self, Form, Wanted};
 use super::{Failure, all_well, output, tabs, target};
+use crate::api::objects::ObjectKind;
+use crate::api::selection::{FIELDS, POD_FIELDS, SECRET_FIELDS, Selection};
 use crate::paths::Paths;
 
 /// The namespace when none is said.
@@ -39,6 +43,8 @@ Examples:
   peapod get -A -o name         names for programs
   peapod get configmaps -o wide the ConfigMaps of the pods in the namespace, and of which pods
   peapod get secret login -o yaml
+  peapod get pods -l app=web,tier!=test -L tier
+  peapod get pods -A --field-selector status.phase=Running
   peapod get pvc                the claims of the namespace default
   peapod get pvc,pv,cm          several kinds
   peapod get pv                 the volumes behind claims, and those that none has")]
@@ -61,9 +67,26 @@ pub struct Args {
     /// `KIND/NAME` in the tables, as kubectl has it where there are several kinds.
     #[arg(skip)]
     with_kind: bool,
-    /// With the pods' labels, as the last column.
-    #[arg(long)]
-    show_labels: bool,
+    /// Those with such labels: app=web, app!=web, 'tier in (front,back)', 'tier notin (test)', app, '!app'; all of
+    /// several, with commas.
+    #[arg(short = 'l', long, value_name = "SELECTOR", default_value = "", hide_default_value = true)]
+    selector: String,
+    /// Those with such fields: status.phase=Running, metadata.name!=web.
+    #[arg(long, value_name = "SELECTOR", default_value = "", hide_default_value = true)]
+    field_selector: String,
+    #[command(flatten)]
+    labels: LabelColumns,
+}
+
+impl Args {
+    /// What is wanted; `fields` are those that the kind can be selected by.
+    fn selection(&self, fields: &[&str], names: usize) -> anyhow::Result<Selection> {
+        let selection = Selection::parse(&self.selector, &self.field_selector, fields);
+        let selection = selection.map_err(|error| anyhow::anyhow!(error))?;
+        let is_given = selection != Selection::default();
+        anyhow::ensure!(names == 0 || !is_given, "name cannot be provided when a selector is specified");
+        Ok(selection)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -89,10 +112,13 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         return storage::run(args, kind, &names);
     }
     if let Some((kind, names)) = objects::named(&args.pods)? {
+        let fields = if kind == ObjectKind::Secret { SECRET_FIELDS } else { FIELDS };
         objects::show(
             kind,
             &names,
             &Wanted {
+                selection: args.selection(fields, names.len())?,
+                labels: &args.labels,
                 namespace: args.namespace.as_deref(),
                 all_namespaces: args.all_namespaces,
                 form: match args.output {
@@ -114,6 +140,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
         words => words.to_vec(),
     };
     let names = target::names(&words)?;
+    let selection = args.selection(POD_FIELDS, names.len())?;
     let (mut records, mut failures) = (Vec::new(), Vec::new());
     for name in &names {
         match target::find(&paths, args.namespace.as_deref(), Some(name)) {
@@ -133,7 +160,8 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
             ))
         });
     }
-    let pods: Vec<Pod> = records.iter().filter_map(|record| target::pod(&paths, record)).collect();
+    let mut pods: Vec<Pod> = records.iter().filter_map(|record| target::pod(&paths, record)).collect();
+    selection.retain(&mut pods);
     let namespace = args.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
     let place = (!args.all_namespaces).then_some(namespace);
     let table = table(args, &pods, jiff::Timestamp::now());
@@ -229,9 +257,9 @@ fn table(args: &Args, pods: &[Pod], now: jiff::Timestamp) -> String {
     };
     if !args.no_headers {
         let wide: &[&str] = if is_wide { &["IP", "NODE", "NOMINATED NODE", "READINESS GATES"] } else { &[] };
-        let labels: &[&str] = if args.show_labels { &["LABELS"] } else { &[] };
-        let headings = ["NAME", "READY", "STATUS", "RESTARTS", "AGE"].iter().chain(wide).chain(labels);
-        line("NAMESPACE", headings.map(|heading| (*heading).to_owned()).collect());
+        let headings = ["NAME", "READY", "STATUS", "RESTARTS", "AGE"].iter().chain(wide);
+        let headings = headings.map(|heading| (*heading).to_owned());
+        line("NAMESPACE", headings.chain(args.labels.headings()).collect());
     }
     for pod in pods {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
@@ -239,7 +267,7 @@ fn table(args: &Args, pods: &[Pod], now: jiff::Timestamp) -> String {
         if args.with_kind {
             cells[0].insert_str(0, "pod/");
         }
-        let labels = args.show_labels.then(|| row::labels(pod));
+        let labels = args.labels.cells(pod.metadata.labels.as_ref());
         line(namespace, cells.into_iter().chain(labels).collect());
     }
     tabs::align(&text, 6, 3)
@@ -298,6 +326,16 @@ a-long-name   1/1     Running   3 (10s ago)   5m    <none>
         let labels = [("tier", ""), ("app", "web")].map(|(key, value)| (key.to_owned(), value.to_owned()));
         let mut pods = pods.clone();
         pods[0].metadata.labels = Some(labels.into());
-        assert_eq!(table(&Line::parse_from(["get", "--show-labels"]).args, &pods, now), expected);
+        let shown = |words: &[&str]| table(&Line::parse_from(["get"].iter().chain(words)).args, &pods, now);
+        assert_eq!(shown(&["--show-labels"]), expected);
+        let lines = shown(&["-L", "app,example.com/part", "--show-labels"]);
+        assert!(
+            lines.starts_with(
+                "NAME          READY   STATUS    RESTARTS      AGE   APP      PART     LABELS\n"
+            ),
+            "{lines}"
+        );
+        assert!(lines.contains("5m    web      <none>   app=web,tier=\n"), "{lines}");
+        assert!(lines.contains("5m    <none>   <none>   <none>\n"), "{lines}");
     }
 }

@@ -38,7 +38,7 @@ use crate::sandbox::{self, Entered, Inside, NotBegun, Sandbox, SandboxError};
 use crate::spec::environment::Surroundings;
 use crate::spec::qos::QosClass;
 use crate::spec::{NetworkMode, Pod};
-use crate::volume::{Bound, VolumeError, Volumes};
+use crate::volume::{Bound, VolumeErrors, Volumes};
 
 /// Exit code of a pod process that could not begin; its supervisor has the reason.
 const EXIT_NOT_BEGUN: i32 = 125;
@@ -104,7 +104,7 @@ pub fn launch(plan: Plan, config: &sandbox::Config<'_>) -> Result<Sandbox, Sandb
 #[derive(Debug, thiserror::Error)]
 enum BeginError {
     #[error(transparent)]
-    Volume(#[from] VolumeError),
+    Volumes(#[from] VolumeErrors),
     #[error("cannot use the volumes for key-value stores: {0}")]
     KeyValue(io::Error),
     #[error(transparent)]
@@ -162,11 +162,7 @@ impl Prepared {
         crate::sys::heap::share_between_threads();
         let start = |what| move |error| BeginError::Start { what, error };
         let (trouble, troubles) = mpsc::channel(worker::TROUBLE_QUEUE);
-        let mut volumes = Volumes::prepare(&spec, pod_dir, &bound)?;
-        volumes.mount_memory()?;
-        volumes.offer_node(around.allocatable);
-        let (_, errors) = volumes.refresh(&spec)?.run(&spec);
-        errors.into_iter().next().map_or(Ok(()), Err)?;
+        let mut volumes = Volumes::set_up(&spec, pod_dir, &bound, around.allocatable)?;
         let key_value =
             KeyValue::new(&spec, &volumes, pod_dir.join(KEY_VALUE)).map_err(BeginError::KeyValue)?;
         if let Some(ignored) = user::ignored(&spec) {

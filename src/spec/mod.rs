@@ -20,6 +20,7 @@ pub mod pod;
 pub mod probe;
 pub mod qos;
 pub mod quantity;
+pub mod selector;
 pub mod service;
 pub mod storage;
 pub mod user;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::network_policy::LabelSelector;
 
@@ -27,8 +27,8 @@ pub struct Claim {
     pub access_modes: Vec<AccessMode>,
     /// `spec.resources.requests.storage`, bytes.
     pub storage_bytes: u64,
-    /// `spec.storageClassName`: empty is none; `None`: none where a volume without a class fits, else peapod's own
-    /// provisioner.
+    /// `spec.storageClassName`: empty is none, for volumes without a class only; `None`: the default one, peapod's own,
+    /// as `DefaultStorageClass` fills it in (`plugin/pkg/admission/storage/storageclass/setdefault`).
     pub storage_class: Option<String>,
     /// `spec.volumeName`: this volume and no other.
     pub volume_name: Option<String>,
@@ -57,6 +57,24 @@ pub struct PersistentVolume {
     pub claim: Option<(String, String)>,
 }
 
+impl PersistentVolume {
+    /// Why its data is not deleted with its claim where its [`ReclaimPolicy`] is `Delete`, in Kubernetes' words; `None`:
+    /// it is. Only a hostPath below `/tmp` is (`hostPathDeleter` in `pkg/volume/hostpath/host_path.go`, which looks for
+    /// `/tmp/` anywhere in the path; here it begins with that), and for `local` there is no deleter
+    /// (`deleteVolumeOperation` in `pkg/controller/volume/persistentvolume/pv_controller.go`).
+    pub fn deletion_refused(&self) -> Option<String> {
+        let path = self.path.display();
+        match self.kind {
+            PersistentVolumeKind::Local => Some(
+                "error getting deleter volume plugin for volume: no deletable volume plugin matched"
+                    .to_owned(),
+            ),
+            _ if self.path.strip_prefix("/tmp").is_ok_and(|below| below != Path::new("")) => None,
+            _ => Some(format!("host_path deleter only supports /tmp/.+ but received provided {path}")),
+        }
+    }
+}
+
 /// What is behind a PersistentVolume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PersistentVolumeKind {
@@ -74,7 +92,7 @@ pub enum ReclaimPolicy {
     /// `Retain`: its data is kept, and no other claim gets it.
     #[default]
     Retain,
-    /// `Delete`: its data goes with the claim, where peapod made it.
+    /// `Delete`: its data goes with the claim; see [`PersistentVolume::deletion_refused`].
     Delete,
 }
 

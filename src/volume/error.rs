@@ -1,7 +1,7 @@
 //! What can be wrong with a volume.
 
-use std::io;
 use std::path::PathBuf;
+use std::{fmt, io};
 
 use thiserror::Error;
 
@@ -63,12 +63,16 @@ pub enum VolumeError {
         /// Why not, and what to do.
         reason: String,
     },
-    /// A `subPath` that cannot be made or opened beneath its volume.
+    /// A `subPath` that cannot be made or opened beneath its volume, in the words of `makeMounts`
+    /// (`pkg/kubelet/kubelet_pods.go`). The kubelet keeps the reason to itself, which may tell of the host; here none
+    /// does: every way out of the volume is refused alike.
     #[error(
-        "container {container:?} mounts volume {volume:?} at {mount_path}: cannot open subPath {}: {source}",
-        sub_path.display()
+        "failed to {} for volumeMount {volume:?} of container {container:?}: {}, for {mount_path}: {source}",
+        step.as_str(), sub_path.display()
     )]
     SubPath {
+        /// What failed.
+        step: SubPathStep,
         /// The container.
         container: String,
         /// The volume.
@@ -124,10 +128,51 @@ pub enum VolumeError {
     },
 }
 
+/// Everything that is wrong with a pod's volumes: each on a line of its own. Not empty.
+#[derive(Debug)]
+pub struct VolumeErrors(pub(super) Vec<VolumeError>);
+
+impl VolumeErrors {
+    /// Of those, if there are any.
+    ///
+    /// # Errors
+    /// There are.
+    pub(super) fn none_of(errors: Vec<VolumeError>) -> Result<(), Self> {
+        if errors.is_empty() { Ok(()) } else { Err(Self(errors)) }
+    }
+}
+
+impl std::error::Error for VolumeErrors {}
+
+impl fmt::Display for VolumeErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let texts: Vec<_> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&texts.join("\n"))
+    }
+}
+
+/// What is done with a `subPath`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SubPathStep {
+    /// It is missing, and made.
+    Create,
+    /// It is there, and opened.
+    Prepare,
+}
+
+impl SubPathStep {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create subPath directory",
+            Self::Prepare => "prepare subPath",
+        }
+    }
+}
+
 impl VolumeError {
-    /// Whether a `subPath` is not there, where the kubelet would make an empty directory and peapod cannot: in volumes
-    /// that are written by nobody.
-    pub fn is_missing_part(&self) -> bool {
-        matches!(self, Self::SubPath { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    /// Whether the container waits with `CreateContainerConfigError` and is tried again (`startContainer` in
+    /// `pkg/kubelet/kuberuntime/kuberuntime_container.go`): else its start has failed.
+    pub fn is_of_configuration(&self) -> bool {
+        matches!(self, Self::SubPath { .. })
     }
 }

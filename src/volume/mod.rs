@@ -1,7 +1,8 @@
 //! Volumes of a pod: from the specification to the directories that its containers open.
 //!
 //! ```text
-//! pod process: Volumes::prepare ──► mount_memory ───────────► refresh ───────────► preopens, for each container
+//! pod process: Volumes::set_up
+//!  prepare ───────────────────────► mount_memory ───────────► refresh ───────────► preopens, for each container
 //!  emptyDir made, hostPath checked   tmpfs, in the pod's       files of configMap,  subPath resolved, a directory
 //!  and opened                        mount namespace, opened   secret and the like  handle for each mount, single
 //!        └──► ownership, with fsGroup ◄──┴─────────────────────────────┘            files put in place
@@ -25,7 +26,7 @@ mod prepare;
 mod projected;
 pub mod usage;
 
-pub use error::VolumeError;
+pub use error::{VolumeError, VolumeErrors};
 pub use preopen::{ETC, Preopen};
 pub use prepare::{Bound, BoundDirectory, Volumes};
 pub use projected::{PayloadError, Refresh};

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt};
 
 use super::VolumeError;
+use super::error::SubPathStep;
 use super::files::{FileMount, Place, place_of};
-use super::prepare::{Prepared, Volumes, io_error};
+use super::prepare::{Prepared, Volumes, Writers, io_error};
 use super::projected::Generation;
 use crate::spec::environment::Files;
 use crate::spec::{Container, Mount};
@@ -135,24 +136,28 @@ impl Volumes {
         mount: &'m Mount,
         last: &dyn Fn(&str) -> Option<Generation>,
     ) -> Result<Opened<'m>, VolumeError> {
-        let refused = |source| VolumeError::SubPath {
+        let refused = |(step, source)| VolumeError::SubPath {
+            step,
             container: container.name.clone(),
             volume: mount.volume.clone(),
             mount_path: mount.path.clone(),
             sub_path: mount.sub_path.clone().unwrap_or_default(),
             source,
         };
+        let prepare = |error| (SubPathStep::Prepare, error);
         let file = |file: File, path, read_only| {
             Ok(Opened::File(FileMount { mount, file: file.into(), path, read_only }))
         };
         match self.by_name.get(&mount.volume) {
-            Some(Prepared::Open { path, dir, read_only }) => {
-                let is_read_only = mount.read_only || *read_only;
+            Some(Prepared::Open { path, dir, writers }) => {
+                let is_read_only = mount.read_only || *writers != Writers::Containers;
                 let opened = match &mount.sub_path {
-                    None => dir.try_clone(),
-                    Some(sub_path) => match open_beneath(dir, sub_path, !read_only) {
-                        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
-                            let opened = place_of(dir, sub_path).map_err(refused)?;
+                    None => dir.try_clone().map_err(prepare),
+                    Some(sub_path) => match open_sub_path(dir, sub_path, *writers != Writers::Nobody) {
+                        Err((SubPathStep::Prepare, error))
+                            if error.kind() == io::ErrorKind::NotADirectory =>
+                        {
+                            let opened = place_of(dir, sub_path).map_err(prepare).map_err(refused)?;
                             return file(opened, path.join(sub_path), is_read_only);
                         }
                         opened => opened,
@@ -166,7 +171,7 @@ impl Volumes {
                 Ok(Opened::Directory(preopen))
             }
             Some(Prepared::File { .. }) if mount.sub_path.is_some() => {
-                Err(refused(io::ErrorKind::NotADirectory.into()))
+                Err(refused(prepare(io::ErrorKind::NotADirectory.into())))
             }
             Some(Prepared::File { path }) => {
                 let mut options = std::fs::OpenOptions::new();
@@ -199,7 +204,7 @@ fn working_dir<'p>(container: &Container, preopens: &'p [Preopen]) -> Result<Opt
     };
     let dir = match rest.as_os_str().is_empty() {
         true => preopen.dir.try_clone(),
-        false => open_beneath(&preopen.dir, rest, !preopen.read_only),
+        false => open_sub_path(&preopen.dir, rest, !preopen.read_only).map_err(|(_, error)| error),
     };
     let dir = dir.map_err(|source| VolumeError::WorkingDir {
         container: container.name.clone(),
@@ -236,14 +241,20 @@ impl Files for Volumes {
 }
 
 /// A directory beneath `dir`, made where it is missing and `may_make` says so.
-fn open_beneath(dir: &Dir, sub_path: &Path, may_make: bool) -> io::Result<Dir> {
+fn open_sub_path(dir: &Dir, sub_path: &Path, may_make: bool) -> Result<Dir, (SubPathStep, io::Error)> {
     match dir.open_dir(sub_path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound && may_make => {
-            dir.create_dir_all(sub_path)?;
-            dir.set_permissions(sub_path, dir.dir_metadata()?.permissions())?;
-            dir.open_dir(sub_path)
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let made = match may_make {
+                true => dir.create_dir_all(sub_path),
+                false => Err(error),
+            };
+            let made = made.and_then(|()| {
+                dir.set_permissions(sub_path, dir.dir_metadata()?.permissions())?;
+                dir.open_dir(sub_path)
+            });
+            made.map_err(|error| (SubPathStep::Create, error))
         }
-        opened => opened,
+        opened => opened.map_err(|error| (SubPathStep::Prepare, error)),
     }
 }
 
@@ -284,7 +295,9 @@ mod tests {
     }
 
     fn preopens(pod: &Pod, pod_dir: &Path) -> Result<Vec<Preopen>, VolumeError> {
-        Volumes::prepare(pod, pod_dir, &Bound::new())?.preopens(&pod.containers[0], &pod.containers[0].mounts)
+        Volumes::prepare(pod, pod_dir, &Bound::new())
+            .unwrap()
+            .preopens(&pod.containers[0], &pod.containers[0].mounts)
     }
 
     #[test]
@@ -401,7 +414,7 @@ mod tests {
                 unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS).unwrap();
                 mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
                     .unwrap();
-                volumes.mount_memory().unwrap();
+                assert!(volumes.mount_memory().is_empty());
                 let preopens = volumes.preopens(&pod.containers[0], &pod.containers[0].mounts).unwrap();
                 let stat = nix::sys::statfs::fstatfs(preopens[0].dir()).unwrap();
                 assert_eq!(stat.filesystem_type(), nix::sys::statfs::TMPFS_MAGIC);

@@ -12,7 +12,7 @@ use cap_std::fs::Dir;
 use super::host_path::{Found, check_or_create};
 use super::ownership::{self, Access};
 use super::projected::Generations;
-use super::{VolumeError, projected};
+use super::{VolumeError, VolumeErrors, projected};
 use crate::sandbox::cgroup::memory_limit;
 use crate::spec::environment::Allocatable;
 use crate::spec::{FsGroup, Pod, Volume, VolumeSource};
@@ -63,22 +63,24 @@ pub struct Volumes {
 #[derive(Debug)]
 pub(super) enum Prepared {
     /// A directory that containers can be given.
-    Open {
-        path: PathBuf,
-        dir: Dir,
-        /// Whatever the mount says.
-        read_only: bool,
-    },
+    Open { path: PathBuf, dir: Dir, writers: Writers },
     /// A directory that is still to be covered by a tmpfs of this size in bytes.
-    Memory {
-        path: PathBuf,
-        size: Option<u64>,
-        /// As above.
-        read_only: bool,
-    },
+    Memory { path: PathBuf, size: Option<u64>, writers: Writers },
     /// A file of the host, or a socket or device. Looked up again for each run, as container runtimes do: such a
     /// file is replaced more often than it is written to.
     File { path: PathBuf },
+}
+
+/// Who writes to a volume, whatever its mounts say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Writers {
+    /// Its containers.
+    Containers,
+    /// Peapod alone, which makes its files. A `subPath` that is missing is made too: the kubelet's `SafeMakeDir` does
+    /// not ask what kind of volume it is in.
+    Peapod,
+    /// Nobody: it is mounted read-only, and for the kubelet too.
+    Nobody,
 }
 
 impl Volumes {
@@ -87,37 +89,61 @@ impl Volumes {
     /// are the directories of claims and images.
     ///
     /// What was made below `pod_dir` is left to its owner to remove, also after an error.
-    pub fn prepare(pod: &Pod, pod_dir: &Path, bound: &Bound) -> Result<Self, VolumeError> {
-        let prepared = |volume: &Volume| Ok((volume.name.clone(), prepare(volume, pod, pod_dir, bound)?));
-        let by_name = pod.volumes.iter().map(prepared).collect::<Result<_, _>>()?;
-        Ok(Self {
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub fn prepare(pod: &Pod, pod_dir: &Path, bound: &Bound) -> Result<Self, VolumeErrors> {
+        let (volumes, errors) = Self::prepare_all(pod, pod_dir, bound);
+        VolumeErrors::none_of(errors).map(|()| volumes)
+    }
+
+    /// [Prepares](Self::prepare) the volumes, mounts those in memory and
+    /// [fills](Self::refresh) them, which resources of `node` without a limit may be in.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub fn set_up(pod: &Pod, pod_dir: &Path, bound: &Bound, node: Allocatable) -> Result<Self, VolumeErrors> {
+        let (volumes, mut errors) = Self::prepare_all(pod, pod_dir, bound);
+        let mut volumes = Self { node, ..volumes };
+        errors.extend(volumes.mount_memory());
+        match volumes.refresh(pod) {
+            Ok(refresh) => errors.extend(refresh.run(pod).1),
+            Err(error) => errors.push(error),
+        }
+        VolumeErrors::none_of(errors).map(|()| volumes)
+    }
+
+    /// Those that can be had, and what is wrong with the others.
+    fn prepare_all(pod: &Pod, pod_dir: &Path, bound: &Bound) -> (Self, Vec<VolumeError>) {
+        let (mut by_name, mut errors) = (BTreeMap::new(), Vec::new());
+        for volume in &pod.volumes {
+            match prepare(volume, pod, pod_dir, bound) {
+                Ok(prepared) => drop(by_name.insert(volume.name.clone(), prepared)),
+                Err(error) => errors.push(error),
+            }
+        }
+        let volumes = Self {
             by_name,
             etc: None,
             generations: Generations::default(),
             node: Allocatable::default(),
             files: pod_dir.join(FILES),
             fs_group: pod.fs_group,
-        })
+        };
+        (volumes, errors)
     }
 
     /// Mounts the tmpfs of every emptyDir with `medium: Memory`, and of every secret, downward API and projected
     /// volume. To be called once, in the pod's own mount
-    /// namespace, with its mounts private: the tmpfs goes with the namespace.
-    pub fn mount_memory(&mut self) -> Result<(), VolumeError> {
-        for (name, prepared) in &mut self.by_name {
-            if let Prepared::Memory { path, size, read_only } = prepared {
-                mount::volume_tmpfs(path, *size, EMPTY_DIR_MODE).map_err(io_error(
-                    name,
-                    "mount a tmpfs on",
-                    path,
-                ))?;
-                if !*read_only {
-                    give(name, path, self.fs_group.map(always), Access::ReadWrite)?;
-                }
-                *prepared = open(name, path, *read_only)?;
-            }
-        }
-        Ok(())
+    /// namespace, with its mounts private: the tmpfs goes with the namespace. Returns what went wrong.
+    pub(super) fn mount_memory(&mut self) -> Vec<VolumeError> {
+        let group = self.fs_group.map(always);
+        let mount = |(name, prepared): (&String, &mut Prepared)| {
+            let Prepared::Memory { path, size, writers } = prepared else { return None };
+            let mounted = mount_memory(name, path, *size, *writers, group);
+            mounted.map(|open| *prepared = open).err()
+        };
+        self.by_name.iter_mut().filter_map(mount).collect()
     }
 
     /// Gives a directory to every container that has nothing of its own there, to read, as `/etc`.
@@ -148,16 +174,16 @@ fn prepare(volume: &Volume, pod: &Pod, pod_dir: &Path, bound: &Bound) -> Result<
             match memory {
                 true => {
                     let size = memory_size(*size_limit, memory_limit(pod));
-                    Ok(Prepared::Memory { path, size, read_only: false })
+                    Ok(Prepared::Memory { path, size, writers: Writers::Containers })
                 }
                 false => {
                     give(name, &path, pod.fs_group.map(always), Access::ReadWrite)?;
-                    open(name, &path, false)
+                    open(name, &path, Writers::Containers)
                 }
             }
         }
         VolumeSource::HostPath { path, kind } => match check_or_create(name, path, *kind)? {
-            Found::Directory => open(name, path, false),
+            Found::Directory => open(name, path, Writers::Containers),
             Found::File => Ok(Prepared::File { path: path.clone() }),
         },
         VolumeSource::Projected { plugin, .. } => projected::prepare(volume, *plugin, pod_dir),
@@ -166,15 +192,30 @@ fn prepare(volume: &Volume, pod: &Pod, pod_dir: &Path, bound: &Bound) -> Result<
             if !read_only && !is_the_hosts {
                 give(name, path, pod.fs_group, Access::ReadWrite)?;
             }
-            open(name, path, *read_only)
+            open(name, path, if *read_only { Writers::Nobody } else { Writers::Containers })
         }
         VolumeSource::Ephemeral { .. } => {
             let BoundDirectory { path, .. } = bound_to(name, bound)?;
             give(name, path, pod.fs_group, Access::ReadWrite)?;
-            open(name, path, false)
+            open(name, path, Writers::Containers)
         }
         VolumeSource::Image { .. } => image(name, &bound_to(name, bound)?.path, pod_dir),
     }
+}
+
+fn mount_memory(
+    volume: &str,
+    path: &Path,
+    size: Option<u64>,
+    writers: Writers,
+    group: Option<FsGroup>,
+) -> Result<Prepared, VolumeError> {
+    let mounted = mount::volume_tmpfs(path, size, EMPTY_DIR_MODE);
+    mounted.map_err(io_error(volume, "mount a tmpfs on", path))?;
+    if writers == Writers::Containers {
+        give(volume, path, group, Access::ReadWrite)?;
+    }
+    open(volume, path, writers)
 }
 
 /// The size of a tmpfs: `sizeLimit`, and no more than the pod's memory (`calculateEmptyDirMemorySize` in
@@ -197,7 +238,7 @@ fn image(name: &str, bound: &Path, pod_dir: &Path) -> Result<Prepared, VolumeErr
         }
         _ => bound.to_owned(),
     };
-    let prepared = open(name, &path, true)?;
+    let prepared = open(name, &path, Writers::Nobody)?;
     if let Prepared::Open { dir, .. } = &prepared {
         // Whoever clears the cache looks for it. Somebody else's lock is theirs, and no reason to wait.
         let file = dir.try_clone().map_err(io_error(name, "open", &path))?.into_std_file();
@@ -221,9 +262,9 @@ fn bound_to<'b>(volume: &str, bound: &'b Bound) -> Result<&'b BoundDirectory, Vo
     bound.get(volume).ok_or_else(missing)
 }
 
-pub(super) fn open(volume: &str, path: &Path, read_only: bool) -> Result<Prepared, VolumeError> {
+pub(super) fn open(volume: &str, path: &Path, writers: Writers) -> Result<Prepared, VolumeError> {
     let dir = Dir::open_ambient_dir(path, ambient_authority()).map_err(io_error(volume, "open", path))?;
-    Ok(Prepared::Open { path: path.to_owned(), dir, read_only })
+    Ok(Prepared::Open { path: path.to_owned(), dir, writers })
 }
 
 pub(super) fn io_error(

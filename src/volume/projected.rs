@@ -26,7 +26,7 @@ use cap_std::fs::Dir;
 
 use super::VolumeError;
 use super::ownership::{self, Access};
-use super::prepare::{EMPTY_DIR_MODE, Prepared, Volumes, always, io_error, open};
+use super::prepare::{EMPTY_DIR_MODE, Prepared, Volumes, Writers, always, io_error, open};
 use crate::spec::environment::Allocatable;
 use crate::spec::volume::ProjectedPlugin;
 use crate::spec::{Pod, Volume, VolumeSource};
@@ -92,17 +92,12 @@ pub(super) fn prepare(
     let mode = Permissions::from_mode(EMPTY_DIR_MODE);
     fs::set_permissions(&path, mode).map_err(io_error(name, "set the permissions of", &path))?;
     match memory {
-        true => Ok(Prepared::Memory { path, size: None, read_only: true }),
-        false => open(name, &path, true),
+        true => Ok(Prepared::Memory { path, size: None, writers: Writers::Peapod }),
+        false => open(name, &path, Writers::Peapod),
     }
 }
 
 impl Volumes {
-    /// What resources without a limit are, in files of the downward API.
-    pub fn offer_node(&mut self, node: Allocatable) {
-        self.node = node;
-    }
-
     /// What makes the files of the volumes of `pod`. To be run by one thread at a time.
     ///
     /// # Errors
@@ -312,7 +307,7 @@ mod tests {
                 unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS).unwrap();
                 mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
                     .unwrap();
-                volumes.mount_memory().unwrap();
+                assert!(volumes.mount_memory().is_empty());
                 assert!(refreshed(&volumes, &pod));
                 let preopens = preopens(&volumes, &pod);
                 assert_eq!(read(&preopens[0], "key").unwrap(), "hush");

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::support::{Finished, PATIENCE, Running, directory, peapod, root};
+use super::support::{Finished, PATIENCE, Running, directory, manifest, peapod, root};
 
 fn ask(arguments: &[&str]) -> Finished {
     Finished::from(peapod().args(arguments).output().expect("start peapod"))
@@ -314,4 +314,121 @@ fn all_pods_of_the_namespace_get_it() {
         "{apiVersion: v1, kind: ConfigMap, metadata: {name: web-config, namespace: strange}, data: {}}";
     assert_eq!(apply(fixed).expect_code(0).stdout, "configmap/web-config created\n");
     assert_eq!(got(&["cm", "web-config", "-n", "shared"])["data"], json!({"n": "1"}));
+}
+
+#[test]
+fn what_would_become_of_a_file_is_told_and_nothing_changes() {
+    let name = "dry";
+    let running = Running::start(&(pod(name, name) + &objects(name)), &[]);
+    running.wait_for("phase    Running");
+    let directory = directory();
+    let write = |path: &str, text: String| {
+        let path = directory.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    let map = |name: &str, data: &str| {
+        format!(
+            "{{apiVersion: v1, kind: ConfigMap, metadata: {{name: {name}, namespace: dry}}, data: {data}}}"
+        )
+    };
+    write("1.yaml", map("web-config", "{color: blue, size: big}"));
+    write("2.yaml", map("fixed", "{a: '1'}").replace(", data:", ", immutable: true, data:"));
+    write("below/3.json", map("new", "{}"));
+    write("below/4.txt", "no manifest".to_owned());
+    let files = directory.path().display().to_string();
+    let apply = |words: &[&str]| said(&[&["apply", "-f", &*files], words].concat());
+    let of_server =
+        "configmap/web-config configured (server dry run)\nconfigmap/fixed unchanged (server dry run)\n";
+    assert_eq!(apply(&["--dry-run=server"]), of_server);
+    let new = "configmap/new created (server dry run)\n";
+    assert_eq!(apply(&["--dry-run=server", "-R"]), format!("{of_server}{new}"));
+    let of_client = "configmap/web-config configured (dry run)\nconfigmap/fixed configured (dry run)\n";
+    assert_eq!(apply(&["--dry-run=client"]), of_client);
+    assert_eq!(apply(&["--dry-run=client", "-o", "name"]), "configmap/web-config\nconfigmap/fixed\n");
+    let tried: Value = serde_json::from_str(&apply(&["--dry-run=server", "-o", "json"])).unwrap();
+    assert_eq!((&tried["kind"], tried["items"].as_array().map(Vec::len)), (&json!("List"), Some(2)));
+    assert_eq!(tried["items"][0]["data"]["color"], "blue");
+    assert_eq!(got(&["cm", "web-config", "-n", name])["data"]["color"], "red", "nothing has changed");
+    ask(&["get", "cm", "new", "-n", name]).expect_code(1);
+
+    // What a pod would refuse is refused; what only the client looks at is not.
+    let wrong = directory.path().join("wrong.yaml");
+    std::fs::write(&wrong, map("fixed", "{a: '2'}")).unwrap();
+    let wrong = wrong.display().to_string();
+    ask(&["apply", "-f", &wrong, "--dry-run=server"]).expect_code(1).expect_stderr("immutable");
+    ask(&["apply", "-f", &wrong, "--dry-run=client"]).expect_code(0);
+    std::fs::remove_file(wrong).unwrap();
+
+    // The pod itself.
+    let guest = manifest(directory.path(), &pod(name, name).replace("app: dry", "app: dry, tier: front"));
+    let guest = guest.display().to_string();
+    assert_eq!(said(&["apply", "-f", &guest, "--dry-run=server"]), "pod/dry configured (server dry run)\n");
+    let tried = said(&["apply", "-f", &guest, "--dry-run=server", "-o", "yaml"]);
+    assert!(tried.contains("tier: front") && tried.contains("phase: Running"), "{tried}");
+    assert_eq!(got(&["dry", "-n", name])["metadata"]["labels"], json!({"app": "dry"}));
+    let text = std::fs::read_to_string(&guest).unwrap();
+    std::fs::write(&guest, text.replace("queues: '4'", "queues: '5'")).unwrap();
+    ask(&["apply", "-f", &guest, "--dry-run=server"]).expect_code(1).expect_stderr("cannot change while");
+    std::fs::remove_file(guest).unwrap();
+
+    ask(&["apply", "-f", &files, "--dry-run"]).expect_code(2);
+    ask(&["apply", "-f", &format!("{files}/none")]).expect_code(1).expect_stderr("does not exist");
+    assert_eq!(
+        apply(&["-R"]),
+        "configmap/web-config configured\nconfigmap/fixed unchanged\nconfigmap/new created\n"
+    );
+    assert_eq!(got(&["cm", "web-config", "-n", name])["data"]["color"], "blue");
+}
+
+#[test]
+fn objects_are_selected_by_labels_and_fields() {
+    let name = "selected";
+    let text = pod(name, name).replace("app: selected", "app: web, tier: front") + &objects(name);
+    let text = text.replace("name: web-config, ", "name: web-config, labels: {app: web}, ");
+    let first = Running::start(&text, &[]);
+    let second = Running::start(&pod("selected-too", name), &[]);
+    first.wait_for("phase    Running");
+    second.wait_for("phase    Running");
+    let names = |kind: &str, selection: &[&str]| {
+        let words = [&["get", kind, "-n", name, "-o", "name"], selection].concat();
+        said(&words).lines().map(|line| line.split_once('/').unwrap().1.to_owned()).collect::<Vec<_>>()
+    };
+    let both = ["selected", "selected-too"];
+    for (selection, expected) in [
+        (&["-l", "app=web"][..], &both[..1]),
+        (&["-l", "app==web,tier!=back"], &both[..1]),
+        (&["--selector", "app in (web, selected-too)"], &both),
+        (&["-l", "app notin (web)"], &both[1..]),
+        (&["-l", "!tier"], &both[1..]),
+        (&["-l", "tier"], &both[..1]),
+        (&["--field-selector", "status.phase=Running,metadata.name!=selected"], &both[1..]),
+        (&["--field-selector", "status.phase=Pending"], &[]),
+        (&["--field-selector", "metadata.namespace=selected", "-l", "app=web"], &both[..1]),
+    ] {
+        assert_eq!(names("pods", selection), expected, "{selection:?}");
+    }
+    assert_eq!(names("configmaps", &["-l", "app=web"]), ["web-config"]);
+    assert_eq!(names("secrets", &["--field-selector", "type=Opaque"]), ["login"]);
+    let node = got(&["selected", "-n", name])["spec"]["nodeName"].as_str().unwrap().to_owned();
+    assert_eq!(names("pods", &["--field-selector", &format!("spec.nodeName={node}")]), both);
+    ask(&["get", "pods", "-n", name, "-l", "app=none"]).expect_code(0).expect_stderr("No resources found in");
+    for (wrong, why) in [
+        (&["-l", "app web"][..], "unable to parse requirement: found 'web'"),
+        (&["--field-selector", "spec.x=1"], "field label not supported: spec.x"),
+        (&["selected", "-l", "app"], "name cannot be provided when a selector is specified"),
+    ] {
+        ask(&[&["get", "pods", "-n", name], wrong].concat()).expect_code(1).expect_stderr(why);
+    }
+    let table = said(&["get", "pods", "-n", name, "-L", "tier,none", "--show-labels"]);
+    let last = |line: &str| {
+        let cells: Vec<_> = line.split_whitespace().collect();
+        cells[cells.len() - 3..].join(" ")
+    };
+    let lines: Vec<_> = table.lines().map(last).collect();
+    assert_eq!(
+        lines,
+        ["TIER NONE LABELS", "front <none> app=web,tier=front", "<none> <none> app=selected-too"]
+    );
+    assert!(said(&["get", "cm", "-n", name, "--show-labels"]).contains("app=web"));
 }

@@ -156,31 +156,6 @@ spec:
     running.wait_for("FROM_KEY=value");
 }
 
-#[test]
-fn a_part_of_a_volume_that_a_container_needs_appears() {
-    let pod = "
-apiVersion: v1
-kind: Pod
-metadata: {name: follows-part, namespace: follows-part}
-spec:
-  restartPolicy: Never
-  terminationGracePeriodSeconds: 0
-  containers:
-  - name: main
-    image: {probe}
-    args: [read, /app.conf]
-    volumeMounts: [{name: late, mountPath: /app.conf, subPath: app.conf}]
-  volumes: [{name: late, configMap: {name: config, optional: true}}]
-";
-    let mut running = Running::start(pod, &[]);
-    running.wait_for("CreateContainerConfigError: container \"main\" mounts volume \"late\"");
-    let waits = |status: &Value| status["state"]["waiting"]["reason"] == "CreateContainerConfigError";
-    status("follows-part", waits);
-    apply(&config("follows-part", "{app.conf: words}"));
-    running.wait_for("[main] words");
-    assert_eq!(running.wait(), 0);
-}
-
 /// The answer to one HTTP request.
 #[track_caller]
 fn http(address: IpAddr, request: &str) -> String {

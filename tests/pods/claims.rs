@@ -189,6 +189,81 @@ fn volumes_of_the_host_are_bound_by_name_and_kept() {
     }
 }
 
+/// As Kubernetes does: `/tmp` alone is deleted from.
+#[test]
+fn a_host_path_goes_with_its_claim_below_tmp_only() {
+    let place = Place::new("delete");
+    let temporary = tempfile::tempdir_in("/tmp").unwrap();
+    let kept = tempfile::tempdir_in("/var/tmp").unwrap();
+    let link = temporary.path().join("link");
+    std::os::unix::fs::symlink(kept.path(), &link).unwrap();
+    let claim = "persistentVolumeClaim: {claimName: c}";
+    for (name, path, is_deleted) in
+        [("tmp", temporary.path(), true), ("kept", kept.path(), false), ("link", &link, false)]
+    {
+        let path = path.join("data");
+        std::fs::create_dir(&path).unwrap();
+        let source = format!("hostPath: {{path: {}}}, persistentVolumeReclaimPolicy: Delete", path.display());
+        let volume = place.volume(name, &source);
+        let bound = format!("storageClassName: manual, volumeName: {}-{name}", place.namespace);
+        let document = place.claim("c", "ReadWriteOnce", &bound);
+        run(&place.pod("pod", "write, /v/file, x", claim, &[&document, &volume]), &[]).expect_code(0);
+        let deleted = place.peapod(&["delete", "pvc", "c"]).expect_code(0);
+        assert_eq!(path.exists(), !is_deleted, "{name}");
+        let volume = format!("{}-{name}", place.namespace);
+        let left = place.peapod(&["get", "pv", &volume]);
+        if is_deleted {
+            left.expect_code(1).expect_stderr("not found");
+            assert_eq!(deleted.stderr, "");
+        } else {
+            left.expect_code(0).expect_stdout(" Failed ");
+            let described = place.peapod(&["describe", "pv", &volume]).expect_code(0).stdout;
+            let deleted = deleted.expect_stderr("is Failed, its data stays: ");
+            if name == "kept" {
+                let why = format!(
+                    "host_path deleter only supports /tmp/.+ but received provided {}",
+                    path.display()
+                );
+                assert!(described.contains(&why), "{described}");
+                deleted.expect_stderr(&why);
+            }
+            assert_eq!(std::fs::read_to_string(path.join("file")).unwrap(), "x\n");
+            std::fs::remove_dir_all(&path).unwrap();
+            place.peapod(&["delete", "pv", &volume]).expect_code(0);
+        }
+    }
+}
+
+#[test]
+fn a_claim_that_says_no_class_has_the_default_one() {
+    let place = Place::new("class");
+    let path = place.directory.path().to_owned();
+    let source = format!("hostPath: {{path: {}}}", path.display());
+    let volume = place.volume("plain", &source).replace("storageClassName: manual, ", "");
+    let claim = "persistentVolumeClaim: {claimName: c}";
+    let document = place.claim("c", "ReadWriteOnce", "");
+    let text = place.pod("pod", "write, /v/file, x", claim, &[&document, &volume]);
+    run(&text, &[]).expect_code(0).expect_stderr("the claim has the default class");
+    assert!(!path.join("file").exists());
+    let columns = |kind: &str, name: &str| {
+        let text = place.peapod(&["get", kind, name]).expect_code(0).stdout;
+        text.lines().nth(1).unwrap().split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let got = columns("pvc", "c");
+    assert_eq!(got[5], "local", "{got:?}");
+    let made = columns("pv", &got[2]);
+    assert_eq!((&*made[3], &*made[6]), ("Delete", "local"), "{made:?}");
+    place.peapod(&["delete", "pvc", "c"]).expect_code(0);
+    let document = place.claim("c", "ReadWriteOnce", "storageClassName: ''");
+    let text = place.pod("pod", "write, /v/file, x", claim, &[&document, &volume]);
+    run(&text, &[]).expect_code(0);
+    assert!(path.join("file").exists());
+    let volume = format!("{}-plain", place.namespace);
+    assert_eq!(columns("pvc", "c")[2], volume);
+    place.peapod(&["delete", "pvc", "c"]).expect_code(0);
+    place.peapod(&["delete", "pv", &volume]).expect_code(0);
+}
+
 #[test]
 fn the_fs_group_is_given_local_volumes_and_none_that_is_a_host_path() {
     if !needs_root() {

@@ -1,6 +1,6 @@
 //! `wasi:config/store`: ConfigMaps that an annotation names, and variables over them.
 
-use super::support::run;
+use super::support::{Finished, Running, needs_root, peapod, run};
 
 fn manifest(annotation: &str) -> String {
     format!(
@@ -66,5 +66,30 @@ fn what_is_wrong_with_the_annotation_is_said_at_its_path() {
         ),
     ] {
         run(&manifest(annotation), &[]).expect_code(2).expect_stderr(message);
+    }
+}
+
+#[test]
+fn what_the_annotation_names_changes_while_the_pod_runs() {
+    if !needs_root() {
+        return;
+    }
+    let ask = |words: &[&str]| Finished::from(peapod().args(words).output().expect("start peapod"));
+    let text = manifest("peapod.dev/config.main: base").replace("name: config\n", "name: config-live\n");
+    let text = text.replace("restartPolicy: Never", "restartPolicy: Always");
+    let running = Running::start(&text, &["--backoff-base", "100ms"]);
+    running.wait_for("[main] config all color=blue mode=own size=small");
+    let annotate = |annotation: &str| ask(&["annotate", "pod", "config-live", annotation, "--overwrite"]);
+    annotate("peapod.dev/config.main=base,special").expect_code(0);
+    running.wait_for("[main] config all color=blue mode=own size=large");
+    annotate("peapod.dev/config.other=special").expect_code(0);
+    running.wait_for("[other] config size=large");
+    annotate("peapod.dev/config.main-").expect_code(0);
+    running.wait_for("[main] config all mode=own");
+    for (wrong, why) in [
+        ("peapod.dev/config.main=none", "there is no ConfigMap \"none\""),
+        ("peapod.dev/keyvalue=none", "cannot change while the pod runs"),
+    ] {
+        annotate(wrong).expect_code(1).expect_stderr(why);
     }
 }

@@ -341,6 +341,8 @@ spec:
   - {{name: a, image: {{probe}}, args: [read, /v/secret], volumeMounts: [{{name: v, mountPath: /v, subPath: swap0}}]}}
   - {{name: b, image: {{probe}}, args: [ls, /v], volumeMounts: [{{name: v, mountPath: /v, subPath: dir/swap4}}]}}
   - {{name: c, image: {{probe}}, args: [write, /v/new, x], volumeMounts: [{{name: v, mountPath: /v, subPath: swap1}}]}}
+  # One that waits as its subPath leads out is tried again when another ends.
+  - {{name: d, image: {{probe}}, args: [hello]}}
   volumes: [{{name: v, hostPath: {{path: {}}}}}]
 ",
         world.mount().display()

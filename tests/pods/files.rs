@@ -49,7 +49,7 @@ fn a_file_that_an_init_container_wrote_is_mounted_by_its_sub_path() {
     run(&text("/app.yaml", "append, /app.yaml, more", ""), &[]).expect_code(0);
     run(&text("/a/b.yaml", "append, /a/b.yaml, more", ", readOnly: true"), &[])
         .expect_code(1)
-        .expect_stderr("probe: append: /a/b.yaml: PermissionDenied");
+        .expect_stderr("probe: append: /a/b.yaml: ReadOnlyFilesystem");
 }
 
 #[test]
@@ -215,7 +215,9 @@ fn image_volumes_are_directories_archives_layouts_and_artifacts_to_read() {
     run(&text("data.tar.gz", ", subPath: sub", "read, /v/file"), &[]).expect_stdout("from below");
     run(&text("data.tar.gz", ", subPath: none", "hello"), &["--timeout", "2s"])
         .expect_code(124)
-        .expect_stderr("cannot open subPath none");
+        .expect_stderr(
+            "failed to create subPath directory for volumeMount \"v\" of container \"main\": none",
+        );
     assert!(!at("tree/none").exists());
     run(&text("none", "", "hello"), &[]).expect_code(127).expect_stderr("spec.volumes[0].image.reference");
 }

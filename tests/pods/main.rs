@@ -40,4 +40,5 @@ mod rootless;
 mod sidecars;
 mod sockets;
 mod users;
+mod volume_errors;
 mod volumes;

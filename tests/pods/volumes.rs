@@ -50,11 +50,25 @@ kind: Pod
 metadata: {name: readonly}
 spec:
   restartPolicy: Never
+  initContainers:
+  - {name: fill, image: {probe}, args: [write, /v/there, x], volumeMounts: [{name: v, mountPath: /v}]}
   containers:
-  - {name: main, image: {probe}, args: [write, /v/file, x], volumeMounts: [{name: v, mountPath: /v, readOnly: true}]}
+  - {name: main, image: {IMAGE}, args: [ARGS], volumeMounts: [{name: v, mountPath: /v, readOnly: true}]}
   volumes: [{name: v, emptyDir: {}}]
 ";
-    run(text, &[]).expect_code(1);
+    // EROFS, as of a file system that is mounted so.
+    for args in ["write, /v/file, x", "append, /v/there, x", "mkdir, /v/new", "symlink, x, /v/link"] {
+        let finished = run(&text.replace("ARGS", args).replace("IMAGE", "probe"), &[]).expect_code(1);
+        finished.expect_stderr("ReadOnlyFilesystem (69)");
+    }
+    for args in ["write, /v/file, x", "mkdir, /v/new"] {
+        let finished = run(&text.replace("ARGS", args).replace("IMAGE", "p3"), &[]).expect_code(1);
+        finished.expect_stderr("ErrorCode::ReadOnly");
+    }
+    run(&text.replace("ARGS", "read, /v/there").replace("IMAGE", "probe"), &[]).expect_code(0);
+    // What is no change is refused for what it is.
+    let out = run(&text.replace("ARGS", "read, /v/../etc/passwd").replace("IMAGE", "probe"), &[]);
+    assert!(!out.expect_code(1).stderr.contains("ReadOnly"));
 }
 
 #[test]

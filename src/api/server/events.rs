@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::Event;
 
 use super::query::Parameters;
 use super::{Failure, Pods, json};
+use crate::spec::selector::FieldSelector;
 
 /// Answers with an EventList.
 pub(super) async fn list<P: Pods>(
@@ -16,24 +17,16 @@ pub(super) async fn list<P: Pods>(
     namespace: Option<&str>,
 ) -> Result<Response<Full<Bytes>>, Failure> {
     let parameters = Parameters::of(request, &["fieldSelector", "limit"])?;
-    let selector = Selector::parse(parameters.get("fieldSelector").unwrap_or_default())?;
+    let selector = parameters.get("fieldSelector").unwrap_or_default();
+    let selector =
+        FieldSelector::parse(selector, |name| field(name).is_some()).map_err(Failure::BadRequest)?;
     let mut items = pods.events().await?;
     items.retain(|event| {
         let in_namespace =
             namespace.is_none_or(|namespace| event.metadata.namespace.as_deref() == Some(namespace));
-        in_namespace && selector.selects(event)
+        in_namespace && selects(&selector, event)
     });
     Ok(json(&k8s_openapi::List { items, metadata: Default::default() }))
-}
-
-/// What events are wanted: all of these.
-struct Selector(Vec<Requirement>);
-
-struct Requirement {
-    field: Field,
-    value: String,
-    /// `!=` rather than `=`.
-    differs: bool,
 }
 
 type Field = fn(&Event) -> Option<&str>;
@@ -59,31 +52,9 @@ fn field(name: &str) -> Option<Field> {
     Some(field)
 }
 
-impl Selector {
-    /// `name=value`, `name==value` or `name!=value`, with commas between.
-    fn parse(text: &str) -> Result<Self, Failure> {
-        let requirements = text.split(',').filter(|term| !term.is_empty()).map(|term| {
-            let (name, value, differs) = match (term.split_once("!="), term.split_once('=')) {
-                (Some((name, value)), _) => (name, value, true),
-                (None, Some((name, value))) => (name, value.strip_prefix('=').unwrap_or(value), false),
-                (None, None) => {
-                    return Err(Failure::BadRequest(format!(
-                        "invalid selector: {term:?}; expected a field such as involvedObject.name=web"
-                    )));
-                }
-            };
-            let field = field(name)
-                .ok_or_else(|| Failure::BadRequest(format!("field label not supported: {name}")))?;
-            Ok(Requirement { field, value: value.to_owned(), differs })
-        });
-        Ok(Self(requirements.collect::<Result<_, _>>()?))
-    }
-
-    fn selects(&self, event: &Event) -> bool {
-        self.0
-            .iter()
-            .all(|wanted| ((wanted.field)(event).unwrap_or_default() == wanted.value) != wanted.differs)
-    }
+/// Whether an event is wanted.
+fn selects(selector: &FieldSelector, event: &Event) -> bool {
+    selector.selects(|name| field(name).and_then(|field| field(event)).unwrap_or_default().to_owned())
 }
 
 #[cfg(test)]
@@ -98,6 +69,7 @@ mod tests {
 
     #[test]
     fn fields_select() {
+        let parsed = |text| FieldSelector::parse(text, |name| field(name).is_some());
         for (selector, expected) in [
             ("", true),
             ("involvedObject.name=web", true),
@@ -106,10 +78,11 @@ mod tests {
             ("involvedObject.uid=", true),
             ("involvedObject.name!=web", false),
         ] {
-            assert_eq!(Selector::parse(selector).unwrap().selects(&event()), expected, "{selector}");
+            let parsed = parsed(selector).unwrap();
+            assert_eq!(selects(&parsed, &event()), expected, "{selector}");
         }
         for wrong in ["web", "spec.nodeName=x", "=x"] {
-            assert!(matches!(Selector::parse(wrong), Err(Failure::BadRequest(_))), "{wrong}");
+            assert!(parsed(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -7,10 +7,11 @@ use hyper::{Method, Request, Response, StatusCode};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Status, StatusDetails};
 use serde_json::{Value, json};
 
-use super::patch::{body, parse, patch_of};
+use super::patch::{body, dry_run, parse, patch_of};
 use super::query::Parameters;
-use super::{Failure, Pods, json as answer};
+use super::{Failure, Pods, SELECTION, json as answer};
 use crate::api::objects::{Change, Changed, ObjectKind};
+use crate::api::selection::{FIELDS, SECRET_FIELDS};
 
 /// Lists the objects, or makes one.
 pub(super) async fn list<P: Pods>(
@@ -23,10 +24,12 @@ pub(super) async fn list<P: Pods>(
         Parameters::of(&request, &["fieldManager", "fieldValidation"])?;
         let object: Value = parse(&body(request).await?)?;
         let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-        return change(pods, kind, namespace, &name, Change::Create(object)).await;
+        return change(pods, kind, namespace, &name, Change::Create(object), false).await;
     }
-    Parameters::of(&request, &[])?;
-    let items = pods.objects(kind, namespace).await?;
+    let fields = if kind == ObjectKind::Secret { SECRET_FIELDS } else { FIELDS };
+    let selection = Parameters::of(&request, SELECTION)?.selection(fields)?;
+    let mut items = pods.objects(kind, namespace).await?;
+    selection.retain(&mut items);
     let list = format!("{}List", kind.kind());
     Ok(answer(&json!({"apiVersion": "v1", "kind": list, "metadata": {}, "items": items})))
 }
@@ -39,12 +42,14 @@ pub(super) async fn one<P: Pods>(
     namespace: &str,
     name: &str,
 ) -> Result<Response<Full<Bytes>>, Failure> {
+    let mut is_dry_run = false;
     let wanted = match *request.method() {
         Method::PUT => {
             Parameters::of(&request, &["fieldManager", "fieldValidation"])?;
             Change::Replace(parse(&body(request).await?)?)
         }
         Method::PATCH => {
+            is_dry_run = dry_run(&request)?;
             let (kind, patch) = patch_of(request).await?;
             Change::Patch(kind, patch)
         }
@@ -54,12 +59,11 @@ pub(super) async fn one<P: Pods>(
         }
         _ => {
             Parameters::of(&request, &[])?;
-            let found = pods.objects(kind, Some(namespace)).await?;
-            let found = found.into_iter().find(|object| object["metadata"]["name"] == name);
+            let found = pods.object(kind, namespace, name).await?;
             return found.map(|object| answer(&object)).ok_or_else(|| Failure::no_object(kind, name));
         }
     };
-    change(pods, kind, namespace, name, wanted).await
+    change(pods, kind, namespace, name, wanted, is_dry_run).await
 }
 
 async fn change<P: Pods>(
@@ -68,9 +72,10 @@ async fn change<P: Pods>(
     namespace: &str,
     name: &str,
     change: Change,
+    is_dry_run: bool,
 ) -> Result<Response<Full<Bytes>>, Failure> {
     let is_deletion = change == Change::Delete;
-    let Changed { object, is_new } = pods.change_object(kind, namespace, name, change).await?;
+    let Changed { object, is_new } = pods.change_object(kind, namespace, name, change, is_dry_run).await?;
     if is_deletion {
         let details = StatusDetails {
             name: Some(name.to_owned()),

@@ -42,6 +42,9 @@ pub(super) async fn patch<P: Pods>(
     name: &str,
     part: Part,
 ) -> Result<Response<Full<Bytes>>, Failure> {
+    if dry_run(&request)? {
+        return Err(Failure::BadRequest("dryRun: this cannot be tried without being done".to_owned()));
+    }
     let (kind, patch) = patch_of(request).await?;
     let mut pod = find(pods, namespace, name).await?;
     let patched = kind.apply(value(&pod)?, patch).map_err(Failure::BadRequest)?;
@@ -72,15 +75,23 @@ pub(super) async fn update<P: Pods>(
     namespace: &str,
     name: &str,
 ) -> Result<Response<Full<Bytes>>, Failure> {
+    let is_dry_run = dry_run(&request)?;
     let (kind, patch) = patch_of(request).await?;
     let uid = uid(pods, namespace, name).await?;
-    Ok(json(&pods.update(&uid, kind, patch).await?))
+    Ok(json(&pods.update(&uid, kind, patch, is_dry_run).await?))
+}
+
+/// What kubectl sends with a patch. But for `dryRun` it makes no difference here.
+const PATCH_PARAMETERS: &[&str] = &["fieldManager", "fieldValidation", "force", "dryRun"];
+
+/// Whether a patch is only tried.
+pub(super) fn dry_run(request: &Request<Incoming>) -> Result<bool, Failure> {
+    Parameters::of(request, PATCH_PARAMETERS)?.is_dry_run()
 }
 
 /// The patch in a request.
 pub(super) async fn patch_of(request: Request<Incoming>) -> Result<(PatchType, Value), Failure> {
-    // What kubectl sends besides and makes no difference here.
-    Parameters::of(&request, &["fieldManager", "fieldValidation", "force"])?;
+    Parameters::of(&request, PATCH_PARAMETERS)?;
     let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let kind = PatchType::of(content_type.unwrap_or_default()).ok_or_else(|| {
         let [strategic, merge, apply] =

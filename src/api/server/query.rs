@@ -3,6 +3,7 @@
 use hyper::Request;
 
 use super::Failure;
+use crate::api::selection::Selection;
 
 /// What stands behind the `?` of a request's path, decoded.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,6 +27,24 @@ impl Parameters {
             parameters.push((name, value));
         }
         Ok(Self(parameters))
+    }
+
+    /// `labelSelector` and `fieldSelector`; `fields` are those that the kind can be selected by.
+    pub(super) fn selection(&self, fields: &[&str]) -> Result<Selection, Failure> {
+        let text = |name| self.get(name).unwrap_or_default();
+        let selection = Selection::parse(text("labelSelector"), text("fieldSelector"), fields);
+        selection.map_err(Failure::BadRequest)
+    }
+
+    /// `dryRun=All`: whether everything is done but for the change itself.
+    pub(super) fn is_dry_run(&self) -> Result<bool, Failure> {
+        match self.get("dryRun") {
+            None | Some("") => Ok(false),
+            Some("All") => Ok(true),
+            Some(other) => Err(Failure::BadRequest(format!(
+                "dryRun: Unsupported value: {other:?}: supported values: \"All\""
+            ))),
+        }
     }
 
     /// The first of this name.

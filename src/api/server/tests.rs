@@ -89,7 +89,7 @@ impl Pods for One {
         Ok(wanted)
     }
 
-    async fn update(&self, uid: &str, kind: PatchType, patch: Value) -> Result<Pod, Failure> {
+    async fn update(&self, uid: &str, kind: PatchType, patch: Value, _: bool) -> Result<Pod, Failure> {
         assert_eq!((uid, kind), ("u1", PatchType::Merge));
         let pod = serde_json::to_value(self.list().await?.remove(0)).unwrap();
         Ok(serde_json::from_value(kind.apply(pod, patch).map_err(Failure::BadRequest)?).unwrap())
@@ -101,12 +101,18 @@ impl Pods for One {
         Ok(if namespace.is_none_or(|namespace| namespace == "prod") { vec![object] } else { Vec::new() })
     }
 
+    async fn object(&self, kind: ObjectKind, namespace: &str, name: &str) -> Result<Option<Value>, Failure> {
+        let all = self.objects(kind, Some(namespace)).await?;
+        Ok(all.into_iter().find(|object| object["metadata"]["name"] == name))
+    }
+
     async fn change_object(
         &self,
         kind: ObjectKind,
         namespace: &str,
         name: &str,
         change: Change,
+        _: bool,
     ) -> Result<Changed, Failure> {
         assert_eq!((kind, namespace), (ObjectKind::ConfigMap, "prod"));
         match change {
@@ -223,6 +229,8 @@ async fn every_path_answers_as_kubernetes_does() {
         (405, "MethodNotAllowed", "GET", "/api/v1/namespaces/prod/pods/web/ephemeralcontainers"),
         (405, "MethodNotAllowed", "DELETE", "/api/v1/namespaces/prod/pods/web/exec"),
         (400, "BadRequest", "GET", "/api/v1/pods?watch=true"),
+        (400, "BadRequest", "GET", "/api/v1/pods?labelSelector=a%20b"),
+        (400, "BadRequest", "GET", "/api/v1/configmaps?fieldSelector=type%3Dx"),
         (400, "BadRequest", "POST", "/api/v1/namespaces/prod/pods/web/ephemeralcontainers"),
         (400, "BadRequest", "GET", "/api/v1/namespaces/prod/pods/web/exec"),
         (400, "BadRequest", "GET", "/api/v1/namespaces/prod/pods/web/exec?command=x&stdout=1"),
@@ -263,6 +271,16 @@ async fn objects_are_listed_and_changed() {
         (code, &list["kind"], &list["items"][0]["metadata"]["name"]),
         (200, &"ConfigMapList".into(), &"x".into())
     );
+    for (path, count) in [
+        ("/api/v1/configmaps?labelSelector=!a&fieldSelector=metadata.name%3Dx", 1),
+        ("/api/v1/configmaps?labelSelector=a%20in%20(b,c)", 0),
+        ("/api/v1/namespaces/prod/secrets?fieldSelector=type!%3DOpaque", 1),
+        ("/api/v1/pods?fieldSelector=status.phase%3DNever", 0),
+        ("/api/v1/namespaces/prod/pods?fieldSelector=metadata.name%3Dweb", 1),
+    ] {
+        let (code, list) = server.ask("GET", path).await;
+        assert_eq!((code, list["items"].as_array().map(Vec::len)), (200, Some(count)), "{path}");
+    }
     let (_, list) = server.ask("GET", "/api/v1/namespaces/default/secrets").await;
     assert_eq!((&list["kind"], &list["items"]), (&"SecretList".into(), &json!([])));
     let all = "/api/v1/namespaces/prod/configmaps";

@@ -40,10 +40,11 @@ pub enum Wanted {
         namespace: String,
         name: String,
         change: Change,
+        is_dry_run: bool,
         answer: oneshot::Sender<Result<Changed, Failure>>,
     },
     /// Of the pod itself.
-    Pod { kind: PatchType, patch: Value, answer: oneshot::Sender<Result<Pod, Failure>> },
+    Pod { kind: PatchType, patch: Value, is_dry_run: bool, answer: oneshot::Sender<Result<Pod, Failure>> },
 }
 
 impl Wanted {
@@ -71,6 +72,7 @@ enum Underway {
 struct Relabelled {
     labels: BTreeMap<String, String>,
     annotations: BTreeMap<String, String>,
+    config_sources: BTreeMap<String, Vec<String>>,
     /// What was applied.
     applied: Option<Value>,
 }
@@ -139,11 +141,12 @@ impl Questions<'_> {
                 let _ = answer.send(Ok(self.configurations.store.commit(*planned)));
             }
             (Underway::Pod(relabelled, answer), None) => {
-                let Relabelled { labels, annotations, applied } = *relabelled;
+                let Relabelled { labels, annotations, config_sources, applied } = *relabelled;
                 let some = |map: &BTreeMap<_, _>| Some(map.clone()).filter(|map| !map.is_empty());
                 self.pod.metadata.labels = some(&labels);
                 self.pod.metadata.annotations = some(&annotations);
                 (self.spec.labels, self.spec.annotations) = (labels, annotations);
+                self.spec.config_sources = config_sources;
                 if let Some(applied) = applied {
                     self.configurations.applied = applied;
                 }
@@ -166,11 +169,14 @@ impl Questions<'_> {
 
     fn begin(&mut self, wanted: Wanted, status: Option<&PodStatus>) -> Option<Outgoing> {
         match wanted {
-            Wanted::Object { kind, namespace, name, change, answer } => {
+            Wanted::Object { kind, namespace, name, change, is_dry_run, answer } => {
                 match self.configurations.store.plan(kind, &namespace, &name, change) {
                     Err(failure) => drop(answer.send(Err(failure))),
                     Ok(Plan::Unchanged(object)) => {
                         drop(answer.send(Ok(Changed { object, is_new: false })));
+                    }
+                    Ok(Plan::Change(planned)) if is_dry_run => {
+                        drop(answer.send(Ok(self.configurations.store.would_be(*planned))));
                     }
                     Ok(Plan::Change(planned)) => {
                         let configuration = planned.configuration();
@@ -179,7 +185,13 @@ impl Questions<'_> {
                 }
                 None
             }
-            Wanted::Pod { kind, patch, answer } => match self.update(kind, patch) {
+            Wanted::Pod { kind, patch, is_dry_run: true, answer } => {
+                let tried =
+                    self.wanted(kind, patch).map(|(wanted, _)| Pod { status: status.cloned(), ..wanted });
+                let _ = answer.send(tried);
+                None
+            }
+            Wanted::Pod { kind, patch, is_dry_run: false, answer } => match self.update(kind, patch) {
                 Err(failure) => {
                     let _ = answer.send(Err(failure));
                     None
@@ -190,9 +202,12 @@ impl Questions<'_> {
                 }
                 Ok(Update { relabelled: Some(relabelled), resize }) => {
                     self.ready.extend(resize.map(|resize| (resize, Vec::new())));
-                    let Relabelled { labels, annotations, .. } = &relabelled;
-                    let (labels, annotations) = (labels.clone(), annotations.clone());
-                    let configuration = Configuration::Metadata { labels, annotations };
+                    let Relabelled { labels, annotations, config_sources, .. } = &relabelled;
+                    let configuration = Configuration::Metadata {
+                        labels: labels.clone(),
+                        annotations: annotations.clone(),
+                        config_sources: config_sources.clone(),
+                    };
                     Some(self.tell(configuration, Underway::Pod(Box::new(relabelled), answer)))
                 }
             },
@@ -205,8 +220,8 @@ impl Questions<'_> {
         (Request::Configure { id, configuration }, Vec::new())
     }
 
-    /// Checks what a patch makes of the pod, and begins with it.
-    fn update(&mut self, kind: PatchType, patch: Value) -> Result<Update, Failure> {
+    /// What a patch makes of the pod, which is valid: on the wire, and its metadata.
+    fn wanted(&self, kind: PatchType, patch: Value) -> Result<(Pod, Relabelled), Failure> {
         let name = self.pod.metadata.name.clone().unwrap_or_default();
         let bad =
             |error: serde_json::Error| Failure::BadRequest(format!("the patched object is no Pod: {error}"));
@@ -229,10 +244,22 @@ impl Questions<'_> {
         if !causes.is_empty() {
             return Err(Failure::invalid_pod(&name, causes));
         }
-        let (labels, annotations) = (wanted.metadata.labels.take(), wanted.metadata.annotations.take());
+        let invalid = |invalid| additions::invalid(&self.pod, &invalid);
+        let (labels, annotations) = (wanted.metadata.labels.clone(), wanted.metadata.annotations.clone());
         let relabelled = convert::relabel(&self.spec, &self.configurations.policies, labels, annotations);
-        let spec::Pod { labels, annotations, .. } =
-            relabelled.map_err(|invalid| additions::invalid(&self.pod, &invalid))?;
+        let spec::Pod { labels, annotations, config_sources, .. } = relabelled.map_err(invalid)?;
+        if wanted.spec != self.pod.spec {
+            convert::resize(&self.spec, &self.pod, &wanted).map_err(invalid)?;
+        }
+        Ok((wanted, Relabelled { labels, annotations, config_sources, applied }))
+    }
+
+    /// Checks what a patch makes of the pod, and begins with it.
+    fn update(&mut self, kind: PatchType, patch: Value) -> Result<Update, Failure> {
+        let (mut wanted, relabelled) = self.wanted(kind, patch)?;
+        // These change when the pod process has them.
+        (wanted.metadata.labels, wanted.metadata.annotations) = (None, None);
+        let Relabelled { labels, annotations, config_sources, applied } = relabelled;
         let relabel = self.configurations.relabel;
         if labels != self.spec.labels {
             relabel(&labels)
@@ -247,7 +274,7 @@ impl Questions<'_> {
             self.configurations.applied = applied.unwrap_or(std::mem::take(&mut self.configurations.applied));
             return Ok(Update { relabelled: None, resize });
         }
-        Ok(Update { relabelled: Some(Relabelled { labels, annotations, applied }), resize })
+        Ok(Update { relabelled: Some(Relabelled { labels, annotations, config_sources, applied }), resize })
     }
 }
 

@@ -63,6 +63,7 @@ fn object(questions: &mut Questions<'_>, data: Value) -> (Option<Outgoing>, Answ
         namespace: "default".to_owned(),
         name: "config".to_owned(),
         change: Change::Patch(PatchType::Merge, json!({"data": data})),
+        is_dry_run: false,
         answer,
     };
     (questions.inquire(Inquiry::Configure(Box::new(wanted)), None), answered)
@@ -70,7 +71,7 @@ fn object(questions: &mut Questions<'_>, data: Value) -> (Option<Outgoing>, Answ
 
 fn pod(questions: &mut Questions<'_>, kind: PatchType, patch: Value) -> (Option<Outgoing>, Answer<Pod>) {
     let (answer, answered) = oneshot::channel();
-    let wanted = Wanted::Pod { kind, patch, answer };
+    let wanted = Wanted::Pod { kind, patch, is_dry_run: false, answer };
     (questions.inquire(Inquiry::Configure(Box::new(wanted)), None), answered)
 }
 
@@ -127,7 +128,7 @@ fn labels_reach_the_pod_the_record_and_the_answer() {
         let Some((Request::Configure { id, configuration }, _)) = outgoing else { panic!() };
         let labels =
             BTreeMap::from([("app", "web"), ("tier", "front")].map(|(k, v)| (k.to_owned(), v.to_owned())));
-        let Configuration::Metadata { labels: of_pod, annotations } = configuration else { panic!() };
+        let Configuration::Metadata { labels: of_pod, annotations, .. } = configuration else { panic!() };
         assert_eq!((&of_pod, annotations["note"].as_str()), (&labels, "x"));
         assert_eq!(*told.relabelled.borrow(), vec![labels.clone()]);
         questions.configured(id, None, None);

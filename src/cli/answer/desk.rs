@@ -39,6 +39,8 @@ pub enum Inquiry {
     AddEphemeral(Box<EphemeralContainer>, oneshot::Sender<Result<Pod, Failure>>),
     /// What the pod is configured by, if it is of this namespace.
     Objects(ObjectKind, Option<String>, oneshot::Sender<Vec<Value>>),
+    /// One of those.
+    Object(ObjectKind, String, String, oneshot::Sender<Option<Value>>),
     /// Change that, or the pod's metadata. Answered when the pod has it.
     Configure(Box<Wanted>),
 }
@@ -122,13 +124,25 @@ impl Pods for Desk {
         self.ask(|answer| Inquiry::Resize(Box::new(wanted), answer)).await?
     }
 
-    async fn update(&self, _uid: &str, kind: PatchType, patch: Value) -> Result<Pod, Failure> {
-        self.ask(|answer| Inquiry::Configure(Box::new(Wanted::Pod { kind, patch, answer }))).await?
+    async fn update(
+        &self,
+        _uid: &str,
+        kind: PatchType,
+        patch: Value,
+        is_dry_run: bool,
+    ) -> Result<Pod, Failure> {
+        let wanted = |answer| Wanted::Pod { kind, patch, is_dry_run, answer };
+        self.ask(|answer| Inquiry::Configure(Box::new(wanted(answer)))).await?
     }
 
     async fn objects(&self, kind: ObjectKind, namespace: Option<&str>) -> Result<Vec<Value>, Failure> {
         let namespace = namespace.map(str::to_owned);
         self.ask(|answer| Inquiry::Objects(kind, namespace, answer)).await
+    }
+
+    async fn object(&self, kind: ObjectKind, namespace: &str, name: &str) -> Result<Option<Value>, Failure> {
+        let (namespace, name) = (namespace.to_owned(), name.to_owned());
+        self.ask(|answer| Inquiry::Object(kind, namespace, name, answer)).await
     }
 
     async fn change_object(
@@ -137,9 +151,10 @@ impl Pods for Desk {
         namespace: &str,
         name: &str,
         change: Change,
+        is_dry_run: bool,
     ) -> Result<Changed, Failure> {
         let (namespace, name) = (namespace.to_owned(), name.to_owned());
-        let wanted = |answer| Wanted::Object { kind, namespace, name, change, answer };
+        let wanted = |answer| Wanted::Object { kind, namespace, name, change, is_dry_run, answer };
         self.ask(|answer| Inquiry::Configure(Box::new(wanted(answer)))).await?
     }
 

@@ -243,6 +243,10 @@ impl<'a> Questions<'a> {
                 let _ = answer.send(self.configurations.store.list(kind, namespace.as_deref()));
                 None
             }
+            Inquiry::Object(kind, namespace, name, answer) => {
+                let _ = answer.send(self.configurations.store.get(kind, &namespace, &name).cloned());
+                None
+            }
             Inquiry::Configure(wanted) => self.configure(*wanted, status),
             // The watch has done what there is to do.
             Inquiry::Delete(_, answer) => {

@@ -129,6 +129,19 @@ impl Store {
         own.map(|(_, kept)| kept.object.clone()).collect()
     }
 
+    /// One of a namespace.
+    pub(super) fn get(&self, kind: ObjectKind, namespace: &str, name: &str) -> Option<&Value> {
+        let kept = self.kept.get(&(kind, name.to_owned()));
+        kept.filter(|_| namespace == self.namespace).map(|kept| &kept.object)
+    }
+
+    /// What a change that is planned would make of an object.
+    pub(super) fn would_be(&self, planned: Planned) -> Changed {
+        let Planned { kind, name, object, .. } = planned;
+        let before = self.get(kind, &self.namespace, &name);
+        Changed { is_new: before.is_none(), object: object.or(before.cloned()).unwrap_or_default() }
+    }
+
     /// What a change makes of an object.
     ///
     /// # Errors

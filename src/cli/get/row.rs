@@ -38,13 +38,6 @@ pub fn cells(pod: &Pod, is_wide: bool, now: Timestamp) -> Vec<String> {
     cells
 }
 
-/// The pod's labels.
-pub fn labels(pod: &Pod) -> String {
-    let labels = pod.metadata.labels.iter().flatten();
-    let labels: Vec<_> = labels.map(|(key, value)| format!("{key}={value}")).collect();
-    if labels.is_empty() { "<none>".to_owned() } else { labels.join(",") }
-}
-
 /// How many of the readiness gates hold.
 fn gates(pod: &Pod) -> String {
     let gates = pod.spec.as_ref().and_then(|spec| spec.readiness_gates.as_deref()).unwrap_or_default();

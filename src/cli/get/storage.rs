@@ -19,7 +19,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
-use super::{Args, DEFAULT_NAMESPACE, Format, Named, print_all, storage_wire};
+use super::{Args, DEFAULT_NAMESPACE, FIELDS, Format, Named, print_all, storage_wire};
 use crate::cli::age::since;
 use crate::cli::target::StorageKind;
 use crate::cli::{Failure, tabs};
@@ -68,24 +68,29 @@ pub fn run(args: &Args, kind: StorageKind, names: &[&str]) -> Result<ExitCode, F
     let now = Timestamp::now();
     let namespace = args.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
     let is_one = names.len() == 1;
+    let fields = if kind == StorageKind::Claims { FIELDS } else { &FIELDS[..1] };
+    let selection = args.selection(fields, names.len())?;
     match kind {
         StorageKind::Claims => {
             let is_meant = |claim: &PersistentVolumeClaim| {
                 args.all_namespaces || claim.metadata.namespace.as_deref() == Some(namespace)
             };
-            let claims = claims.into_iter().filter(is_meant).collect();
+            let mut claims: Vec<_> = claims.into_iter().filter(is_meant).collect();
+            selection.retain(&mut claims);
             let claims: Named<PersistentVolumeClaim> = named(claims, names, kind, |claim| &claim.metadata);
-            let rows: Vec<_> = claims.objects.iter().map(|claim| claim_row(claim, now)).collect();
+            let row = |own: &PersistentVolumeClaim| Row::new(args, claim_row(own, now), &own.metadata);
+            let rows: Vec<_> = claims.objects.iter().map(row).collect();
             let place = (!args.all_namespaces).then_some(namespace);
-            let owners = claims.objects.iter().map(|claim| claim.metadata.namespace.clone()).collect();
-            let owners = args.all_namespaces.then_some(owners);
-            let table = table(args, kind, &CLAIM_COLUMNS, rows, owners);
+            let table = table(args, kind, &CLAIM_COLUMNS, rows);
             print_all(args, kind.singular(), claims, is_one, place, |claim| &claim.metadata, &table)
         }
         StorageKind::Volumes => {
+            let mut volumes = volumes;
+            selection.retain(&mut volumes);
             let volumes: Named<PersistentVolume> = named(volumes, names, kind, |volume| &volume.metadata);
-            let rows: Vec<_> = volumes.objects.iter().map(|volume| volume_row(volume, now)).collect();
-            let table = table(args, kind, &VOLUME_COLUMNS, rows, None);
+            let row = |own: &PersistentVolume| Row::new(args, volume_row(own, now), &own.metadata);
+            let rows: Vec<_> = volumes.objects.iter().map(row).collect();
+            let table = table(args, kind, &VOLUME_COLUMNS, rows);
             print_all(args, kind.singular(), volumes, is_one, None, |volume| &volume.metadata, &table)
         }
     }
@@ -112,31 +117,38 @@ pub fn named<T: Clone>(
     Named { objects, failures }
 }
 
-/// The table; `namespaces` of the rows, where they are to be told. The last column is for `-o wide`.
-fn table(
-    args: &Args,
-    kind: StorageKind,
-    columns: &[&str],
-    rows: Vec<Vec<String>>,
-    namespaces: Option<Vec<Option<String>>>,
-) -> String {
-    let count = columns.len() - usize::from(args.output != Some(Format::Wide));
-    let mut namespaces = namespaces.map(Vec::into_iter);
-    let mut text = String::new();
-    if !args.no_headers {
-        let first = namespaces.is_some().then_some("NAMESPACE");
-        let headings: Vec<_> = first.into_iter().chain(columns[..count].iter().copied()).collect();
-        text += &(headings.join("\t") + "\n");
+/// A line of the table.
+struct Row {
+    /// Where it is told.
+    namespace: Option<String>,
+    /// One for each column of the kind.
+    cells: Vec<String>,
+    labels: Vec<String>,
+}
+
+impl Row {
+    fn new(args: &Args, cells: Vec<String>, metadata: &ObjectMeta) -> Self {
+        let namespace = metadata.namespace.clone().filter(|_| args.all_namespaces);
+        Self { namespace, cells, labels: args.labels.cells(metadata.labels.as_ref()).collect() }
     }
-    for mut row in rows {
-        row.truncate(count);
+}
+
+/// The table. The last column is for `-o wide`.
+fn table(args: &Args, kind: StorageKind, columns: &[&str], rows: Vec<Row>) -> String {
+    let count = columns.len() - usize::from(args.output != Some(Format::Wide));
+    let mut text = String::new();
+    let mut line = |cells: Vec<String>| text.push_str(&(cells.join("\t") + "\n"));
+    if !args.no_headers {
+        let first = (kind == StorageKind::Claims && args.all_namespaces).then_some("NAMESPACE");
+        let headings = first.into_iter().chain(columns[..count].iter().copied()).map(str::to_owned);
+        line(headings.chain(args.labels.headings()).collect());
+    }
+    for Row { namespace, mut cells, labels } in rows {
+        cells.truncate(count);
         if args.with_kind {
-            row[0] = format!("{}/{}", kind.singular(), row[0]);
+            cells[0] = format!("{}/{}", kind.singular(), cells[0]);
         }
-        if let Some(namespaces) = &mut namespaces {
-            row.insert(0, namespaces.next().flatten().unwrap_or_default());
-        }
-        text += &(row.join("\t") + "\n");
+        line(namespace.into_iter().chain(cells).chain(labels).collect());
     }
     tabs::align(&text, 6, 3)
 }
@@ -239,20 +251,23 @@ mod tests {
         let now = "2026-11-20T16:05:00Z".parse().unwrap();
         let args = |words: &[&str]| Line::parse_from(["get", "pvc"].iter().chain(words)).args;
         let claims = storage_wire::claims(&inventory());
-        let rows = || claims.iter().map(|claim| claim_row(claim, now)).collect();
+        let shown = |args: &Args| {
+            let row = |claim: &PersistentVolumeClaim| Row::new(args, claim_row(claim, now), &claim.metadata);
+            table(args, StorageKind::Claims, &CLAIM_COLUMNS, claims.iter().map(row).collect())
+        };
         let expected = "\
 NAME   STATUS   VOLUME   CAPACITY   ACCESS MODES   STORAGECLASS   VOLUMEATTRIBUTESCLASS   AGE
 data   Bound    pvc-c2   1Gi        RWO            local          <unset>                 5m
 www    Bound    web      10Gi       RWO,RWX        manual         <unset>                 5m
 ";
-        assert_eq!(table(&args(&[]), StorageKind::Claims, &CLAIM_COLUMNS, rows(), None), expected);
+        assert_eq!(shown(&args(&[])), expected);
         let expected = "\
 default   data   Bound   pvc-c2   1Gi    RWO       local    <unset>   5m    Filesystem
 default   www    Bound   web      10Gi   RWO,RWX   manual   <unset>   5m    Filesystem
 ";
-        let namespaces = vec![Some("default".to_owned()); 2];
         let wide = args(&["-A", "-o", "wide", "--no-headers"]);
-        assert_eq!(table(&wide, StorageKind::Claims, &CLAIM_COLUMNS, rows(), Some(namespaces)), expected);
+        assert_eq!(shown(&wide), expected);
+        assert!(shown(&args(&["-L", "app", "--no-headers"])).contains("5m    <none>\n"));
     }
 
     #[test]
@@ -263,13 +278,8 @@ default   www    Bound   web      10Gi   RWO,RWX   manual   <unset>   5m    File
         let args = Line::parse_from(["get", "pv"]).args;
         let shown = |inventory: &Inventory| {
             let volumes = storage_wire::volumes(inventory, |(_, name)| format!("/data/{name}").into());
-            table(
-                &args,
-                StorageKind::Volumes,
-                &VOLUME_COLUMNS,
-                volumes.iter().map(|own| volume_row(own, now)).collect(),
-                None,
-            )
+            let rows = volumes.iter().map(|own| Row::new(&args, volume_row(own, now), &own.metadata));
+            table(&args, StorageKind::Volumes, &VOLUME_COLUMNS, rows.collect())
         };
         let expected = "\
 NAME     CAPACITY   ACCESS MODES   RECLAIM POLICY   STATUS      CLAIM          STORAGECLASS   VOLUMEATTRIBUTESCLASS   REASON   AGE

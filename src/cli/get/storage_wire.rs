@@ -14,6 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
 use crate::spec::quantity::Bytes;
 use crate::spec::{AccessMode, PersistentVolumeKind};
+use crate::volume::claims;
 use crate::volume::claims::inventory::{
     BoundClaim, ClaimKey, Inventory, KnownVolume, PROVISIONED_POLICY, Phase,
 };
@@ -74,6 +75,7 @@ fn volume(inventory: &Inventory, name: &str, known: &KnownVolume) -> PersistentV
         Phase::Available => "Available",
         Phase::Bound => "Bound",
         Phase::Released => "Released",
+        Phase::Failed => "Failed",
     };
     let path = spec.path.display().to_string();
     let host_path = |type_: &str| HostPathVolumeSource { path: path.clone(), type_: Some(type_.to_owned()) };
@@ -96,7 +98,11 @@ fn volume(inventory: &Inventory, name: &str, known: &KnownVolume) -> PersistentV
             volume_mode: Some(FILESYSTEM.to_owned()),
             ..PersistentVolumeSpec::default()
         }),
-        status: Some(PersistentVolumeStatus { phase: Some(phase.to_owned()), ..Default::default() }),
+        status: Some(PersistentVolumeStatus {
+            message: claims::failure(inventory, known),
+            phase: Some(phase.to_owned()),
+            ..Default::default()
+        }),
     }
 }
 

@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 
 use super::super::age::since;
 use super::super::describe::object;
-use super::super::get::DEFAULT_NAMESPACE;
+use super::super::get::{DEFAULT_NAMESPACE, LabelColumns};
 use super::super::{Failure, all_well, output, tabs, target};
 use super::{ObjectKind, missing, of_pod, pods};
+use crate::api::selection::Selection;
 use crate::paths::Paths;
 
 /// How they are printed.
@@ -30,6 +31,8 @@ pub struct Wanted<'a> {
     pub with_headings: bool,
     /// `KIND/NAME` in the table.
     pub with_kind: bool,
+    pub selection: Selection,
+    pub labels: &'a LabelColumns,
 }
 
 /// An object, and the pods that have it just so.
@@ -60,7 +63,8 @@ pub fn show(kind: ObjectKind, names: &[String], wanted: &Wanted<'_>) -> Result<(
         true => None,
         false => Some(wanted.namespace.unwrap_or(DEFAULT_NAMESPACE)),
     };
-    let (found, failures) = found(&paths, kind, names, namespace)?;
+    let (mut found, failures) = found(&paths, kind, names, namespace)?;
+    found.retain(|found| wanted.selection.selects(&found.object));
     if found.is_empty() && !failures.is_empty() {
         return all_well(failures);
     }
@@ -143,14 +147,15 @@ fn table(
     now: jiff::Timestamp,
 ) -> String {
     let mut text = String::new();
-    let mut line = |namespace: &str, cells: &[&str]| {
+    let mut line = |namespace: &str, cells: &[&str], labels: Vec<String>| {
         let namespace = wanted.all_namespaces.then_some(namespace);
-        let cells: Vec<_> = namespace.into_iter().chain(cells.iter().copied()).collect();
-        text.push_str(&(cells.join("\t") + "\n"));
+        let cells = namespace.into_iter().chain(cells.iter().copied()).map(str::to_owned);
+        text.push_str(&(cells.chain(labels).collect::<Vec<_>>().join("\t") + "\n"));
     };
     let shown = [true, kind == ObjectKind::Secret, true, true, is_wide];
     if wanted.with_headings {
-        line("NAMESPACE", &columns(shown, ["NAME", "TYPE", "DATA", "AGE", "PODS"]));
+        let headings = columns(shown, ["NAME", "TYPE", "DATA", "AGE", "PODS"]);
+        line("NAMESPACE", &headings, wanted.labels.headings().collect());
     }
     for one in found {
         let count = |field: &str| one.object[field].as_object().map_or(0, serde_json::Map::len);
@@ -160,7 +165,9 @@ fn table(
         let pods = one.pods.join(",");
         let name = one.metadata("name");
         let name = if wanted.with_kind { format!("{}/{name}", kind.singular()) } else { name.to_owned() };
-        line(one.metadata("namespace"), &columns(shown, [&name, type_, &data, &age, &pods]));
+        let labels = serde_json::from_value(one.object["metadata"]["labels"].clone()).unwrap_or_default();
+        let labels = wanted.labels.cells(Some(&labels)).collect();
+        line(one.metadata("namespace"), &columns(shown, [&name, type_, &data, &age, &pods]), labels);
     }
     tabs::align(&text, 6, 3)
 }
@@ -183,8 +190,15 @@ mod tests {
         let found = [Found { object, pods: vec!["web".to_owned(), "db".to_owned()] }];
         let now = "2026-11-20T16:05:00Z".parse().unwrap();
         let form = Form::Table { is_wide: false };
-        let mut wanted =
-            Wanted { namespace: None, all_namespaces: false, form, with_headings: true, with_kind: false };
+        let mut wanted = Wanted {
+            namespace: None,
+            all_namespaces: false,
+            form,
+            with_headings: true,
+            with_kind: false,
+            selection: Selection::default(),
+            labels: &LabelColumns::default(),
+        };
         let expected = "NAME    DATA   AGE\nlogin   3      5m\n";
         assert_eq!(table(ObjectKind::ConfigMap, &found, &wanted, false, now), expected);
         let expected = "NAME    TYPE     DATA   AGE\nlogin   Opaque   3      5m\n";

@@ -11,6 +11,8 @@
 mod get;
 mod refer;
 
+use std::time::{Duration, Instant};
+
 use anyhow::Context;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
@@ -29,6 +31,12 @@ use crate::sandbox::record::{self, Record};
 
 /// HTTP's "Not Found".
 const NOT_FOUND: u16 = 404;
+
+/// HTTP's "Service Unavailable".
+const UNAVAILABLE: u16 = 503;
+
+/// How long a pod that does not answer is given to be gone: to remove a sandbox takes some milliseconds.
+const ENDING: Duration = Duration::from_secs(2);
 
 /// The kind and the names in a command's words: `configmaps`, `configmap NAME..`, `secret/NAME..`. `None`: they are
 /// about pods.
@@ -88,15 +96,20 @@ pub fn one_of_pod(
     }
 }
 
-/// Applies an object to a pod: as it is then, `None` when the pod has ended meanwhile.
+/// Behind a path: what is asked for is not done, only tried.
+pub const DRY_RUN: &str = "?dryRun=All";
+
+/// Applies an object to a pod: as it is then, or would be, `None` when the pod has ended meanwhile.
 pub fn apply(
     paths: &Paths,
     pod: &Record,
     kind: ObjectKind,
     name: &str,
     object: &Value,
+    is_dry_run: bool,
 ) -> anyhow::Result<Option<Value>> {
-    let (path, patch) = (path(pod, kind, Some(name)), object.to_string());
+    let path = path(pod, kind, Some(name)) + if is_dry_run { DRY_RUN } else { "" };
+    let patch = object.to_string();
     let applied = client::patch(&paths.pod_run(&pod.uid), &path, PatchType::Apply, patch);
     unless_ended(paths, pod, applied)
 }
@@ -140,12 +153,29 @@ fn path(pod: &Record, kind: ObjectKind, name: Option<&str>) -> String {
 fn unless_ended<T>(paths: &Paths, pod: &Record, answer: Result<T, ClientError>) -> anyhow::Result<Option<T>> {
     match answer {
         Ok(answer) => Ok(Some(answer)),
-        Err(ClientError::NotServed) if !record::exists(paths, &pod.uid) => Ok(None),
+        // One that ends answers no more, breaks off, or says so, before its record goes.
+        Err(
+            ClientError::NotServed
+            | ClientError::Socket(_)
+            | ClientError::Nonsense(_)
+            | ClientError::Refused { code: UNAVAILABLE, .. },
+        ) if has_ended_soon(paths, pod) => Ok(None),
         Err(ClientError::Refused { message, .. }) => {
             Err(anyhow::anyhow!(message)).with_context(|| format!("pod {}", target::full_name(pod)))
         }
         Err(error) => Err(target::about(pod, &error)),
     }
+}
+
+fn has_ended_soon(paths: &Paths, pod: &Record) -> bool {
+    let end = Instant::now() + ENDING;
+    while record::exists(paths, &pod.uid) {
+        if Instant::now() > end {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    true
 }
 
 fn missing(kind: ObjectKind, name: &str, namespace: &str) -> Failure {

@@ -27,6 +27,8 @@ pub enum Configuration {
         labels: BTreeMap<String, String>,
         /// All annotations.
         annotations: BTreeMap<String, String>,
+        /// What they say of `wasi:config`: [`Pod::config_sources`].
+        config_sources: BTreeMap<String, Vec<String>>,
     },
 }
 
@@ -59,9 +61,10 @@ impl Configuration {
                 pod.objects.secrets.insert(name, Arc::new(object));
             }
             Self::Secret(name, None) => drop(pod.objects.secrets.remove(&name)),
-            Self::Metadata { labels, annotations } => {
+            Self::Metadata { labels, annotations, config_sources } => {
                 pod.labels = labels;
                 pod.annotations = annotations;
+                pod.config_sources = config_sources;
             }
         }
         Ok(())
@@ -131,7 +134,10 @@ mod tests {
         assert_eq!(pod, before);
         let labels = BTreeMap::from([("a".to_owned(), "1".to_owned())]);
         let annotations = BTreeMap::new();
-        Configuration::Metadata { labels: labels.clone(), annotations }.apply(&mut pod).unwrap();
+        let config_sources = BTreeMap::new();
+        Configuration::Metadata { labels: labels.clone(), annotations, config_sources }
+            .apply(&mut pod)
+            .unwrap();
         assert_eq!(pod.labels, labels);
     }
 }

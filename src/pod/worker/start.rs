@@ -76,8 +76,8 @@ impl Worker {
             Err(error) => return Some(self.misconfigured(name, error.to_string())),
         };
         let preopens = match self.parts.volumes.preopens(spec, &resolved.mounts) {
-            // It may come, with an update of its volume.
-            Err(error) if error.is_missing_part() => {
+            // It may be mended.
+            Err(error) if error.is_of_configuration() => {
                 return Some(self.misconfigured(name, error.to_string()));
             }
             preopens => preopens.map_err(|error| error.to_string()),

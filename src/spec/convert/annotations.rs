@@ -7,7 +7,7 @@
 //! | `config.<container>` | the ConfigMaps that one container finds in `wasi:config`: [`config`] |
 //! | `keyvalue`, `keyvalue.<bucket>` | the volumes that `wasi:keyvalue` is in: [`keyvalue`] |
 
-mod config;
+pub(super) mod config;
 mod keyvalue;
 
 use std::collections::BTreeMap;
@@ -65,6 +65,11 @@ pub(super) fn convert(
     annotated
 }
 
+/// The container whose `wasi:config` an annotation is about: the one kind that may change while the pod runs.
+pub(super) fn config_of(annotation: &str) -> Option<&str> {
+    annotation.strip_prefix(PREFIX)?.strip_prefix(CONFIG)
+}
+
 /// Reads one; all that is wrong with it.
 fn read(name: &str, value: &str, around: &Around<'_>, annotated: &mut Annotated) -> Result<(), Vec<String>> {
     if let Some(limit) = name.strip_prefix(IPC)
@@ -72,13 +77,14 @@ fn read(name: &str, value: &str, around: &Around<'_>, annotated: &mut Annotated)
     {
         set_limit(&mut annotated.ipc, limit, value).map_err(|error| vec![error])?;
     } else if let Some(container) = name.strip_prefix(NETWORK) {
-        known_container(container, around)?;
+        known_container(container, around.containers)?;
         let network = container_network::parse(value)
             .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
         annotated.networks.insert(container.to_owned(), network);
     } else if let Some(container) = name.strip_prefix(CONFIG) {
-        known_container(container, around)?;
-        annotated.config.insert(container.to_owned(), config::parse(value, around)?);
+        let (containers, config_maps) = (around.containers, around.config_maps);
+        let names = config::parse(container, value, containers, config_maps)?;
+        annotated.config.insert(container.to_owned(), names);
     } else if name == KEYVALUE {
         annotated.key_value.all = Some(keyvalue::volume(value, around)?);
     } else if let Some(bucket) = name.strip_prefix(KEYVALUE).and_then(|rest| rest.strip_prefix('.')) {
@@ -112,12 +118,12 @@ fn unknown(name: &str, around: &Around<'_>) -> String {
     }
 }
 
-fn known_container(container: &str, around: &Around<'_>) -> Result<(), Vec<String>> {
-    if around.containers.contains(&container) {
+fn known_container(container: &str, containers: &[&str]) -> Result<(), Vec<String>> {
+    if containers.contains(&container) {
         return Ok(());
     }
-    let hint = crate::manifest::hint(container, around.containers.iter().copied());
-    let names = around.containers.join(", ");
+    let hint = crate::manifest::hint(container, containers.iter().copied());
+    let names = containers.join(", ");
     Err(vec![format!("there is no container {container:?}{hint} (one of: {names})")])
 }
 

@@ -59,6 +59,23 @@ pub(super) fn convert_all(
         add(&mut storage.volumes, wire.metadata.name.as_deref(), volume, &mut own);
         report.of_document(*number, own);
     }
+    for (number, claim) in claims {
+        let claim = claim.metadata.name.as_ref().and_then(|name| storage.claims.get(name));
+        let Some(Claim { storage_class: None, .. }) = claim else { continue };
+        let unclassed =
+            storage.volumes.iter().find(|(_, own)| own.storage_class.is_empty() && own.claim.is_none());
+        if let Some((name, _)) = unclassed {
+            let mut own = Report::default();
+            own.warn(
+                &FieldPath::root().field("spec").field("storageClassName"),
+                format_args!(
+                    "missing: the claim has the default class, and volume {name:?} has none; write \
+                     storageClassName: \"\" for volumes without one"
+                ),
+            );
+            report.of_document(*number, own);
+        }
+    }
     storage
 }
 
@@ -216,24 +233,28 @@ fn persistent_volume(wire: &wire::PersistentVolume, report: &mut Report) -> Opti
             report.choice(&at("persistentVolumeReclaimPolicy"), text, &choices.collect::<Vec<_>>())
         }
     };
-    report.ignored(
-        reclaim_policy == Some(ReclaimPolicy::Delete),
-        &at("persistentVolumeReclaimPolicy"),
-        "peapod deletes nothing that it has not made; the volume is kept as with Retain",
-    );
     let claim = claim_ref.as_ref().and_then(|own| claim_reference(own, &at("claimRef"), report));
     let capacity_bytes = storage_of(capacity, &at("capacity"), report)?;
-    let (path, kind) = source?;
-    Some(PersistentVolume {
+    let (directory, kind) = source?;
+    let volume = PersistentVolume {
         labels,
-        path,
+        path: directory,
         kind,
         capacity_bytes,
         access_modes,
         storage_class: storage_class_name.clone().unwrap_or_default(),
         reclaim_policy: reclaim_policy.unwrap_or_default(),
         claim,
-    })
+    };
+    if volume.reclaim_policy == ReclaimPolicy::Delete
+        && let Some(why) = volume.deletion_refused()
+    {
+        report.warn(
+            &at("persistentVolumeReclaimPolicy"),
+            format_args!("the volume will be Failed and its data stay when its claim is deleted: {why}"),
+        );
+    }
+    Some(volume)
 }
 
 /// The one source of a volume.

@@ -127,7 +127,13 @@ fn a_volume_says_where_it_is() {
         &format!("{VOLUME}, hostPath: {{path: /srv}}, persistentVolumeReclaimPolicy: Delete"),
     );
     let deleting = accepted(&pod_beside("", &[deleting]));
-    assert!(deleting.warnings[0].message.contains("peapod deletes nothing that it has not made"));
+    let warning = &deleting.warnings[0].message;
+    assert!(
+        warning.contains("host_path deleter only supports /tmp/.+ but received provided /srv"),
+        "{warning}"
+    );
+    let spec = format!("{VOLUME}, hostPath: {{path: /tmp/data}}, persistentVolumeReclaimPolicy: Delete");
+    assert!(accepted(&pod_beside("", &[volume("name: v", &spec)])).warnings.is_empty());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! ConfigMap, Secret ─► their fields, labels, annotations ─► the object that Pod::objects holds
-//! labels, annotations ─► allowed? none that configures peapod? same NetworkPolicies? ─► Pod
+//! labels, annotations ─► allowed? none that peapod has read once? same NetworkPolicies? ─► Pod
 //! ```
 
 use std::collections::BTreeMap;
@@ -54,13 +54,24 @@ pub fn relabel(
     let labels = metadata::checked_labels(&labels, &labels_path, &mut report);
     let path = path.field("annotations");
     let annotations = metadata::checked_annotations(&annotations, &path, &mut report);
+    let containers: Vec<_> = pod.all_containers().map(|container| &*container.name).collect();
+    let mut config_sources = pod.config_sources.clone();
     for key in changed(&pod.annotations, &annotations).filter(|key| key.starts_with(annotations::PREFIX)) {
-        report.error(
-            &path.field(key),
-            "cannot change while the pod runs: it is read when the pod begins; delete the pod and run it anew",
-        );
+        let Some(container) = annotations::config_of(key) else {
+            report.error(
+                &path.field(key),
+                "cannot change while the pod runs: it is read when the pod begins; delete the pod and run it anew",
+            );
+            continue;
+        };
+        config_sources.remove(container);
+        let Some(value) = annotations.get(key) else { continue };
+        match annotations::config::parse(container, value, &containers, &pod.objects.config_maps) {
+            Ok(names) => drop(config_sources.insert(container.to_owned(), names)),
+            Err(errors) => errors.iter().for_each(|error| report.error(&path.field(key), error)),
+        }
     }
-    let relabelled = Pod { labels, annotations, ..pod.clone() };
+    let relabelled = Pod { labels, annotations, config_sources, ..pod.clone() };
     if report.errors.is_empty() {
         let selected = network_policy::convert_all(policies, &relabelled, &mut Report::default());
         if selected != pod.network_rules.policies {
@@ -133,6 +144,8 @@ kind: Pod
 metadata: {name: web, labels: {app: web, tier: front}, annotations: {peapod.dev/ipc.queues: '4', note: x}}
 spec: {containers: [{name: web, image: ./web.wasm}]}
 ---
+{apiVersion: v1, kind: ConfigMap, metadata: {name: base}}
+---
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata: {name: front}
@@ -153,6 +166,13 @@ spec: {podSelector: {matchLabels: {tier: front}}, policyTypes: [Ingress]}
         assert_eq!((&*pod.labels["app"], &*pod.annotations["note"]), ("api", "y"));
         assert_eq!(pod.generation, loaded.pod.generation);
         assert_eq!(relabel(&[("tier", "back")], &[own]), Err("metadata.labels".to_owned()));
+        let base = ("peapod.dev/config.web", "base");
+        let pod = relabel(&[("tier", "front")], &[own, base]).unwrap();
+        assert_eq!(pod.config_sources, [("web".to_owned(), vec!["base".to_owned()])].into());
+        for wrong in [("peapod.dev/config.web", "bsae"), ("peapod.dev/config.wbe", "base")] {
+            let path = format!("metadata.annotations[{}]", wrong.0);
+            assert_eq!(relabel(&[("tier", "front")], &[own, wrong]), Err(path));
+        }
         let path = "metadata.annotations[peapod.dev/ipc.queues]".to_owned();
         assert_eq!(relabel(&[("tier", "front")], &[]), Err(path.clone()));
         assert_eq!(relabel(&[("tier", "front")], &[("peapod.dev/ipc.queues", "5")]), Err(path));

@@ -4,7 +4,7 @@
 //! PersistentVolume ─► apply_volume ─► volumes ──┐ find: the smallest that fits
 //! claim's document ─► apply_claim ──► claims ◄──┘ or made by the provisioner
 //!                                       │ delete_claim
-//!                                       └──► gone; its volume is Released
+//!                                       └──► gone; its volume is Released, or reclaimable
 //! ```
 //!
 //! As `pkg/controller/volume/persistentvolume/pv_controller.go` decides, except that a claim which cannot be bound is
@@ -84,6 +84,8 @@ pub enum Phase {
     Bound,
     /// Its claim is gone.
     Released,
+    /// Its claim is gone, and its data should be too.
+    Failed,
 }
 
 /// What is new of an object.
@@ -111,8 +113,16 @@ impl Inventory {
         match &volume.claim {
             None => Phase::Available,
             Some((key, uid)) if self.claims.get(key).is_some_and(|claim| claim.uid == *uid) => Phase::Bound,
+            Some(_) if volume.spec.reclaim_policy == ReclaimPolicy::Delete => Phase::Failed,
             Some(_) => Phase::Released,
         }
+    }
+
+    /// Volumes that are to be deleted with the data in them, as their claims were.
+    pub fn reclaimable(&self) -> impl Iterator<Item = (&String, &KnownVolume)> {
+        self.volumes.iter().filter(|(_, volume)| {
+            self.phase(volume) == Phase::Failed && volume.spec.deletion_refused().is_none()
+        })
     }
 
     /// What a claim has, bytes.
@@ -229,16 +239,11 @@ impl Inventory {
     /// (`syncUnboundClaim`).
     fn choose(&self, key: &ClaimKey, claim: &Claim) -> Result<(Option<String>, String), ClaimError> {
         let name = || key.1.clone();
-        let class = claim.storage_class.clone();
+        let class = claim.storage_class.clone().unwrap_or_else(|| CLASS.to_owned());
         if let Some(volume) = &claim.volume_name {
-            self.check_requested(key, claim, volume)?;
-            return Ok((Some(volume.clone()), class.unwrap_or_default()));
+            self.check_requested(key, claim, &class, volume)?;
+            return Ok((Some(volume.clone()), class));
         }
-        if let Some(volume) = self.find(key, claim, class.as_deref().unwrap_or_default()) {
-            return Ok((Some(volume.to_owned()), class.unwrap_or_default()));
-        }
-        // `assignDefaultStorageClass`: only now, so that a volume without a class serves a claim without one.
-        let class = class.unwrap_or_else(|| CLASS.to_owned());
         if let Some(volume) = self.find(key, claim, &class) {
             return Ok((Some(volume.to_owned()), class));
         }
@@ -250,8 +255,14 @@ impl Inventory {
         }
     }
 
-    /// Whether the volume that a claim names can be its.
-    fn check_requested(&self, key: &ClaimKey, claim: &Claim, name: &str) -> Result<(), ClaimError> {
+    /// Whether the volume that a claim of `class` names can be its.
+    fn check_requested(
+        &self,
+        key: &ClaimKey,
+        claim: &Claim,
+        class: &str,
+        name: &str,
+    ) -> Result<(), ClaimError> {
         let (claim_name, volume_name) = (|| key.1.clone(), || name.to_owned());
         let Some(volume) = self.volumes.get(name) else {
             return Err(ClaimError::VolumeNotFound { claim: claim_name(), volume: volume_name() });
@@ -270,8 +281,14 @@ impl Inventory {
         if volume.spec.capacity_bytes < claim.storage_bytes {
             return mismatch("requested PV is too small");
         }
-        if volume.spec.storage_class != claim.storage_class.as_deref().unwrap_or_default() {
-            return mismatch("storageClassName does not match");
+        if volume.spec.storage_class != class {
+            return mismatch(match (claim.storage_class.is_some(), &*volume.spec.storage_class) {
+                (false, "") => {
+                    "storageClassName does not match: the claim has the default class; for a volume without one \
+                     write storageClassName: \"\""
+                }
+                _ => "storageClassName does not match",
+            });
         }
         if !has_modes(&volume.spec, claim) {
             return mismatch("incompatible accessMode");

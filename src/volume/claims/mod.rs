@@ -36,8 +36,9 @@ pub use error::ClaimError;
 use super::{Bound, BoundDirectory};
 use crate::manifest::hint;
 use crate::paths::Paths;
+use crate::sandbox::tree;
 use crate::spec::{AccessMode, Claim, PersistentVolumeKind, Pod, VolumeSource, name};
-use inventory::{Birth, BoundClaim, ClaimKey, Inventory};
+use inventory::{Birth, BoundClaim, ClaimKey, Inventory, KnownVolume, Phase};
 use registry::Registry;
 use users::{Use, User};
 
@@ -145,15 +146,33 @@ pub fn sweep(paths: &Paths) -> Result<(), ClaimError> {
         }
     }
     registry.commit(inventory)?;
+    reclaim(&mut registry)?;
     registry.close();
     Ok(())
 }
 
-/// Deletes a claim, with its data where peapod made it for it.
+/// Deletes volumes whose claims are gone and that say so, with their data. What cannot be removed is `Failed`, and tried
+/// again at the next sweep.
+fn reclaim(registry: &mut Registry) -> Result<(), ClaimError> {
+    let mut inventory = registry.inventory().clone();
+    for (name, volume) in registry.inventory().reclaimable() {
+        let path = &volume.spec.path;
+        // Not where a link leads.
+        let parent = path.parent().filter(|parent| fs::canonicalize(parent).is_ok_and(|own| own == *parent));
+        let is_link = fs::symlink_metadata(path).is_ok_and(|own| own.is_symlink());
+        if parent.is_some() && !is_link && tree::remove(path).is_empty() {
+            inventory.delete_volume(name)?;
+        }
+    }
+    registry.commit(inventory)
+}
+
+/// Deletes a claim, with its data where peapod made it for it, or where its volume says so. Returns why it stays, where
+/// its volume says so all the same.
 ///
 /// # Errors
 /// There is none, or pods use it.
-pub fn delete_claim(paths: &Paths, key: &ClaimKey) -> Result<BoundClaim, ClaimError> {
+pub fn delete_claim(paths: &Paths, key: &ClaimKey) -> Result<Option<String>, ClaimError> {
     let mut registry = Registry::open(paths)?;
     let mut inventory = registry.inventory().clone();
     let claim = inventory.delete_claim(key)?;
@@ -162,8 +181,22 @@ pub fn delete_claim(paths: &Paths, key: &ClaimKey) -> Result<BoundClaim, ClaimEr
         return Err(ClaimError::Protected { claim: key.1.clone(), pods: users::names(&users) });
     }
     registry.commit(inventory)?;
+    reclaim(&mut registry)?;
+    let volumes = &registry.inventory().volumes;
+    let volume = claim.volume.and_then(|name| volumes.get(&name).map(|volume| (name, volume)));
+    let failed = volume.and_then(|(name, volume)| {
+        let why = failure(registry.inventory(), volume)?;
+        Some(format!("persistentvolume {name:?} is Failed, its data stays: {why}"))
+    });
     registry.close();
-    Ok(claim)
+    Ok(failed)
+}
+
+/// Why a volume is [`Phase::Failed`], if it is.
+pub fn failure(inventory: &Inventory, volume: &KnownVolume) -> Option<String> {
+    let unremoved = || format!("{} cannot be removed; the next run tries again", volume.spec.path.display());
+    let is_failed = inventory.phase(volume) == Phase::Failed;
+    is_failed.then(|| volume.spec.deletion_refused().unwrap_or_else(unremoved))
 }
 
 /// Deletes a volume that no claim has. Its data stays.

@@ -89,11 +89,14 @@ fn the_smallest_volume_that_fits_is_taken() {
 }
 
 #[test]
-fn a_claim_without_a_class_takes_a_volume_without_one_or_gets_a_directory() {
+fn a_claim_that_says_nothing_has_the_default_class_and_one_of_no_class_a_volume_without_one() {
     let volumes = [("plain", volume(GI, "")), ("classed", volume(GI, CLASS))];
-    assert_eq!(bound(&mut inventory(&volumes), &claim(GI, None)), Ok("plain".to_owned()));
+    assert_eq!(bound(&mut inventory(&volumes), &claim(GI, None)), Ok("classed".to_owned()));
     assert_eq!(bound(&mut inventory(&volumes), &claim(GI, Some(""))), Ok("plain".to_owned()));
-    assert_eq!(bound(&mut inventory(&volumes[1..]), &claim(GI, None)), Ok("classed".to_owned()));
+    assert_eq!(bound(&mut inventory(&volumes[..1]), &claim(GI, None)), Ok("pvc-1".to_owned()));
+    let named = Claim { volume_name: Some("plain".to_owned()), ..claim(GI, None) };
+    let error = bound(&mut inventory(&volumes), &named).unwrap_err();
+    assert!(error.contains("storageClassName does not match: the claim has the default class"), "{error}");
     let mut none = Inventory::default();
     assert_eq!(bound(&mut none, &claim(GI, None)), Ok("pvc-1".to_owned()));
     assert_eq!(none.claims[&key("c")].storage_class, CLASS);
@@ -198,6 +201,31 @@ fn a_volume_is_released_and_free_again_once_it_was_deleted() {
     assert!(error.contains("is immutable after creation; it is at /srv"), "{error}");
 }
 
+#[test]
+fn a_volume_whose_data_should_go_with_its_claim_fails_or_is_reclaimed() {
+    let deleted = |path: &str, kind| {
+        let reclaim_policy = ReclaimPolicy::Delete;
+        let volume = PersistentVolume { path: path.into(), kind, reclaim_policy, ..volume(GI, "x") };
+        let mut all = inventory(&[("v", volume)]);
+        bound(&mut all, &claim(GI, Some("x"))).unwrap();
+        assert_eq!((all.phase(&all.volumes["v"]), all.reclaimable().count()), (Phase::Bound, 0));
+        all.delete_claim(&key("c")).unwrap();
+        assert_eq!(all.phase(&all.volumes["v"]), Phase::Failed);
+        all.reclaimable().count() == 1
+    };
+    let (host, local) = (PersistentVolumeKind::HostPath, PersistentVolumeKind::Local);
+    for (path, kind, expected) in [
+        ("/tmp/a", host, true),
+        ("/tmp/a/b", PersistentVolumeKind::HostPathOrCreate, true),
+        ("/tmp", host, false),
+        ("/tmpfs/a", host, false),
+        ("/srv/tmp/a", host, false),
+        ("/tmp/a", local, false),
+    ] {
+        assert_eq!(deleted(path, kind), expected, "{path} {kind:?}");
+    }
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Volume(u8, PersistentVolume),
@@ -274,6 +302,7 @@ proptest! {
                         prop_assert!(!before.volumes.values().any(|volume| fits(volume, &wanted, CLASS)));
                         continue;
                     };
+                    prop_assert_eq!(&bound.storage_class, wanted.storage_class.as_deref().unwrap_or(CLASS));
                     let taken = &before.volumes[name];
                     prop_assert_eq!(before.phase(taken), Phase::Available);
                     match &taken.spec.claim {
@@ -391,7 +420,7 @@ fn a_volume_that_a_claim_names_is_not_anothers() {
     for (kind, is_the_hosts) in [(PersistentVolumeKind::HostPath, true), (PersistentVolumeKind::Local, false)]
     {
         let path = directory.path().to_owned();
-        pod.storage.volumes.insert("v".to_owned(), PersistentVolume { path, kind, ..volume(GI, "") });
+        pod.storage.volumes.insert("v".to_owned(), PersistentVolume { path, kind, ..volume(GI, CLASS) });
         let held = hold(&paths, &pod).unwrap();
         assert_eq!(held.bound["c"].path, directory.path());
         // Also when its document is not there any more.

@@ -173,10 +173,13 @@ fn name_all(volume: &Dir, payload: &Payload) -> io::Result<()> {
     let mut missing: BTreeSet<&OsStr> = payload.keys().filter_map(|path| path.iter().next()).collect();
     let mut gone = Vec::new();
     for entry in volume.entries()? {
-        let name = entry?.file_name();
+        let entry = entry?;
+        let name = entry.file_name();
         // Generations and what leads to them.
         let is_own = name.as_encoded_bytes().starts_with(b"..");
-        if !missing.remove(&*name) && !is_own {
+        // A directory was made for a `subPath`, and stays, also where a file comes to be of that name: as with the
+        // kubelet (`createUserVisibleFiles` in `pkg/volume/util/atomic_writer.go`).
+        if !missing.remove(&*name) && !is_own && !entry.file_type()?.is_dir() {
             gone.push(name);
         }
     }

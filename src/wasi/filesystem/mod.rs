@@ -15,6 +15,7 @@
 mod look;
 mod p2;
 mod p3;
+mod refused;
 
 use wasmtime::component::{HasData, Linker};
 use wasmtime_wasi::WasiView;

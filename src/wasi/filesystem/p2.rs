@@ -1,6 +1,6 @@
 //! `wasi:filesystem` 0.2.
 
-use wasmtime::component::Resource;
+use wasmtime::component::{Resource, ResourceTable};
 use wasmtime_wasi::p2::bindings::filesystem::types::{
     Advice, Descriptor, DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntry,
     DirectoryEntryStream, ErrorCode, Filesize, HostDescriptor, HostDirectoryEntryStream, MetadataHashValue,
@@ -11,6 +11,7 @@ use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
 
 use super::FilesCtxView;
 use super::look::{Look, look};
+use super::refused::{Refused, refused};
 
 /// Operations that wait, as wasmtime-wasi has them but as the user.
 macro_rules! as_user {
@@ -24,34 +25,63 @@ macro_rules! as_user {
     };
 }
 
+/// As these, where a mount may be read-only: of the descriptors in brackets.
+macro_rules! changes_as_user {
+    ($([$($of:ident),*] fn $name:ident($($arg:ident: $type:ty),*);)*) => {
+        $(
+            async fn $name(&mut self, $($arg: $type),*) -> FsResult<()> {
+                let descriptors = [$($of.rep()),*];
+                let Self { files, user } = self;
+                let changed = user.run(HostDescriptor::$name(files, $($arg),*)).await;
+                changed.map_err(|error| as_linux(files.table, &descriptors, error))
+            }
+        )*
+    };
+}
+
+/// An error of a change.
+fn as_linux(table: &ResourceTable, descriptors: &[u32], error: FsError) -> FsError {
+    if !matches!(error.downcast_ref(), Some(ErrorCode::NotPermitted)) {
+        return error;
+    }
+    match refused(table, descriptors) {
+        Some(Refused::ReadOnly) => ErrorCode::ReadOnly.into(),
+        Some(Refused::CrossDevice) => ErrorCode::CrossDevice.into(),
+        None => error,
+    }
+}
+
 impl HostDescriptor for FilesCtxView<'_> {
+    changes_as_user! {
+        [fd] fn set_size(fd: Resource<Descriptor>, size: Filesize);
+        [fd] fn set_times(fd: Resource<Descriptor>, accessed: NewTimestamp, modified: NewTimestamp);
+        [fd] fn create_directory_at(fd: Resource<Descriptor>, path: String);
+        [fd] fn set_times_at(
+            fd: Resource<Descriptor>, flags: PathFlags, path: String, accessed: NewTimestamp, modified: NewTimestamp
+        );
+        [fd] fn remove_directory_at(fd: Resource<Descriptor>, path: String);
+        [fd] fn symlink_at(fd: Resource<Descriptor>, target: String, path: String);
+        [fd] fn unlink_file_at(fd: Resource<Descriptor>, path: String);
+        [fd, new_fd] fn link_at(
+            fd: Resource<Descriptor>, flags: PathFlags, old: String, new_fd: Resource<Descriptor>, new: String
+        );
+        [fd, new_fd] fn rename_at(
+            fd: Resource<Descriptor>, old: String, new_fd: Resource<Descriptor>, new: String
+        );
+    }
+
     as_user! {
         fn advise(fd: Resource<Descriptor>, offset: Filesize, len: Filesize, advice: Advice) -> FsResult<()>;
         fn sync_data(fd: Resource<Descriptor>) -> FsResult<()>;
         fn get_flags(fd: Resource<Descriptor>) -> FsResult<DescriptorFlags>;
         fn get_type(fd: Resource<Descriptor>) -> FsResult<DescriptorType>;
-        fn set_size(fd: Resource<Descriptor>, size: Filesize) -> FsResult<()>;
-        fn set_times(fd: Resource<Descriptor>, accessed: NewTimestamp, modified: NewTimestamp) -> FsResult<()>;
         fn read(fd: Resource<Descriptor>, len: Filesize, offset: Filesize) -> FsResult<(Vec<u8>, bool)>;
         fn write(fd: Resource<Descriptor>, bytes: Vec<u8>, offset: Filesize) -> FsResult<Filesize>;
         fn read_directory(fd: Resource<Descriptor>) -> FsResult<Resource<DirectoryEntryStream>>;
         fn sync(fd: Resource<Descriptor>) -> FsResult<()>;
-        fn create_directory_at(fd: Resource<Descriptor>, path: String) -> FsResult<()>;
         fn stat(fd: Resource<Descriptor>) -> FsResult<DescriptorStat>;
         fn stat_at(fd: Resource<Descriptor>, flags: PathFlags, path: String) -> FsResult<DescriptorStat>;
-        fn set_times_at(
-            fd: Resource<Descriptor>, flags: PathFlags, path: String, accessed: NewTimestamp, modified: NewTimestamp
-        ) -> FsResult<()>;
-        fn link_at(
-            fd: Resource<Descriptor>, flags: PathFlags, old: String, new_fd: Resource<Descriptor>, new: String
-        ) -> FsResult<()>;
         fn readlink_at(fd: Resource<Descriptor>, path: String) -> FsResult<String>;
-        fn remove_directory_at(fd: Resource<Descriptor>, path: String) -> FsResult<()>;
-        fn rename_at(
-            fd: Resource<Descriptor>, old: String, new_fd: Resource<Descriptor>, new: String
-        ) -> FsResult<()>;
-        fn symlink_at(fd: Resource<Descriptor>, target: String, path: String) -> FsResult<()>;
-        fn unlink_file_at(fd: Resource<Descriptor>, path: String) -> FsResult<()>;
         fn is_same_object(a: Resource<Descriptor>, b: Resource<Descriptor>) -> wasmtime::Result<bool>;
         fn metadata_hash(fd: Resource<Descriptor>) -> FsResult<MetadataHashValue>;
         fn metadata_hash_at(
@@ -80,8 +110,12 @@ impl HostDescriptor for FilesCtxView<'_> {
         if is_unfit {
             return Err(ErrorCode::Unsupported.into());
         }
+        let changes = open.intersects(OpenFlags::CREATE | OpenFlags::TRUNCATE)
+            || flags.contains(DescriptorFlags::WRITE);
         let Self { files, user } = self;
-        user.run(HostDescriptor::open_at(files, fd, path_flags, path, open, flags)).await
+        let directory = fd.rep();
+        let opened = user.run(HostDescriptor::open_at(files, fd, path_flags, path, open, flags)).await;
+        opened.map_err(|error| if changes { as_linux(files.table, &[directory], error) } else { error })
     }
 
     fn drop(&mut self, fd: Resource<Descriptor>) -> wasmtime::Result<()> {

@@ -11,6 +11,7 @@ use wasmtime_wasi::p3::bindings::filesystem::{preopens, types};
 use wasmtime_wasi::p3::filesystem::{FilesystemError, FilesystemResult};
 
 use super::look::{Look, look};
+use super::refused::{Refused, refused};
 use super::{Files, FilesCtxView, FilesView};
 
 /// How a data stream or a listing ends.
@@ -29,6 +30,37 @@ macro_rules! as_user {
     };
 }
 
+/// As these, where a mount may be read-only: of the descriptors in brackets.
+macro_rules! changes_as_user {
+    ($([$($of:ident),*] fn $name:ident($($arg:ident: $type:ty),*);)*) => {
+        $(
+            async fn $name(store: &Accessor<T, Self>, $($arg: $type),*) -> FilesystemResult<()> {
+                let descriptors = [$($of.rep()),*];
+                let user = store.with(|mut store| store.get().user);
+                let files = store.with_getter::<WasiFilesystem>(T::filesystem);
+                let changed = user.run(WasiFilesystem::$name(&files, $($arg),*)).await;
+                changed.map_err(|error| as_linux(store, &descriptors, error))
+            }
+        )*
+    };
+}
+
+/// An error of a change.
+fn as_linux<T: FilesView + 'static>(
+    store: &Accessor<T, Files>,
+    descriptors: &[u32],
+    error: FilesystemError,
+) -> FilesystemError {
+    if !matches!(error.downcast_ref(), Some(ErrorCode::NotPermitted)) {
+        return error;
+    }
+    match store.with(|mut store| refused(store.get().files.table, descriptors)) {
+        Some(Refused::ReadOnly) => ErrorCode::ReadOnly.into(),
+        Some(Refused::CrossDevice) => ErrorCode::CrossDevice.into(),
+        None => error,
+    }
+}
+
 /// The same store, with wasmtime-wasi's own files.
 fn upstream<'a, T: FilesView + 'static>(
     store: &'a mut Access<'_, T, Files>,
@@ -37,6 +69,26 @@ fn upstream<'a, T: FilesView + 'static>(
 }
 
 impl<T: FilesView + 'static> HostDescriptorWithStore<T> for Files {
+    changes_as_user! {
+        [fd] fn set_size(fd: Resource<Descriptor>, size: Filesize);
+        [fd] fn set_times(
+            fd: Resource<Descriptor>, accessed: NewTimestamp, modified: NewTimestamp
+        );
+        [fd] fn create_directory_at(fd: Resource<Descriptor>, path: String);
+        [fd] fn set_times_at(
+            fd: Resource<Descriptor>, flags: PathFlags, path: String, accessed: NewTimestamp, modified: NewTimestamp
+        );
+        [fd] fn remove_directory_at(fd: Resource<Descriptor>, path: String);
+        [fd] fn symlink_at(fd: Resource<Descriptor>, target: String, path: String);
+        [fd] fn unlink_file_at(fd: Resource<Descriptor>, path: String);
+        [fd, new_fd] fn link_at(
+            fd: Resource<Descriptor>, flags: PathFlags, old: String, new_fd: Resource<Descriptor>, new: String
+        );
+        [fd, new_fd] fn rename_at(
+            fd: Resource<Descriptor>, old: String, new_fd: Resource<Descriptor>, new: String
+        );
+    }
+
     as_user! {
         fn advise(
             fd: Resource<Descriptor>, offset: Filesize, len: Filesize, advice: Advice
@@ -44,29 +96,12 @@ impl<T: FilesView + 'static> HostDescriptorWithStore<T> for Files {
         fn sync_data(fd: Resource<Descriptor>) -> FilesystemResult<()>;
         fn get_flags(fd: Resource<Descriptor>) -> FilesystemResult<DescriptorFlags>;
         fn get_type(fd: Resource<Descriptor>) -> FilesystemResult<DescriptorType>;
-        fn set_size(fd: Resource<Descriptor>, size: Filesize) -> FilesystemResult<()>;
-        fn set_times(
-            fd: Resource<Descriptor>, accessed: NewTimestamp, modified: NewTimestamp
-        ) -> FilesystemResult<()>;
         fn sync(fd: Resource<Descriptor>) -> FilesystemResult<()>;
-        fn create_directory_at(fd: Resource<Descriptor>, path: String) -> FilesystemResult<()>;
         fn stat(fd: Resource<Descriptor>) -> FilesystemResult<DescriptorStat>;
         fn stat_at(
             fd: Resource<Descriptor>, flags: PathFlags, path: String
         ) -> FilesystemResult<DescriptorStat>;
-        fn set_times_at(
-            fd: Resource<Descriptor>, flags: PathFlags, path: String, accessed: NewTimestamp, modified: NewTimestamp
-        ) -> FilesystemResult<()>;
-        fn link_at(
-            fd: Resource<Descriptor>, flags: PathFlags, old: String, new_fd: Resource<Descriptor>, new: String
-        ) -> FilesystemResult<()>;
         fn readlink_at(fd: Resource<Descriptor>, path: String) -> FilesystemResult<String>;
-        fn remove_directory_at(fd: Resource<Descriptor>, path: String) -> FilesystemResult<()>;
-        fn rename_at(
-            fd: Resource<Descriptor>, old: String, new_fd: Resource<Descriptor>, new: String
-        ) -> FilesystemResult<()>;
-        fn symlink_at(fd: Resource<Descriptor>, target: String, path: String) -> FilesystemResult<()>;
-        fn unlink_file_at(fd: Resource<Descriptor>, path: String) -> FilesystemResult<()>;
         fn is_same_object(a: Resource<Descriptor>, b: Resource<Descriptor>) -> wasmtime::Result<bool>;
         fn metadata_hash(fd: Resource<Descriptor>) -> FilesystemResult<MetadataHashValue>;
         fn metadata_hash_at(
@@ -95,9 +130,13 @@ impl<T: FilesView + 'static> HostDescriptorWithStore<T> for Files {
         if is_unfit {
             return Err(ErrorCode::Unsupported.into());
         }
+        let changes = open.intersects(OpenFlags::CREATE | OpenFlags::TRUNCATE)
+            || flags.contains(DescriptorFlags::WRITE);
         let user = store.with(|mut store| store.get().user);
         let files = store.with_getter::<WasiFilesystem>(T::filesystem);
-        user.run(WasiFilesystem::open_at(&files, fd, path_flags, path, open, flags)).await
+        let directory = fd.rep();
+        let opened = user.run(WasiFilesystem::open_at(&files, fd, path_flags, path, open, flags)).await;
+        opened.map_err(|error| if changes { as_linux(store, &[directory], error) } else { error })
     }
 
     fn read_directory(
