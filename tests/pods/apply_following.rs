@@ -180,6 +180,8 @@ fn the_example_follows_and_counts_on() {
     let run = || Running::start(&text, &["--build"]);
     let patience = Duration::from_secs(600);
     let get = "GET / HTTP/1.1";
+    // There if this test failed before.
+    ask(&["delete", "pvc", "visits"]);
     let mut running = run();
     let address = running.address_within(patience);
     running.wait_for("[show] serving");
