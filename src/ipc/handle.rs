@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use super::holders::Holders;
 use super::{Errno, Ipc, Result};
+use crate::descriptors::{Descriptor, Share};
 
 /// One run of a container; clones are the same run.
 #[derive(Debug, Clone)]
@@ -22,6 +23,7 @@ pub struct Handle {
 #[derive(Debug)]
 struct Run {
     container: Arc<str>,
+    descriptors: Share,
     stop: Arc<Stop>,
     /// Objects that it has open.
     open: AtomicUsize,
@@ -35,7 +37,9 @@ struct Stop {
 
 impl Handle {
     pub(super) fn new(ipc: Arc<Ipc>, container: &str) -> Self {
-        let run = Run { container: container.into(), stop: Arc::default(), open: AtomicUsize::new(0) };
+        let descriptors = ipc.descriptors.share(container);
+        let (container, stop) = (container.into(), Arc::default());
+        let run = Run { container, descriptors, stop, open: AtomicUsize::new(0) };
         Self { ipc, run: Arc::new(run) }
     }
 
@@ -43,7 +47,8 @@ impl Handle {
     /// the container.
     pub fn for_command(&self) -> Self {
         let (container, stop) = (Arc::clone(&self.run.container), Arc::clone(&self.run.stop));
-        let run = Run { container, stop, open: AtomicUsize::new(0) };
+        let descriptors = self.run.descriptors.clone();
+        let run = Run { container, descriptors, stop, open: AtomicUsize::new(0) };
         Self { ipc: Arc::clone(&self.ipc), run: Arc::new(run) }
     }
 
@@ -78,7 +83,18 @@ impl Handle {
             .open
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
             .map_err(|_| Errno::TooManyHandles)?;
-        Ok(Place { handle: self.clone(), object: None })
+        Ok(Place { handle: self.clone(), object: None, descriptor: None })
+    }
+
+    /// The same for an object that is a file descriptor.
+    ///
+    /// # Errors
+    /// [`Errno::TooManyHandles`].
+    pub(super) fn file_place(&self) -> Result<Place> {
+        let descriptor = self.run.descriptors.take().ok_or(Errno::TooManyHandles)?;
+        let mut place = self.place()?;
+        place.descriptor = Some(descriptor);
+        Ok(place)
     }
 }
 
@@ -88,6 +104,8 @@ pub(super) struct Place {
     handle: Handle,
     /// Where the object shows who has it open.
     object: Option<Arc<Holders>>,
+    /// Given back after the object is closed.
+    descriptor: Option<Descriptor>,
 }
 
 impl Place {

@@ -116,6 +116,28 @@ fn run(words: &[&str]) -> Outcome {
             println!("again: {}", far.fetch_add(1)?);
             Ok(())
         }
+        // Opens until it may not, says how many it has, and keeps them; segments without a name.
+        ["hoard", kind, most, end] => {
+            let (mut taken, most) = (0, number(most));
+            let refusal = loop {
+                let one = match kind {
+                    "queues" => Queue::create("/hoard", 1, 8).map(std::mem::forget),
+                    _ => SharedMemory::create("/hoard", 4096).and_then(|memory| {
+                        memory.u32_at(0).fetch_add(1)?;
+                        std::mem::forget(memory);
+                        SharedMemory::unlink("/hoard")
+                    }),
+                };
+                match one {
+                    Ok(()) if taken + 1 < most => taken += 1,
+                    Ok(()) => break "no more wanted".to_owned(),
+                    Err(error) => break error.to_string(),
+                }
+            };
+            println!("hoarded {taken} {kind}, then {refusal}");
+            if end == "trap" { std::process::abort() }
+            rest_unless(false)
+        }
         // Semaphores.
         ["semaphore-hold", name, end] => {
             let semaphore = Semaphore::create(name, 1)?;
