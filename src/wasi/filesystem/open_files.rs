@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::{Resource, ResourceTable};
 use wasmtime_wasi::filesystem;
 
@@ -33,8 +34,7 @@ const FIRST_LOOK: usize = 64;
 pub struct OpenFiles {
     share: Share,
     files: Arc<Mutex<Files>>,
-    /// Counted: one for this, one for each listing.
-    listings: Arc<()>,
+    listings: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
@@ -66,7 +66,7 @@ impl Known {
 #[derive(Debug)]
 pub(super) struct ListingPlace {
     _descriptor: Descriptor,
-    _count: Arc<()>,
+    _permit: OwnedSemaphorePermit,
 }
 
 fn file_of<'a>(table: &'a ResourceTable, fd: &Resource<filesystem::Descriptor>) -> Option<&'a Arc<File>> {
@@ -84,7 +84,7 @@ impl OpenFiles {
     /// Those of a run of the container whose share this is.
     pub fn new(share: Share) -> Self {
         let files = Files { known: HashMap::new(), next_look: FIRST_LOOK, streams: 0 };
-        Self { share, files: Arc::new(Mutex::new(files)), listings: Arc::default() }
+        Self { share, files: Arc::new(Mutex::new(files)), listings: Semaphore::new(MAX_LISTINGS).into() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Files> {
@@ -150,10 +150,8 @@ impl OpenFiles {
 
     /// A place for one more listing. `None`: there are too many, or the container has its share of files.
     pub(super) fn listing(&self) -> Option<ListingPlace> {
-        if Arc::strong_count(&self.listings) > MAX_LISTINGS {
-            return None;
-        }
-        Some(ListingPlace { _descriptor: self.take()?, _count: Arc::clone(&self.listings) })
+        let permit = Arc::clone(&self.listings).try_acquire_owned().ok()?;
+        Some(ListingPlace { _descriptor: self.take()?, _permit: permit })
     }
 }
 

@@ -16,12 +16,15 @@ async fn open(mount: &Descriptor, name: &str, open: OpenFlags) -> Result<Descrip
     mount.open_at(PathFlags::empty(), name.to_owned(), open, DescriptorFlags::READ).await
 }
 
-/// Takes up to `most` of a kind until it may not, says how many it has, and keeps them for ever.
+/// Takes up to `most` of a kind until it may not, says how many it has, makes the file
+/// `hoarded` there, and keeps them for ever.
 pub async fn hoard(kind: &str, path: &str, most: usize, out: &mut Stdout) -> Result<(), Failure> {
     let mut mounts = preopens::get_directories().into_iter();
     let mount = mounts.find(|(_, mounted)| mounted == path).map(|(mount, _)| mount);
     let mount = mount.ok_or_else(|| format!("{path}: no mount"))?;
     crate::files::write(&format!("{path}/hoard"), &"x".repeat(64 << 10), out).await?;
+    crate::files::write(&format!("{path}/coming"), "hoarded", out).await?;
+    let file = open(&mount, "hoard", OpenFlags::empty()).await.about(path)?;
     let mut calls: Vec<Pin<Box<dyn Future<Output = ()>>>> = Vec::new();
     let mut taken = 0;
     let why = loop {
@@ -42,7 +45,6 @@ pub async fn hoard(kind: &str, path: &str, most: usize, out: &mut Stdout) -> Res
                 }
             }
             "streams" => {
-                let file = open(&mount, "hoard", OpenFlags::empty()).await.about(path)?;
                 let (mut bytes, done) = file.read_via_stream(0);
                 match bytes.next().await {
                     Some(_) => {
@@ -76,6 +78,8 @@ pub async fn hoard(kind: &str, path: &str, most: usize, out: &mut Stdout) -> Res
             Err(why) => break format!("{why:?}"),
         }
     };
+    // That takes no descriptor.
+    mount.rename_at("coming".into(), &mount, "hoarded".into()).await.about(path)?;
     out.line(&format!("hoarded {taken} {kind}, then {why}")).await;
     monotonic_clock::wait_for(u64::MAX / 2).await;
     Ok(())

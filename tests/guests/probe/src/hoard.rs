@@ -29,15 +29,28 @@ fn open(mount: &Descriptor, name: &str, open: OpenFlags, flags: DescriptorFlags)
     opened.map_err(|error| error.name().to_owned())
 }
 
-/// `hoard KIND MOUNT MOST [trap|exit|oom]`: takes up to MOST of a kind until it may not, says how many it has, and keeps
-/// them for ever, or ends so: `hoarded COUNT KIND, then WHY`.
+/// `hoard KIND MOUNT MOST [trap|oom TIMES]`: takes up to MOST of a kind until it may not, says how many it has,
+/// `hoarded COUNT KIND, then WHY`, makes the file MOUNT/hoarded, and keeps them for ever; or ends so as often as that,
+/// and then well.
 pub fn hoard(args: &[String]) -> Outcome {
     let (kind, path) = (arg(args, 0, "KIND")?, arg(args, 1, "MOUNT")?);
     let most: usize = number(args, 2, "MOST")?;
     let mount = mount(path)?;
+    if let Some(times) = args.get(4) {
+        let ends = format!("{path}/{kind}-{}", args[3]);
+        let before = fs::read(&ends).unwrap_or_default().len();
+        if before >= times.parse().unwrap_or_default() {
+            println!("ended {before} times");
+            return Ok(ExitCode::SUCCESS);
+        }
+        fs::write(&ends, vec![b'x'; before + 1]).about(&ends)?;
+    }
+    let coming = format!("{path}/coming");
+    fs::write(&coming, "hoarded").about(&coming)?;
     let file = format!("{path}/hoard");
     fs::write(&file, vec![b'x'; CHUNK]).about(&file)?;
     let file = |flags| open(&mount, "hoard", OpenFlags::empty(), flags).map_err(Failure);
+    let (to_read, to_write) = (file(DescriptorFlags::READ)?, file(DescriptorFlags::WRITE)?);
     let mut taken = 0;
     let why = loop {
         if taken == most {
@@ -47,8 +60,7 @@ pub fn hoard(args: &[String]) -> Outcome {
             "files" => open(&mount, "hoard", OpenFlags::empty(), DescriptorFlags::READ).map(forget),
             "directories" => open(&mount, ".", OpenFlags::DIRECTORY, DescriptorFlags::READ).map(forget),
             "listings" => mount.read_directory().map(forget).map_err(|error| error.name().to_owned()),
-            // A stream whose descriptor is gone.
-            "streams" => file(DescriptorFlags::READ)?
+            "streams" => to_read
                 .read_via_stream(0)
                 .map(|stream| {
                     // What it has read, nobody takes.
@@ -56,7 +68,8 @@ pub fn hoard(args: &[String]) -> Outcome {
                     forget(stream);
                 })
                 .map_err(|error| error.name().to_owned()),
-            "writes" => file(DescriptorFlags::WRITE)?
+            // More than is permitted.
+            "writes" => to_write
                 .write_via_stream(0)
                 .map(|stream| {
                     let _ = stream.check_write();
@@ -75,11 +88,12 @@ pub fn hoard(args: &[String]) -> Outcome {
             Err(why) => break why,
         }
     };
+    // That takes no descriptor.
+    mount.rename_at("coming", &mount, "hoarded").map_err(|error| Failure(error.name().to_owned()))?;
     println!("hoarded {taken} {kind}, then {why}");
     match args.get(3).map(String::as_str) {
         Some("trap") => cpu::trap(&[]),
-        Some("oom") => cpu::alloc(&[]),
-        Some(_) => Ok(ExitCode::FAILURE),
+        Some(_) => cpu::alloc(&[]),
         None => loop {
             thread::sleep(Duration::from_secs(3600));
         },

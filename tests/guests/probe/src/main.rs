@@ -132,7 +132,7 @@ const COMMANDS: &[Command] = &[
     command("press", "PORT|ADDRESS", hostile::press),
     command("die-midway", "ADDRESS trap|exit|oom [--retry MS]", hostile::die_midway),
     command("bereaved", "PORT|ADDRESS", hostile::bereaved),
-    command("hoard", "KIND MOUNT MOST [trap|exit|oom]", hoard::hoard),
+    command("hoard", "KIND MOUNT MOST [trap|oom TIMES]", hoard::hoard),
     command("many-files", "DIRECTORY COUNT", hoard::many_files),
     command("count-entries", "DIRECTORY", hoard::count_entries),
     command("use-files", "DIRECTORY ROUNDS [OPEN]", hoard::use_files),
