@@ -171,7 +171,7 @@ spec:
 "
         );
         let finished = run(&text, &[]).expect_code(134).expect_stderr("victim Completed");
-        finished.expect_stderr("exit code 134").expect_stdout(why);
+        finished.expect_stderr("exit code 134").expect_stderr(why);
     }
 }
 

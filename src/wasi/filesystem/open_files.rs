@@ -14,7 +14,7 @@ use std::fs::File;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use wasmtime::component::{Resource, ResourceTable};
+use wasmtime::component::{Resource, ResourceTable, ResourceTableError};
 use wasmtime_wasi::filesystem;
 
 use crate::descriptors::{Descriptor, Share};
@@ -116,15 +116,14 @@ impl OpenFiles {
         }
     }
 
-    /// The guest drops a descriptor: `drop` does.
-    pub(super) fn dropping<T>(
+    /// The guest drops a descriptor.
+    pub(super) fn close(
         &self,
         table: &mut ResourceTable,
-        fd: &Resource<filesystem::Descriptor>,
-        drop: impl FnOnce(&mut ResourceTable) -> T,
-    ) -> T {
-        let file = file_of(table, fd).map(address);
-        let dropped = drop(table);
+        fd: Resource<filesystem::Descriptor>,
+    ) -> Result<(), ResourceTableError> {
+        let file = file_of(table, &fd).map(address);
+        table.delete(fd)?;
         let mut files = self.lock();
         if let Some(file) = file
             && let Some(known) = files.known.get_mut(&file)
@@ -134,7 +133,7 @@ impl OpenFiles {
                 files.known.remove(&file);
             }
         }
-        dropped
+        Ok(())
     }
 
     /// Whether there may be one more stream, which is counted then.
@@ -185,11 +184,6 @@ mod tests {
         Some(fd)
     }
 
-    fn close(files: &OpenFiles, table: &mut ResourceTable, fd: Resource<Wasi>) {
-        let borrowed = Resource::new_borrow(fd.rep());
-        files.dropping(table, &borrowed, |table| table.delete(fd)).unwrap();
-    }
-
     #[test]
     fn a_file_counts_until_its_last_stream_is_gone() {
         let (files, mut table) =
@@ -198,15 +192,15 @@ mod tests {
         let stream = Arc::clone(file_of(&table, &first).unwrap());
         let second = open(&files, &mut table).unwrap();
         assert!(open(&files, &mut table).is_none());
-        close(&files, &mut table, first);
+        files.close(&mut table, first).unwrap();
         assert!(open(&files, &mut table).is_none(), "its stream has it");
-        close(&files, &mut table, second);
+        files.close(&mut table, second).unwrap();
         let third = open(&files, &mut table).unwrap();
         assert!(open(&files, &mut table).is_none());
         drop(stream);
         let fourth = open(&files, &mut table).unwrap();
-        close(&files, &mut table, third);
-        close(&files, &mut table, fourth);
+        files.close(&mut table, third).unwrap();
+        files.close(&mut table, fourth).unwrap();
         assert!(files.lock().known.is_empty());
     }
 
@@ -222,7 +216,7 @@ mod tests {
         }
         assert!(!files.may_stream());
         for fd in fds {
-            close(&files, &mut table, fd);
+            files.close(&mut table, fd).unwrap();
         }
         assert!(!files.may_stream());
         streams.pop();

@@ -93,9 +93,7 @@ impl HostDescriptor for FilesCtxView<'_> {
     }
 
     fn drop(&mut self, fd: Resource<Descriptor>) -> wasmtime::Result<()> {
-        let borrowed = Resource::new_borrow(fd.rep());
-        self.open.dropping(self.files.table, &borrowed, |table| table.delete(fd))?;
-        Ok(())
+        Ok(self.open.close(self.files.table, fd)?)
     }
 
     async fn read_directory(&mut self, fd: Resource<Descriptor>) -> FsResult<Resource<DirectoryEntryStream>> {
