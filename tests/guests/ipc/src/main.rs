@@ -41,7 +41,9 @@ fn run(words: &[&str]) -> Outcome {
             println!("created {name}");
             rest_unless(queue.len().is_err())
         }
-        ["queue-send", name, text, priority] => Queue::create(name, 10, 8192)?.send(text.as_bytes(), number(priority)),
+        ["queue-send", name, text, priority] => {
+            Queue::create(name, 10, 8192)?.send(text.as_bytes(), number(priority))
+        }
         ["queue-receive", name, count] => {
             let queue = Queue::create(name, 10, 8192)?;
             println!("receiving");
@@ -321,6 +323,8 @@ fn victim(end: &str) -> Outcome {
     let _held = semaphore.acquire()?;
     let memory = SharedMemory::create("/victim", 4096)?;
     memory.u32_at(0).fetch_add(1)?;
+    // What is sent to nobody would end with the sender.
+    Semaphore::create_counter("/listening", 0)?.acquire()?.forget();
     let sender = Channel::new("/victim").sender()?;
     sender.send(b"whole")?;
     Semaphore::create_counter("/in-position", 0)?.release(1)?;
@@ -347,6 +351,7 @@ fn victim(end: &str) -> Outcome {
 /// Finds everything in order after a victim.
 fn survivor() -> Outcome {
     let receiver = Channel::new("/victim").receiver()?;
+    Semaphore::create_counter("/listening", 0)?.release(1)?;
     Semaphore::create_counter("/in-position", 0)?.acquire()?.forget();
     let semaphore = Semaphore::create("/victim", 1)?;
     let _held = semaphore.acquire_timeout(PATIENCE)?;

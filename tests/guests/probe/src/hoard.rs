@@ -24,7 +24,12 @@ fn mount(path: &str) -> Result<Descriptor, Failure> {
     mount.ok_or_else(|| Failure(format!("{path}: no mount")))
 }
 
-fn open(mount: &Descriptor, name: &str, open: OpenFlags, flags: DescriptorFlags) -> Result<Descriptor, String> {
+fn open(
+    mount: &Descriptor,
+    name: &str,
+    open: OpenFlags,
+    flags: DescriptorFlags,
+) -> Result<Descriptor, String> {
     let opened = mount.open_at(PathFlags::empty(), name, open, flags);
     opened.map_err(|error| error.name().to_owned())
 }
