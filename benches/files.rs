@@ -159,6 +159,7 @@ fn in_container(
         memory: Arc::new(MemoryAccount::new(None)),
         endpoint: Stack::new(StackConfig::default()).attach("bench"),
         ipc: peapod::ipc::Ipc::new(Default::default(), "/dev/shm".into()).attach("bench"),
+        descriptors: peapod::descriptors::Descriptors::default().share("bench"),
         key_value: pod::key_value(),
         about: pod::about("bench")?,
         stop: StopSignal::never(),

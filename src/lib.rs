@@ -25,6 +25,7 @@
 //! | [`pod`] | the pod's life: a pure state machine, the task that acts on it, hooks, probes and commands, the control protocol; what its network is made of |
 //! | [`api`] | how a running pod is asked and changed: HTTP and JSON on a unix socket, commands over a WebSocket, as Kubernetes has it |
 //! | [`container`] | one container: its run, its state, its memory and CPU account, its log, its end and last words |
+//! | [`descriptors`] | the pod process's file descriptors, a share for each container |
 //! | [`volume`] | volumes to directory handles, single files in their places; claims that outlive pods, their binding and provisioning |
 //! | [`net`] | the pod's network: two planes, one port space, names, one policy; knows nothing of wasmtime |
 //! | [`ipc`] | the pod's message queues, shared memory, semaphores and channels; knows nothing of wasmtime |
@@ -60,6 +61,7 @@
 pub mod api;
 pub mod cli;
 pub mod container;
+pub mod descriptors;
 pub mod engine;
 pub mod image;
 pub mod ipc;

@@ -92,6 +92,7 @@ impl Pod {
             memory: Arc::new(MemoryAccount::new(None)),
             endpoint: self.stack.attach(name),
             ipc: self.ipc.attach(name),
+            descriptors: peapod::descriptors::Descriptors::default().share(name),
             key_value: support::key_value(),
             about,
             stop: StopSignal::never(),

@@ -135,6 +135,7 @@ impl Pod {
             memory: Arc::new(MemoryAccount::new(None)),
             endpoint: self.stack.attach(name),
             ipc: peapod::ipc::Ipc::new(Default::default(), "/dev/shm".into()).attach("guest"),
+            descriptors: peapod::descriptors::Descriptors::default().share(name),
             key_value: support::key_value(),
             about,
             stop: StopSignal::never(),

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use super::holders::Holders;
 use super::{Errno, Ipc, Result};
+use crate::descriptors::{Descriptor, Share};
 
 /// One run of a container; clones are the same run.
 #[derive(Debug, Clone)]
@@ -22,6 +23,7 @@ pub struct Handle {
 #[derive(Debug)]
 struct Run {
     container: Arc<str>,
+    descriptors: Share,
     stop: Arc<Stop>,
     /// Whether it heard of its stop.
     told: AtomicBool,
@@ -37,18 +39,21 @@ struct Stop {
 
 impl Handle {
     pub(super) fn new(ipc: Arc<Ipc>, container: &str) -> Self {
-        Self::with_stop(ipc, container.into(), Arc::default())
+        let descriptors = ipc.descriptors.share(container);
+        Self::with_stop(ipc, container.into(), descriptors, Arc::default())
     }
 
     /// The handle of a command in the same container: its open objects are its own, and it is asked to end with
     /// the container.
     pub fn for_command(&self) -> Self {
         let (container, stop) = (Arc::clone(&self.run.container), Arc::clone(&self.run.stop));
-        Self::with_stop(Arc::clone(&self.ipc), container, stop)
+        let descriptors = self.run.descriptors.clone();
+        Self::with_stop(Arc::clone(&self.ipc), container, descriptors, stop)
     }
 
-    fn with_stop(ipc: Arc<Ipc>, container: Arc<str>, stop: Arc<Stop>) -> Self {
-        let run = Run { container, stop, told: AtomicBool::new(false), open: AtomicUsize::new(0) };
+    fn with_stop(ipc: Arc<Ipc>, container: Arc<str>, descriptors: Share, stop: Arc<Stop>) -> Self {
+        let (told, open) = (AtomicBool::new(false), AtomicUsize::new(0));
+        let run = Run { container, descriptors, stop, told, open };
         Self { ipc, run: Arc::new(run) }
     }
 
@@ -94,7 +99,18 @@ impl Handle {
             .open
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
             .map_err(|_| Errno::TooManyHandles)?;
-        Ok(Place { handle: self.clone(), object: None })
+        Ok(Place { handle: self.clone(), object: None, descriptor: None })
+    }
+
+    /// The same for an object that is a file descriptor.
+    ///
+    /// # Errors
+    /// [`Errno::TooManyHandles`].
+    pub(super) fn file_place(&self) -> Result<Place> {
+        let descriptor = self.run.descriptors.take().ok_or(Errno::TooManyHandles)?;
+        let mut place = self.place()?;
+        place.descriptor = Some(descriptor);
+        Ok(place)
     }
 }
 
@@ -104,6 +120,8 @@ pub(super) struct Place {
     handle: Handle,
     /// Where the object shows who has it open.
     object: Option<Arc<Holders>>,
+    /// Given back after the object is closed.
+    descriptor: Option<Descriptor>,
 }
 
 impl Place {

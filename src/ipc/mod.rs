@@ -50,6 +50,7 @@ pub use observe::{Kind, Object};
 pub use queue::{Access, Queue, QueueAttributes, QueueStatus};
 pub use semaphore::Semaphore;
 
+use crate::descriptors::Descriptors;
 use crate::spec::IpcLimits;
 
 /// Whether an object is made when it is not there, and whether it may be there.
@@ -67,6 +68,8 @@ pub enum Open {
 #[derive(Debug)]
 pub struct Ipc {
     limits: IpcLimits,
+    /// Of which queues and segments are taken.
+    descriptors: Descriptors,
     /// Waits under way.
     waits: AtomicUsize,
     queues: queue::Table,
@@ -78,8 +81,14 @@ pub struct Ipc {
 impl Ipc {
     /// The IPC of the pod whose namespaces this process is in. `memory`: where segments are, `/dev/shm`.
     pub fn new(limits: IpcLimits, memory: PathBuf) -> Arc<Self> {
+        Self::sharing(limits, memory, Descriptors::default())
+    }
+
+    /// The same, whose containers share these descriptors with all else that they open.
+    pub fn sharing(limits: IpcLimits, memory: PathBuf, descriptors: Descriptors) -> Arc<Self> {
         Arc::new(Self {
             limits,
+            descriptors,
             waits: AtomicUsize::new(0),
             queues: queue::Table::default(),
             memory: memory::Table::new(memory),

@@ -197,7 +197,7 @@ impl Endpoint {
         let registry = Registry { phase: Phase::Open, next_id: 0, members: HashMap::new() };
         let shared = Shared {
             guard,
-            files: Files::new(stack.file_limit),
+            files: Files::new(stack.descriptors.share(&container)),
             budget: stack.budget.share(),
             stack,
             container,

@@ -4,12 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use nix::sys::resource::{Resource, getrlimit};
-
 use super::budget::Budget;
 use super::capture::Capture;
 use super::endpoint::Endpoint;
-use super::files;
 use super::listener::Listener;
 use super::names::{Lookups, Names, NamesConfig};
 use super::observe::{Roll, Walk};
@@ -17,6 +14,7 @@ use super::policy::{Denied, Direction, Guard, Policy};
 use super::ports::{EPHEMERAL_PORTS, Ports, beside};
 use super::{Error, Result};
 use super::{addr, udp};
+use crate::descriptors::Descriptors;
 use crate::sys::namespace::network_parameter;
 
 /// The port table as the sockets of all containers share it.
@@ -35,6 +33,8 @@ pub struct StackConfig {
     pub planes: PlaneConfig,
     /// What the memory plane's traffic is recorded with.
     pub capture: Option<Capture>,
+    /// What kernel sockets are taken of.
+    pub descriptors: Descriptors,
 }
 
 /// How connections are divided between memory and kernel.
@@ -67,13 +67,8 @@ pub struct Stack {
     pub(super) budget: Budget,
     pub(super) roll: Roll,
     pub(super) capture: Option<Capture>,
-    /// Kernel sockets of each container.
-    pub(super) file_limit: usize,
-}
-
-/// How many files this process may have open (getrlimit(2)).
-fn open_files() -> u64 {
-    getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft)
+    /// Of which kernel sockets are taken.
+    pub(super) descriptors: Descriptors,
 }
 
 /// The kernel's own ephemeral ports in this process's network namespace, of both families.
@@ -89,7 +84,7 @@ fn kernel_ports() -> RangeInclusive<u16> {
 impl Stack {
     /// The network of a pod whose namespaces this process is in.
     pub fn new(config: StackConfig) -> Arc<Self> {
-        let StackConfig { addresses, names, policy, planes, capture } = config;
+        let StackConfig { addresses, names, policy, planes, capture, descriptors } = config;
         Arc::new(Self {
             names: Names::new(names),
             addresses,
@@ -99,7 +94,7 @@ impl Stack {
             budget: Budget::default(),
             roll: Roll::default(),
             capture,
-            file_limit: files::limit(open_files()),
+            descriptors,
             ports: Arc::new(Mutex::new(Ports::new(beside(planes.ephemeral_ports, kernel_ports())))),
         })
     }

@@ -30,6 +30,7 @@ use crate::container::log::{Console, LogConfig, LogEvent, Logger};
 use crate::container::message::Messages;
 use crate::container::runner::{Hosts, Program};
 use crate::container::user;
+use crate::descriptors::Descriptors;
 use crate::engine::EpochTicker;
 use crate::ipc::Ipc;
 use crate::keyvalue::KeyValue;
@@ -204,7 +205,8 @@ impl Prepared {
         let begun = Instant::now();
         let Inside { control, addresses, host_addresses, .. } = inside;
         let capture = self.recording.as_ref().map(Recording::capture);
-        let (stack, following) = self.network.open(&self.spec, &addresses, capture);
+        let descriptors = Descriptors::of_process(self.spec.all_containers().count());
+        let (stack, following) = self.network.open(&self.spec, &addresses, capture, descriptors.clone());
         self.timeline.step("network", begun);
         let ipc = self.spec.ipc;
         let facts = facts(&self.spec, &self.programs, addresses, host_addresses);
@@ -218,7 +220,8 @@ impl Prepared {
             messages: self.messages,
             stack,
             key_value: self.key_value,
-            ipc: Ipc::new(ipc, SHARED_MEMORY.into()),
+            ipc: Ipc::sharing(ipc, SHARED_MEMORY.into(), descriptors.clone()),
+            descriptors,
             logger: self.logger,
             epochs: self.ticker.handle(),
             backoff: self.backoff,

@@ -36,7 +36,7 @@ mod tests;
 use wasmtime::component::{HasData, Linker, ResourceTable};
 
 pub use error::SocketError;
-pub use filesystem::{FilesCtxView, FilesView};
+pub use filesystem::{FilesCtxView, FilesView, OpenFiles};
 pub use pod::{PodCtxView, PodView};
 
 use crate::net::Endpoint;

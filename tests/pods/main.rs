@@ -5,6 +5,7 @@ mod support;
 
 mod apply;
 mod apply_following;
+mod bounds;
 mod broken;
 mod claims;
 mod cleanup;

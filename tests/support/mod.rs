@@ -150,12 +150,30 @@ pub struct Running {
 impl Running {
     /// Starts a pod.
     pub fn start(text: &str, arguments: &[&str]) -> Self {
+        Self::start_by(peapod(), text, arguments)
+    }
+
+    /// Starts a pod whose processes may open so many files each.
+    pub fn start_with_files(files: u64, text: &str, arguments: &[&str]) -> Self {
+        let peapod = peapod();
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("ulimit -n {files}; exec \"$0\" \"$@\"")]).arg(peapod.get_program());
+        for (name, value) in peapod.get_envs() {
+            match value {
+                Some(value) => shell.env(name, value),
+                None => shell.env_remove(name),
+            };
+        }
+        shell.stdin(Stdio::null());
+        Self::start_by(shell, text, arguments)
+    }
+
+    fn start_by(mut command: Command, text: &str, arguments: &[&str]) -> Self {
         let directory = directory();
         let file = manifest(directory.path(), text);
         if arguments.contains(&"--build") {
             debian::require_python();
         }
-        let mut command = peapod();
         command.arg("run").arg(file).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("start peapod");
         let (sender, lines) = channel();
@@ -185,6 +203,12 @@ impl Running {
         let pid = self.pid();
         let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
         children.split_whitespace().next().unwrap_or_else(|| panic!("no pod process")).parse().unwrap()
+    }
+
+    /// How many files the pod process has open.
+    #[track_caller]
+    pub fn open_files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pod_pid())).unwrap().count()
     }
 
     /// KiB of the pod process in memory.

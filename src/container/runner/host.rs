@@ -19,7 +19,7 @@ use crate::wasi::ipc::{IpcCtxView, IpcView};
 use crate::wasi::keyvalue::{KeyValueCtx, KeyValueCtxView, KeyValueView};
 use crate::wasi::pod::PodClock;
 use crate::wasi::stdio::LogOutput;
-use crate::wasi::{FilesView, PodCtxView, PodView, SocketsCtx, SocketsCtxView, SocketsView};
+use crate::wasi::{FilesView, OpenFiles, PodCtxView, PodView, SocketsCtx, SocketsCtxView, SocketsView};
 
 /// Random bytes that a guest of WASI 0.2 gets with one call; beyond it the guest traps. The call does not
 /// yield, and this many take some milliseconds. wasmtime-wasi's own bound is 64 MiB.
@@ -36,6 +36,8 @@ pub struct Host {
     stop: StopSignal,
     user: FileUser,
     table: ResourceTable,
+    /// Gives back what `table` holds, and so is dropped after it.
+    open_files: OpenFiles,
     pub(super) memory: MemoryLimiter,
     marks: Marks,
     called: bool,
@@ -73,7 +75,22 @@ impl Host {
         let key_value = KeyValueCtx::new(Arc::clone(&setup.key_value));
         let config = ConfigCtx::new(Arc::clone(&about));
         let (user, called) = (setup.user.clone(), false);
-        Ok(Self { wasi, sockets, ipc, config, key_value, about, stop, user, table, memory, marks, called })
+        let open_files = OpenFiles::new(setup.descriptors.clone());
+        Ok(Self {
+            wasi,
+            sockets,
+            ipc,
+            config,
+            key_value,
+            about,
+            stop,
+            user,
+            table,
+            open_files,
+            memory,
+            marks,
+            called,
+        })
     }
 
     /// The guest calls the host: each of its calls comes by here.
@@ -95,6 +112,10 @@ impl WasiView for Host {
 impl FilesView for Host {
     fn file_user(&mut self) -> FileUser {
         self.user.clone()
+    }
+
+    fn open_files(&mut self) -> OpenFiles {
+        self.open_files.clone()
     }
 }
 

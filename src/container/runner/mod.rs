@@ -33,6 +33,7 @@ use super::about::About;
 use super::state::Exit;
 use super::stop::StopSignal;
 use super::user::FileUser;
+use crate::descriptors;
 use crate::engine::MemoryAccount;
 use crate::ipc;
 use crate::keyvalue::KeyValue;
@@ -42,6 +43,15 @@ use crate::volume::Preopen;
 /// The most that one call copies into the host, bytes: half of what the pod's cgroup has for the runtime
 /// (`sandbox::cgroup::RUNTIME_MEMORY_BYTES`).
 const MAX_HOSTCALL_BYTES: usize = 32 << 20;
+
+/// Resources, streams, calls under way and the like that a guest of WASI 0.2 has at a time; beyond it the guest traps.
+/// Room for all the sockets that it may have ([`crate::net::MAX_SOCKETS`]) with their streams and pollables. The host
+/// keeps some 250 bytes for a pollable, the most numerous. wasmtime's own bound.
+const MAX_HANDLES_02: usize = 100_000;
+
+/// The same for WASI 0.3, where a call under way is one as well, of 1.2 KiB: 40 MiB, part of what the pod's cgroup has
+/// for the runtime.
+const MAX_HANDLES_03: usize = 32_768;
 
 /// What one run of a container is given; a command that is run in it is given the same. Clones are cheap.
 #[derive(Clone)]
@@ -62,6 +72,8 @@ pub struct Setup {
     pub endpoint: Endpoint,
     /// The run's way to the pod's IPC.
     pub ipc: ipc::Handle,
+    /// What its files are taken of.
+    pub descriptors: descriptors::Share,
     /// The pod's key-value stores.
     pub key_value: Arc<KeyValue>,
     /// What it can know of itself.
@@ -107,6 +119,7 @@ pub async fn run(
     let _network = CloseNetwork(&setup.endpoint);
     store.limiter(|host| &mut host.memory);
     store.set_hostcall_fuel(hostcall_bytes(setup.memory.limit()));
+    store.set_max_component_handles(max_handles(&program.entry));
     // tokio's own yield: it comes back after the event loop has looked for I/O and timers.
     store.epoch_deadline_callback(|_| Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))));
     store.set_epoch_deadline(1);
@@ -146,6 +159,13 @@ pub async fn run(
 /// How many bytes one call may copy from the guest into the host: no more than the guest itself may have.
 fn hostcall_bytes(memory_limit: Option<u64>) -> usize {
     memory_limit.map_or(MAX_HOSTCALL_BYTES, |limit| MAX_HOSTCALL_BYTES.min(limit as usize))
+}
+
+fn max_handles(entry: &Entry) -> usize {
+    match entry {
+        Entry::Command02(_) => MAX_HANDLES_02,
+        Entry::Command03(_) => MAX_HANDLES_03,
+    }
 }
 
 enum Outcome {

@@ -33,7 +33,7 @@ impl Handle {
             Access::Both => true,
             Access::Write => return Err(Errno::Invalid),
         };
-        let place = self.place()?;
+        let place = self.file_place()?;
         let (file, is_new) = self.segment_file(name, open)?;
         let shared = self.shared(file)?;
         let place = place.of(&shared.holders);

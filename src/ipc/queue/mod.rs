@@ -64,7 +64,7 @@ impl Handle {
         open: Open,
         attributes: Option<QueueAttributes>,
     ) -> Result<Queue> {
-        let place = self.place()?;
+        let place = self.file_place()?;
         let c_name = name.to_c()?;
         for _ in 0..ATTEMPTS {
             if open != Open::Exclusive {

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::state::{Connecting, State};
+use crate::descriptors::Descriptors;
 use crate::net::listener::MAX_UNACCEPTED;
 use crate::net::{Acceptor, Endpoint, Error, Family, MAX_SOCKETS, Result, Stack, StackConfig, TcpSocket};
 
@@ -232,7 +233,7 @@ async fn a_server_with_too_many_sockets_loses_no_connection() {
 #[tokio::test]
 async fn a_server_with_too_many_kernel_sockets_loses_no_connection() {
     let mut pod = pod();
-    Arc::get_mut(&mut pod).expect("nobody else's").file_limit = 2;
+    Arc::get_mut(&mut pod).expect("nobody else's").descriptors = Descriptors::guaranteed(2);
     let (a, b) = (pod.attach("a"), pod.attach("b"));
     let (mut acceptor, local) = listen(&a, 16);
     let native = tokio::net::TcpStream::connect(local).await.expect("connect");

@@ -34,6 +34,7 @@ pub(super) use etc::EtcError;
 use self::etc::Etc;
 use self::neighbours::Records;
 use self::policies::{Policies, Surroundings};
+use crate::descriptors::Descriptors;
 use crate::net::names::Cluster;
 use crate::net::{Capture, NamesConfig, Policy, Stack, StackConfig, Tell};
 use crate::sandbox::{self, record};
@@ -96,6 +97,7 @@ impl Network {
         pod: &Pod,
         addresses: &[IpAddr],
         capture: Option<Capture>,
+        descriptors: Descriptors,
     ) -> (Arc<Stack>, Following) {
         let Self { etc, others, mut policies, tell } = self;
         let own = || neighbours::own(pod, addresses);
@@ -106,6 +108,7 @@ impl Network {
             names: NamesConfig { cluster, tell, ..etc.finish(pod, addresses) },
             policy: policy.clone(),
             capture,
+            descriptors,
             ..StackConfig::default()
         });
         (stack, Following { policies, policy })

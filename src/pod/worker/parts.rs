@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use crate::container::log::Logger;
 use crate::container::message::Messages;
 use crate::container::runner::Program;
+use crate::descriptors::Descriptors;
 use crate::engine::EpochHandle;
 use crate::ipc::Ipc;
 use crate::keyvalue::KeyValue;
@@ -38,6 +39,8 @@ pub struct Parts {
     pub stack: Arc<Stack>,
     /// What its containers share besides.
     pub ipc: Arc<Ipc>,
+    /// The process's file descriptors.
+    pub descriptors: Descriptors,
     /// Its key-value stores.
     pub key_value: Arc<KeyValue>,
     /// Where output goes.

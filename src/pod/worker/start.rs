@@ -212,6 +212,7 @@ impl Worker {
             memory,
             endpoint,
             ipc,
+            descriptors: self.parts.descriptors.share(&spec.name),
             key_value: Arc::clone(&self.parts.key_value),
             about: about.into(),
             stop,

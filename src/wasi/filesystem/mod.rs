@@ -11,10 +11,16 @@
 //! reads and writes at offsets, which a FIFO has none of: it is of no use to a guest. Sockets, which cannot be opened
 //! at all, are refused with it: wasmtime-wasi tells the two apart from other files, not from each other. The file that is
 //! opened may be another than the one looked at: only who can put a FIFO there, the host, or rename one makes it wait.
+//!
+//! What a container keeps open is bounded: its files by its share of the process's descriptors, their streams and its
+//! listings by what they hold in memory (`open_files`). wasmtime-wasi's listings are not used (`listing`).
 
+mod listing;
 mod look;
+mod open_files;
 mod p2;
 mod p3;
+mod permitted;
 mod refused;
 
 use wasmtime::component::{HasData, Linker};
@@ -23,18 +29,24 @@ use wasmtime_wasi::filesystem::{WasiFilesystemCtxView, WasiFilesystemView as _};
 use wasmtime_wasi::p2::bindings::filesystem as bindings_p2;
 use wasmtime_wasi::p3::bindings::filesystem as bindings_p3;
 
+pub use self::open_files::OpenFiles;
+
 use crate::container::user::FileUser;
 
 /// A store's data with a user for its files.
 pub trait FilesView: WasiView {
     /// Who works with them.
     fn file_user(&mut self) -> FileUser;
+
+    /// Which are open.
+    fn open_files(&mut self) -> OpenFiles;
 }
 
 /// wasmtime-wasi's files and who works with them, for the time of one call.
 pub struct FilesCtxView<'a> {
     files: WasiFilesystemCtxView<'a>,
     user: FileUser,
+    open: OpenFiles,
 }
 
 /// Tells wasmtime's linker that the host of `wasi:filesystem` is a [`FilesCtxView`].
@@ -45,8 +57,8 @@ impl HasData for Files {
 }
 
 fn view<T: FilesView>(data: &mut T) -> FilesCtxView<'_> {
-    let user = data.file_user();
-    FilesCtxView { files: data.filesystem(), user }
+    let (user, open) = (data.file_user(), data.open_files());
+    FilesCtxView { files: data.filesystem(), user, open }
 }
 
 /// Adds `wasi:filesystem` 0.2 to the linker.

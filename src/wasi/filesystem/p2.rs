@@ -1,5 +1,9 @@
 //! `wasi:filesystem` 0.2.
 
+use std::future::poll_fn;
+use std::sync::Arc;
+
+use rustix::fs::FileType;
 use wasmtime::component::{Resource, ResourceTable};
 use wasmtime_wasi::p2::bindings::filesystem::types::{
     Advice, Descriptor, DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntry,
@@ -10,7 +14,9 @@ use wasmtime_wasi::p2::bindings::filesystem::{preopens, types};
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
 
 use super::FilesCtxView;
+use super::listing::Listing;
 use super::look::{Look, look};
+use super::permitted::Permitted;
 use super::refused::{Refused, refused};
 
 /// Operations that wait, as wasmtime-wasi has them but as the user.
@@ -18,7 +24,7 @@ macro_rules! as_user {
     ($(fn $name:ident($($arg:ident: $type:ty),*) -> $result:ty;)*) => {
         $(
             async fn $name(&mut self, $($arg: $type),*) -> $result {
-                let Self { files, user } = self;
+                let Self { files, user, .. } = self;
                 user.run(HostDescriptor::$name(files, $($arg),*)).await
             }
         )*
@@ -31,7 +37,7 @@ macro_rules! changes_as_user {
         $(
             async fn $name(&mut self, $($arg: $type),*) -> FsResult<()> {
                 let descriptors = [$($of.rep()),*];
-                let Self { files, user } = self;
+                let Self { files, user, .. } = self;
                 let changed = user.run(HostDescriptor::$name(files, $($arg),*)).await;
                 changed.map_err(|error| as_linux(files.table, &descriptors, error))
             }
@@ -77,7 +83,6 @@ impl HostDescriptor for FilesCtxView<'_> {
         fn get_type(fd: Resource<Descriptor>) -> FsResult<DescriptorType>;
         fn read(fd: Resource<Descriptor>, len: Filesize, offset: Filesize) -> FsResult<(Vec<u8>, bool)>;
         fn write(fd: Resource<Descriptor>, bytes: Vec<u8>, offset: Filesize) -> FsResult<Filesize>;
-        fn read_directory(fd: Resource<Descriptor>) -> FsResult<Resource<DirectoryEntryStream>>;
         fn sync(fd: Resource<Descriptor>) -> FsResult<()>;
         fn stat(fd: Resource<Descriptor>) -> FsResult<DescriptorStat>;
         fn stat_at(fd: Resource<Descriptor>, flags: PathFlags, path: String) -> FsResult<DescriptorStat>;
@@ -112,14 +117,30 @@ impl HostDescriptor for FilesCtxView<'_> {
         }
         let changes = open.intersects(OpenFlags::CREATE | OpenFlags::TRUNCATE)
             || flags.contains(DescriptorFlags::WRITE);
-        let Self { files, user } = self;
+        let descriptor = self.open.take().ok_or(ErrorCode::Quota)?;
+        let Self { files, user, .. } = self;
         let directory = fd.rep();
         let opened = user.run(HostDescriptor::open_at(files, fd, path_flags, path, open, flags)).await;
-        opened.map_err(|error| if changes { as_linux(files.table, &[directory], error) } else { error })
+        let opened =
+            opened.map_err(|error| if changes { as_linux(files.table, &[directory], error) } else { error })?;
+        self.open.opened(self.files.table, &opened, descriptor);
+        Ok(opened)
     }
 
     fn drop(&mut self, fd: Resource<Descriptor>) -> wasmtime::Result<()> {
-        HostDescriptor::drop(&mut self.files, fd)
+        Ok(self.open.close(self.files.table, fd)?)
+    }
+
+    async fn read_directory(&mut self, fd: Resource<Descriptor>) -> FsResult<Resource<DirectoryEntryStream>> {
+        let Descriptor::Dir(directory) = self.files.table.get(&fd)? else {
+            return Err(ErrorCode::NotDirectory.into());
+        };
+        let place = self.open.listing().ok_or(ErrorCode::Quota)?;
+        let mut listing = Listing::new(Arc::clone(&directory.dir), self.user.clone(), place);
+        // Whether it can be listed at all is told here.
+        poll_fn(|cx| listing.poll_ready(cx)).await?;
+        let listing = self.files.table.push(listing)?;
+        Ok(Resource::new_own(listing.rep()))
     }
 
     fn read_via_stream(
@@ -127,6 +148,7 @@ impl HostDescriptor for FilesCtxView<'_> {
         fd: Resource<Descriptor>,
         offset: Filesize,
     ) -> FsResult<Resource<DynInputStream>> {
+        self.check_stream()?;
         HostDescriptor::read_via_stream(&mut self.files, fd, offset)
     }
 
@@ -135,25 +157,63 @@ impl HostDescriptor for FilesCtxView<'_> {
         fd: Resource<Descriptor>,
         offset: Filesize,
     ) -> FsResult<Resource<DynOutputStream>> {
-        HostDescriptor::write_via_stream(&mut self.files, fd, offset)
+        self.check_stream()?;
+        let stream = HostDescriptor::write_via_stream(&mut self.files, fd, offset)?;
+        self.permit(stream)
     }
 
     fn append_via_stream(&mut self, fd: Resource<Descriptor>) -> FsResult<Resource<DynOutputStream>> {
-        HostDescriptor::append_via_stream(&mut self.files, fd)
+        self.check_stream()?;
+        let stream = HostDescriptor::append_via_stream(&mut self.files, fd)?;
+        self.permit(stream)
     }
 }
 
-/// A directory has been read whole when its entries are asked for.
+impl FilesCtxView<'_> {
+    /// Whether there may be one more stream.
+    fn check_stream(&self) -> FsResult<()> {
+        if self.open.may_stream() { Ok(()) } else { Err(ErrorCode::InsufficientMemory.into()) }
+    }
+
+    /// The stream takes no more than it permits.
+    fn permit(&mut self, stream: Resource<DynOutputStream>) -> FsResult<Resource<DynOutputStream>> {
+        let upstream = self.files.table.delete(stream)?;
+        let permitted: DynOutputStream = Box::new(Permitted::new(upstream));
+        Ok(self.files.table.push(permitted)?)
+    }
+}
+
+/// What the guest knows as a stream of entries is a [`Listing`] in the table.
+fn listing(stream: &Resource<DirectoryEntryStream>) -> Resource<Listing> {
+    Resource::new_own(stream.rep())
+}
+
+fn kind(kind: FileType) -> DescriptorType {
+    match kind {
+        FileType::BlockDevice => DescriptorType::BlockDevice,
+        FileType::CharacterDevice => DescriptorType::CharacterDevice,
+        FileType::Directory => DescriptorType::Directory,
+        FileType::Symlink => DescriptorType::SymbolicLink,
+        FileType::RegularFile => DescriptorType::RegularFile,
+        // wasmtime-wasi does not tell FIFOs from sockets.
+        FileType::Fifo | FileType::Socket | FileType::Unknown => DescriptorType::Unknown,
+    }
+}
+
 impl HostDirectoryEntryStream for FilesCtxView<'_> {
     async fn read_directory_entry(
         &mut self,
         stream: Resource<DirectoryEntryStream>,
     ) -> FsResult<Option<DirectoryEntry>> {
-        self.files.read_directory_entry(stream).await
+        let listing = self.files.table.get_mut(&listing(&stream))?;
+        let Some(entry) = poll_fn(|cx| listing.poll_next(cx)).await? else { return Ok(None) };
+        let name = entry.name.ok_or(ErrorCode::IllegalByteSequence)?;
+        Ok(Some(DirectoryEntry { type_: kind(entry.kind), name }))
     }
 
     fn drop(&mut self, stream: Resource<DirectoryEntryStream>) -> wasmtime::Result<()> {
-        HostDirectoryEntryStream::drop(&mut self.files, stream)
+        self.files.table.delete(listing(&stream))?;
+        Ok(())
     }
 }
 

@@ -1,7 +1,16 @@
 //! `wasi:filesystem` 0.3.
 
-use wasmtime::AsContextMut as _;
-use wasmtime::component::{Access, Accessor, FutureReader, Resource, StreamReader};
+use std::iter;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use rustix::fs::FileType;
+use tokio::sync::oneshot;
+use wasmtime::component::{
+    Access, Accessor, Destination, FutureReader, Resource, StreamProducer, StreamReader, StreamResult,
+};
+use wasmtime::{AsContextMut as _, StoreContextMut};
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystem, WasiFilesystemView as _};
 use wasmtime_wasi::p3::bindings::filesystem::types::{
     Advice, DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntry, ErrorCode, Filesize,
@@ -10,6 +19,7 @@ use wasmtime_wasi::p3::bindings::filesystem::types::{
 use wasmtime_wasi::p3::bindings::filesystem::{preopens, types};
 use wasmtime_wasi::p3::filesystem::{FilesystemError, FilesystemResult};
 
+use super::listing::{Entry, Listing};
 use super::look::{Look, look};
 use super::refused::{Refused, refused};
 use super::{Files, FilesCtxView, FilesView};
@@ -66,6 +76,14 @@ fn upstream<'a, T: FilesView + 'static>(
     store: &'a mut Access<'_, T, Files>,
 ) -> Access<'a, T, WasiFilesystem> {
     Access::new(store.as_context_mut(), |data| T::filesystem(data))
+}
+
+/// A data stream or a listing has failed before it began.
+fn ended<T: FilesView + 'static>(
+    store: &mut Access<'_, T, Files>,
+    error: ErrorCode,
+) -> wasmtime::Result<End> {
+    FutureReader::new(store, async move { wasmtime::error::Ok(Err(error)) })
 }
 
 impl<T: FilesView + 'static> HostDescriptorWithStore<T> for Files {
@@ -132,19 +150,41 @@ impl<T: FilesView + 'static> HostDescriptorWithStore<T> for Files {
         }
         let changes = open.intersects(OpenFlags::CREATE | OpenFlags::TRUNCATE)
             || flags.contains(DescriptorFlags::WRITE);
-        let user = store.with(|mut store| store.get().user);
-        let files = store.with_getter::<WasiFilesystem>(T::filesystem);
+        let (user, files) = store.with(|mut store| {
+            let view = store.get();
+            (view.user, view.open)
+        });
+        let descriptor = files.take().ok_or(ErrorCode::Quota)?;
+        let upstream = store.with_getter::<WasiFilesystem>(T::filesystem);
         let directory = fd.rep();
-        let opened = user.run(WasiFilesystem::open_at(&files, fd, path_flags, path, open, flags)).await;
-        opened.map_err(|error| if changes { as_linux(store, &[directory], error) } else { error })
+        let opened = WasiFilesystem::open_at(&upstream, fd, path_flags, path, open, flags);
+        let opened = user.run(opened).await;
+        let opened =
+            opened.map_err(|error| if changes { as_linux(store, &[directory], error) } else { error })?;
+        store.with(|mut store| files.opened(store.get().files.table, &opened, descriptor));
+        Ok(opened)
     }
 
     fn read_directory(
         mut store: Access<'_, T, Self>,
         fd: Resource<Descriptor>,
     ) -> wasmtime::Result<(StreamReader<DirectoryEntry>, End)> {
-        let user = store.get().user;
-        user.call(|| WasiFilesystem::read_directory(upstream(&mut store), fd))
+        let FilesCtxView { files, user, open } = store.get();
+        let listing = match files.table.get(&fd)? {
+            Descriptor::Dir(directory) => match open.listing() {
+                Some(place) => Ok(Listing::new(Arc::clone(&directory.dir), user, place)),
+                None => Err(ErrorCode::Quota),
+            },
+            Descriptor::File(_) => Err(ErrorCode::NotDirectory),
+        };
+        match listing {
+            Ok(listing) => {
+                let (done, result) = oneshot::channel();
+                let entries = StreamReader::new(&mut store, Entries { listing, done: Some(done) })?;
+                Ok((entries, FutureReader::new(&mut store, result)?))
+            }
+            Err(error) => Ok((StreamReader::new(&mut store, iter::empty())?, ended(&mut store, error)?)),
+        }
     }
 
     fn read_via_stream(
@@ -152,30 +192,111 @@ impl<T: FilesView + 'static> HostDescriptorWithStore<T> for Files {
         fd: Resource<Descriptor>,
         offset: Filesize,
     ) -> wasmtime::Result<(StreamReader<u8>, End)> {
+        if !store.get().open.may_stream() {
+            let end = ended(&mut store, ErrorCode::InsufficientMemory)?;
+            return Ok((StreamReader::new(&mut store, iter::empty())?, end));
+        }
         WasiFilesystem::read_via_stream(upstream(&mut store), fd, offset)
     }
 
     fn write_via_stream(
         mut store: Access<'_, T, Self>,
         fd: Resource<Descriptor>,
-        data: StreamReader<u8>,
+        mut data: StreamReader<u8>,
         offset: Filesize,
     ) -> wasmtime::Result<End> {
+        if !store.get().open.may_stream() {
+            data.close(&mut store)?;
+            return ended(&mut store, ErrorCode::InsufficientMemory);
+        }
         WasiFilesystem::write_via_stream(upstream(&mut store), fd, data, offset)
     }
 
     fn append_via_stream(
         mut store: Access<'_, T, Self>,
         fd: Resource<Descriptor>,
-        data: StreamReader<u8>,
+        mut data: StreamReader<u8>,
     ) -> wasmtime::Result<End> {
+        if !store.get().open.may_stream() {
+            data.close(&mut store)?;
+            return ended(&mut store, ErrorCode::InsufficientMemory);
+        }
         WasiFilesystem::append_via_stream(upstream(&mut store), fd, data)
     }
 }
 
 impl HostDescriptor for FilesCtxView<'_> {
     fn drop(&mut self, fd: Resource<Descriptor>) -> wasmtime::Result<()> {
-        HostDescriptor::drop(&mut self.files, fd)
+        Ok(self.open.close(self.files.table, fd)?)
+    }
+}
+
+/// A directory's entries as a stream.
+struct Entries {
+    listing: Listing,
+    done: Option<oneshot::Sender<Result<(), ErrorCode>>>,
+}
+
+impl Entries {
+    fn end(&mut self, result: Result<(), ErrorCode>) -> StreamResult {
+        if let Some(done) = self.done.take() {
+            // The guest may have dropped the future.
+            let _ = done.send(result);
+        }
+        StreamResult::Dropped
+    }
+}
+
+impl Drop for Entries {
+    fn drop(&mut self) {
+        self.end(Ok(()));
+    }
+}
+
+fn entry(entry: Entry) -> Result<DirectoryEntry, ErrorCode> {
+    let type_ = match entry.kind {
+        FileType::BlockDevice => DescriptorType::BlockDevice,
+        FileType::CharacterDevice => DescriptorType::CharacterDevice,
+        FileType::Directory => DescriptorType::Directory,
+        FileType::Symlink => DescriptorType::SymbolicLink,
+        FileType::RegularFile => DescriptorType::RegularFile,
+        // wasmtime-wasi does not tell FIFOs from sockets.
+        FileType::Fifo | FileType::Socket | FileType::Unknown => DescriptorType::Other(None),
+    };
+    let name = entry.name.ok_or(ErrorCode::IllegalByteSequence)?;
+    Ok(DirectoryEntry { type_, name })
+}
+
+impl<D> StreamProducer<D> for Entries {
+    type Item = DirectoryEntry;
+    type Buffer = Option<DirectoryEntry>;
+
+    fn poll_produce<'a>(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut store: StoreContextMut<'a, D>,
+        mut to: Destination<'a, Self::Item, Self::Buffer>,
+        finish: bool,
+    ) -> Poll<wasmtime::Result<StreamResult>> {
+        let is_asked = to.remaining(&mut store) != Some(0);
+        let next = match self.listing.poll_ready(cx) {
+            Poll::Pending if finish => return Poll::Ready(Ok(StreamResult::Cancelled)),
+            // Nothing is taken that nobody asked for.
+            Poll::Ready(Ok(true)) if !is_asked => return Poll::Ready(Ok(StreamResult::Completed)),
+            Poll::Ready(Ok(true)) => ready!(self.listing.poll_next(cx)),
+            Poll::Ready(Ok(false)) => Ok(None),
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Pending => return Poll::Pending,
+        };
+        let next = next.map_err(ErrorCode::from).and_then(|next| next.map(entry).transpose());
+        Poll::Ready(Ok(match next {
+            Ok(Some(next)) => {
+                to.set_buffer(Some(next));
+                StreamResult::Completed
+            }
+            Ok(None) => self.end(Ok(())),
+            Err(error) => self.end(Err(error)),
+        }))
     }
 }
 

@@ -45,6 +45,10 @@ impl FilesView for State {
     fn file_user(&mut self) -> crate::container::user::FileUser {
         Default::default()
     }
+
+    fn open_files(&mut self) -> OpenFiles {
+        OpenFiles::new(crate::descriptors::Descriptors::default().share("guest"))
+    }
 }
 
 impl SocketsView for State {

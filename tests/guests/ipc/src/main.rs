@@ -41,7 +41,9 @@ fn run(words: &[&str]) -> Outcome {
             println!("created {name}");
             rest_unless(queue.len().is_err())
         }
-        ["queue-send", name, text, priority] => Queue::create(name, 10, 8192)?.send(text.as_bytes(), number(priority)),
+        ["queue-send", name, text, priority] => {
+            Queue::create(name, 10, 8192)?.send(text.as_bytes(), number(priority))
+        }
         ["queue-receive", name, count] => {
             let queue = Queue::create(name, 10, 8192)?;
             println!("receiving");
@@ -115,6 +117,46 @@ fn run(words: &[&str]) -> Outcome {
             memory.resize(8192)?;
             println!("again: {}", far.fetch_add(1)?);
             Ok(())
+        }
+        // Opens until it may not, says how many it has, and keeps them, or traps as often as that; segments without a
+        // name.
+        ["hoard", kind, most, mount, ref times @ ..] => {
+            if let [times] = *times {
+                let ends = format!("{mount}/{kind}");
+                let before = std::fs::read(&ends).unwrap_or_default().len();
+                if before >= number(times) as usize {
+                    println!("ended {before} times");
+                    return Ok(());
+                }
+                std::fs::write(&ends, vec![b'x'; before + 1]).expect("count");
+            }
+            let coming = format!("{mount}/coming");
+            std::fs::write(&coming, "hoarded").expect("write");
+            let (mut taken, most) = (0, number(most));
+            let refusal = loop {
+                if taken == most {
+                    break "no more wanted".to_owned();
+                }
+                let one = match kind {
+                    "queues" => Queue::create("/hoard", 1, 8).map(std::mem::forget),
+                    _ => SharedMemory::create("/hoard", 4096).and_then(|memory| {
+                        memory.u32_at(0).fetch_add(1)?;
+                        std::mem::forget(memory);
+                        SharedMemory::unlink("/hoard")
+                    }),
+                };
+                match one {
+                    Ok(()) => taken += 1,
+                    Err(error) => break error.to_string(),
+                }
+            };
+            // That takes no descriptor.
+            std::fs::rename(&coming, format!("{mount}/hoarded")).expect("rename");
+            println!("hoarded {taken} {kind}, then {refusal}");
+            if !times.is_empty() {
+                std::process::abort();
+            }
+            rest_unless(false)
         }
         // Semaphores.
         ["semaphore-hold", name, end] => {

@@ -2,13 +2,15 @@
 //!
 //! `p3 hello | exit CODE | args | tick MS COUNT | tcp-serve PORT [CONNECTIONS] |
 //! tcp-connect IP PORT TEXT | tcp-leave IP PORT | tcp-bind IP PORT | udp-echo PORT [DATAGRAMS] | udp-send IP PORT TEXT |
-//! resolve NAME | write PATH TEXT | read PATH | mkdir PATH | ls PATH | attack MOUNT SEED OPERATIONS BASE`
+//! resolve NAME | write PATH TEXT | read PATH | mkdir PATH | ls PATH | attack MOUNT SEED OPERATIONS BASE |
+//! hoard KIND MOUNT MOST`
 //!
 //! Results go to stdout, an error to stderr as `p3: <what>: <WASI error code>` with exit code 1. All of
 //! it through `wasi:*@0.3` imports: nothing here prints or opens by the standard library, which speaks 0.2.
 
 mod attack;
 mod files;
+mod hoard;
 #[path = "../../probe/src/paths.rs"]
 mod paths;
 mod stdio;
@@ -93,6 +95,7 @@ async fn command(args: &[String], out: &mut Stdout) -> Result<(), Failure> {
         ["attack", mount, seed, operations, base] => {
             attack::attack(mount, parse(seed)?, parse(operations)?, base, out).await?;
         }
+        ["hoard", kind, mount, most] => hoard::hoard(kind, mount, parse(most)?, out).await?,
         ["resolve", name] => resolve(name, out).await?,
         _ => return Err(format!("unknown command {words:?}")),
     }

@@ -9,6 +9,7 @@ mod cpu;
 mod fs;
 mod grpc;
 mod health;
+mod hoard;
 mod hostile;
 mod http;
 mod life;
@@ -131,6 +132,10 @@ const COMMANDS: &[Command] = &[
     command("press", "PORT|ADDRESS", hostile::press),
     command("die-midway", "ADDRESS trap|exit|oom [--retry MS]", hostile::die_midway),
     command("bereaved", "PORT|ADDRESS", hostile::bereaved),
+    command("hoard", "KIND MOUNT MOST [trap|oom TIMES]", hoard::hoard),
+    command("many-files", "DIRECTORY COUNT", hoard::many_files),
+    command("count-entries", "DIRECTORY", hoard::count_entries),
+    command("use-files", "DIRECTORY ROUNDS [OPEN]", hoard::use_files),
 ];
 
 fn main() -> ExitCode {
