@@ -40,4 +40,5 @@ mod rootless;
 mod sidecars;
 mod sockets;
 mod users;
+mod versions;
 mod volumes;
