@@ -29,7 +29,7 @@ use peapod::container::log::{Console, LogConfig, Logger};
 use peapod::container::runner::{self, Call, Hosts, Program, Setup, Stdio};
 use peapod::container::stop::StopSignal;
 use peapod::container::user::{FileUser, FileUsers};
-use peapod::engine::{Engine, EpochTicker, MemoryAccount};
+use peapod::engine::{Engines, EpochTicker, MemoryAccount};
 use peapod::image::{self, Reference};
 use peapod::net::{Stack, StackConfig};
 use peapod::pod::launch::EVENT_INTERVAL;
@@ -86,14 +86,14 @@ struct Programs {
 impl Programs {
     fn build() -> anyhow::Result<Self> {
         let file = support::guests::build("wasm32-wasip2", &["filebench"]).join("filebench.wasm");
-        let engine = Engine::new()?;
-        let store = image::Store::open(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("files"), &engine)?;
-        let peapod = Hosts::new(&engine)?.link(&store.load(&Reference::Local(file.clone()))?)?;
+        let engines = Engines::default();
+        let store = image::Store::open(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("files"), &engines)?;
+        let peapod = Hosts::new(&engines).link(&store.load(&Reference::Local(file.clone()))?)?;
         let raw = wasmtime::Engine::default();
         let mut linker = Linker::new(&raw);
         p2::add_to_linker_async(&mut linker)?;
         let component = linker.instantiate_pre(&Component::from_file(&raw, &file)?)?;
-        let ticker = EpochTicker::start(&engine)?;
+        let ticker = EpochTicker::start(&engines)?;
         Ok(Self { ticker, peapod, raw: p2::bindings::CommandPre::new(component)?, engine: raw })
     }
 }

@@ -10,7 +10,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use peapod::engine::{Engine, MemoryAccount, MemoryLimiter};
+use peapod::engine::{Engine, MemoryAccount, MemoryLimiter, WasiVersion};
 use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
 
@@ -73,7 +73,7 @@ impl Contender {
 }
 
 fn main() -> Result<()> {
-    let ours = Engine::new()?;
+    let ours = Engine::new(WasiVersion::V02)?;
     let mut pool = Config::new();
     pool.allocation_strategy(InstanceAllocationStrategy::Pooling(PoolingAllocationConfig::new()));
     let mut contenders = [

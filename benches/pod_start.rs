@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use peapod::container::log::Console;
 use peapod::container::runner::{Hosts, Program};
-use peapod::engine::Engine;
+use peapod::engine::Engines;
 use peapod::image;
 use peapod::paths::Paths;
 use peapod::pod::backoff::BackoffPolicy;
@@ -136,9 +136,9 @@ impl Zygote {
         // The records of pods are on a tmpfs, as /run is nearly everywhere.
         let run = "/dev/shm/peapod-bench".into();
         let paths = Paths { run, state: root.join("state"), cache: root.join("cache") };
-        let engine = Engine::new()?;
-        let hosts = Arc::new(Hosts::new(&engine)?);
-        let store = image::Store::open(&paths.cache, &engine)?;
+        let engines = Engines::default();
+        let hosts = Arc::new(Hosts::new(&engines));
+        let store = image::Store::open(&paths.cache, &engines)?;
         let options = convert::Options { manifest_dir: root, ..Default::default() };
         let spec = Arc::new(convert::load(MANIFEST.as_bytes(), &options)?.pod);
         let hot = hosts.link(&store.load(&spec.containers[0].image)?)?;

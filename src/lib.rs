@@ -19,7 +19,7 @@
 //! | [`manifest`] | YAML and JSON into Kubernetes' own types; every unknown field, with its path |
 //! | [`spec`] | the validated pod; [`spec::convert`] is the one conversion, all errors at once |
 //! | [`image`] | a reference to machine code: build, wrap, compile once, cache, map; to a volume's directory: unpack once |
-//! | [`engine`] | wasmtime's policy: pool, limits, epochs, what a component is |
+//! | [`engine`] | wasmtime's policy: an engine for each WASI, pool, limits, epochs, what a component is |
 //! | [`sandbox`] | the pod's place in the kernel: made with roll-back, removed, swept up after a crash |
 //! | [`sys`] | the system calls that this takes |
 //! | [`pod`] | the pod's life: a pure state machine, the task that acts on it, hooks, probes and commands, the control protocol; what its network is made of |

@@ -6,7 +6,7 @@ use std::fs;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use peapod::engine::{Allocation, Engine};
+use peapod::engine::{Allocation, Engines, WasiVersion};
 use peapod::image::{CacheUse, Event, Reference, Store};
 use peapod::sys::fork::{self, ChildError};
 
@@ -49,7 +49,8 @@ fn descriptors() -> usize {
 
 fn engine_and_images() {
     let (memory, open) = (kilobytes("RssAnon"), descriptors());
-    let engine = Engine::new().expect("an engine");
+    let engines = Engines::default();
+    let engine = engines.get(WasiVersion::V02).expect("an engine");
     assert_eq!((engine.allocation(), engine.warning()), (Allocation::Pooled, None));
     assert_alone("making an engine");
     let dirty = kilobytes("RssAnon") - memory;
@@ -72,14 +73,14 @@ fn engine_and_images() {
         }
         _ => {}
     };
-    let store = Store::open(&dir.path().join("cache"), &engine).expect("a store");
+    let store = Store::open(&dir.path().join("cache"), &engines).expect("a store");
     let memory = kilobytes("RssAnon");
     let image = store.load_with(&reference, &progress).expect("an image");
     assert_eq!(image.cache, CacheUse::Compiled);
     assert_alone("compiling");
     println!("compiled and mapped: {} KiB written", kilobytes("RssAnon").saturating_sub(memory));
     let image =
-        Store::open(&dir.path().join("cache"), &engine).expect("a store").load_with(&reference, &progress);
+        Store::open(&dir.path().join("cache"), &engines).expect("a store").load_with(&reference, &progress);
     assert_eq!(image.expect("an image").cache, CacheUse::Hit);
     assert_alone("loading");
     assert_eq!((begun.into_inner(), ended.into_inner()), (1, 1));
@@ -147,7 +148,8 @@ fn without_address_space() {
             let limit = 4 << 30;
             nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_AS, limit, limit)
                 .expect("a limit");
-            let engine = Engine::new().expect("an engine without a pool");
+            let engines = Engines::default();
+            let engine = engines.get(WasiVersion::V02).expect("an engine without a pool");
             assert_eq!(engine.allocation(), Allocation::OnDemand);
             engine.warning().expect("a warning").as_bytes().to_vec()
         },

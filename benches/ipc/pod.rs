@@ -12,7 +12,7 @@ use peapod::container::log::file::Rotation;
 use peapod::container::log::{Console, LogConfig, Logger};
 use peapod::container::runner::{self, Call, Hosts, Program, Setup, Stdio};
 use peapod::container::stop::StopSignal;
-use peapod::engine::{Engine, EpochTicker, MemoryAccount};
+use peapod::engine::{Engines, EpochTicker, MemoryAccount};
 use peapod::image::{self, Reference};
 use peapod::ipc::Ipc;
 use peapod::net::{Stack, StackConfig};
@@ -41,13 +41,13 @@ impl Programs {
         guests::build("wasm32-wasip2", &["ipc"]);
         guests::build("wasm32-wasip2", &["ipc-p3"]);
         let built = guests::build("wasm32-wasip2", &["netbench", "netbench-p3"]);
-        let engine = Engine::new()?;
-        let hosts = Hosts::new(&engine)?;
-        let store = image::Store::open(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("ipc"), &engine)?;
+        let engines = Engines::default();
+        let hosts = Hosts::new(&engines);
+        let store = image::Store::open(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("ipc"), &engines)?;
         let link = |file: &str| anyhow::Ok(hosts.link(&store.load(&Reference::Local(built.join(file)))?)?);
         let programs =
             [link("ipc.wasm")?, link("ipc_p3.wasm")?, link("netbench.wasm")?, link("netbench_p3.wasm")?];
-        Ok(Self { ticker: EpochTicker::start(&engine)?, programs })
+        Ok(Self { ticker: EpochTicker::start(&engines)?, programs })
     }
 }
 

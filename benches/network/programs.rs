@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use peapod::container::runner::{Hosts, Program};
-use peapod::engine::{Engine, EpochTicker};
+use peapod::engine::{Engines, EpochTicker};
 use peapod::image::{self, Reference};
 use wasmtime::component::{Component, Linker, ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView, p2, p3};
@@ -51,9 +51,9 @@ impl Programs {
     pub fn build() -> anyhow::Result<Self> {
         let built = support::guests::build("wasm32-wasip2", &["netbench", "netbench-p3"]);
         let files = [built.join("netbench.wasm"), built.join("netbench_p3.wasm")];
-        let engine = Engine::new()?;
-        let hosts = Hosts::new(&engine)?;
-        let store = image::Store::open(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("network"), &engine)?;
+        let engines = Engines::default();
+        let hosts = Hosts::new(&engines);
+        let store = image::Store::open(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("network"), &engines)?;
         let link = |path: &Path| anyhow::Ok(hosts.link(&store.load(&Reference::Local(path.to_owned()))?)?);
         let peapod = [link(&files[0])?, link(&files[1])?];
 
@@ -69,7 +69,7 @@ impl Programs {
             anyhow::Ok(linker.instantiate_pre(&component)?)
         };
         Ok(Self {
-            ticker: EpochTicker::start(&engine)?,
+            ticker: EpochTicker::start(&engines)?,
             peapod,
             raw_p2: p2::bindings::CommandPre::new(pre(&files[0])?)?,
             raw_p3: p3::bindings::CommandPre::new(pre(&files[1])?)?,

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use super::display::Display;
 use super::images::Images;
 use super::{Failure, claims, counted, load};
-use crate::engine::Engine;
+use crate::engine::Engines;
 use crate::paths::Paths;
 
 /// Validate a manifest and its images, and report every mistake at once; run nothing.
@@ -35,7 +35,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let paths = Paths::from_env();
     claims::warn(&paths, pod)?;
     let display = Display::new(0);
-    let mut images = Images::new(&Engine::new()?, &paths, false, &display)?;
+    let mut images = Images::new(&Engines::default(), &paths, false, &display)?;
     for container in images.check(pod)? {
         writeln!(
             err,

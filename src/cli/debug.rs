@@ -15,7 +15,7 @@ use super::display::Display;
 use super::images::Images;
 use super::{Failure, target};
 use crate::api::client;
-use crate::engine::Engine;
+use crate::engine::Engines;
 use crate::image::Reference;
 use crate::paths::Paths;
 
@@ -116,8 +116,7 @@ pub fn run(args: Args, verbose: u8) -> Result<ExitCode, Failure> {
 /// Builds and compiles the image; the path that the pod knows it by.
 fn prepare(image: &Path, build: bool, paths: &Paths, display: &Display) -> Result<String, Failure> {
     let image = std::path::absolute(image).context("--image")?;
-    let engine = Engine::new()?;
-    let file = Images::new(&engine, paths, build, display)?.prepare(&Reference::Local(image))?;
+    let file = Images::new(&Engines::default(), paths, build, display)?.prepare(&Reference::Local(image))?;
     let path = file.to_str().with_context(|| format!("--image: {} is not UTF-8", file.display()))?;
     Ok(path.to_owned())
 }

@@ -9,7 +9,7 @@ use super::display::Display;
 use super::progress::Spinner;
 use super::{EXIT_HOST, EXIT_IMAGE, Failure, counted};
 use crate::container::runner::{Hosts, LinkError, Program};
-use crate::engine::Engine;
+use crate::engine::Engines;
 use crate::image::{self, CacheUse, Image, Reference};
 use crate::paths::Paths;
 use crate::spec::{Container, Pod, VolumeSource};
@@ -55,14 +55,14 @@ impl Bad {
 
 impl<'a> Images<'a> {
     /// `build`: whether directories of source are built.
-    pub fn new(engine: &Engine, paths: &Paths, build: bool, display: &'a Display) -> Result<Self, Failure> {
+    pub fn new(engines: &Engines, paths: &Paths, build: bool, display: &'a Display) -> Result<Self, Failure> {
         Ok(Self {
             display,
             build,
             tools: paths.tools(),
             cache: paths.cache.clone(),
-            hosts: Arc::new(Hosts::new(engine)?),
-            store: image::Store::open(&paths.cache, engine)?,
+            hosts: Arc::new(Hosts::new(engines)),
+            store: image::Store::open(&paths.cache, engines)?,
             linked: HashMap::new(),
             made: HashMap::new(),
             compiled: 0,

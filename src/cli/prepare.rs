@@ -18,7 +18,7 @@ use tokio::process::Command;
 
 use super::{EXIT_HOST, EXIT_IMAGE, Failure};
 use crate::container::runner::Hosts;
-use crate::engine::Engine;
+use crate::engine::Engines;
 use crate::image::{Image, ImageError, Reference, Store};
 use crate::paths::Paths;
 use crate::pod::control::{self, Preparation, Receiver};
@@ -94,7 +94,10 @@ async fn in_process(component: Component) -> io::Result<Prepared> {
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let socket = StdUnixStream::from(io::stdout().as_fd().try_clone_to_owned()?);
     let (preparation, code) = match prepare(args) {
-        Ok((digest, path, code)) => (Preparation::Ready { digest, path }, Some(code)),
+        Ok((image, code)) => {
+            let (digest, wasi) = (image.digest.hex(), image.engine.version().to_string());
+            (Preparation::Ready { digest, wasi, path: image.path }, Some(code))
+        }
         Err(Failure { code, error }) => (Preparation::Refused { code, message: error.to_string() }, None),
     };
     let carried: Vec<_> = code.into_iter().collect();
@@ -102,10 +105,10 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn prepare(args: &Args) -> Result<(String, PathBuf, OwnedFd), Failure> {
+fn prepare(args: &Args) -> Result<(Image, OwnedFd), Failure> {
     let paths = Paths::from_env();
-    let engine = Engine::new()?;
-    let store = Store::open(&paths.cache, &engine)?;
+    let engines = Engines::default();
+    let store = Store::open(&paths.cache, &engines)?;
     let failure = |error: ImageError| Failure::new(error.exit_code(), error);
     let image: Image = match &args.path {
         Some(path) => store.load(&Reference::Local(path.clone())).map_err(failure)?,
@@ -115,8 +118,8 @@ fn prepare(args: &Args) -> Result<(String, PathBuf, OwnedFd), Failure> {
             store.load_file(Path::new(name), file).map_err(failure)?
         }
     };
-    Hosts::new(&engine)?.link(&image).map_err(|error| Failure::new(EXIT_IMAGE, error))?;
-    let code = store.code(&image.digest);
+    Hosts::new(&engines).link(&image).map_err(|error| Failure::new(EXIT_IMAGE, error))?;
+    let code = store.code(&image);
     let code = code.ok_or_else(|| anyhow::anyhow!("{}: the machine code is gone", image.path.display()))?;
-    Ok((image.digest.hex(), image.path, code))
+    Ok((image, code))
 }

@@ -5,9 +5,12 @@
 //! the number of separate mappings, and every fiber stack is two (the stack and its guard page): that
 //! is why [`STACKS`] is small and the others are not. Measured on a 2-core machine, fork to wait of a
 //! process with such an engine: 81 µs without stacks, 106 µs with 64, 129 µs with 128, 187 µs with 256,
-//! 608 µs with wasmtime's default of 1000. Making the engine takes 0.4 ms and writes 120 KiB.
+//! 608 µs with wasmtime's default of 1000. Making the engine takes 0.4 ms and writes 120 KiB. A pod that has guests
+//! of WASI 0.2 and of 0.3 pays for two.
 
 use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
+
+use super::WasiVersion;
 
 /// Component instances alive at once in one process. A container is one; a pod with more containers
 /// than this would be remarkable (Kubernetes suggests at most 110 *pods* per node).
@@ -67,7 +70,7 @@ pub const DENSE_IMAGE_BYTES: u64 = 64 << 20;
 const ON_DEMAND_GROWTH: u64 = 1 << 20;
 
 /// The policy, with instances from a pool.
-pub fn pooled() -> Config {
+pub fn pooled(version: WasiVersion) -> Config {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(COMPONENTS)
         .total_core_instances(CORE_INSTANCES)
@@ -88,7 +91,7 @@ pub fn pooled() -> Config {
         // a raw clone3, which runs no atfork handlers, that is the zygote: the pod's written pages
         // would be missed and show up in the next instance.
         .pagemap_scan(Enabled::No);
-    let mut config = base();
+    let mut config = base(version);
     config
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
         .memory_reservation(MEMORY_RESERVATION)
@@ -98,8 +101,8 @@ pub fn pooled() -> Config {
 
 /// The policy for machines where the pool cannot be reserved: memories as large as they need to be,
 /// moved when they outgrow their place.
-pub fn on_demand() -> Config {
-    let mut config = base();
+pub fn on_demand(version: WasiVersion) -> Config {
+    let mut config = base(version);
     config
         .allocation_strategy(InstanceAllocationStrategy::OnDemand)
         .memory_reservation(0)
@@ -110,11 +113,13 @@ pub fn on_demand() -> Config {
 }
 
 /// What both have in common.
-fn base() -> Config {
+fn base(version: WasiVersion) -> Config {
     let mut config = Config::new();
     config
         .wasm_component_model(true)
-        .wasm_component_model_async(true)
+        // Async functions, streams and futures come with it. Without it a call of the host needs no entry in
+        // wasmtime's table of tasks.
+        .concurrency_support(version == WasiVersion::V03)
         // Endless loops must not delay other containers: the code looks at the epoch on every loop's
         // back edge and yields.
         .epoch_interruption(true)

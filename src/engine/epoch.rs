@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::Duration;
 
-use super::Engine;
+use super::Engines;
 
 /// How long a guest may compute before another one gets its turn. A timer of one container is late by
 /// at most this for each container that is computing; a yield costs about a microsecond, so that a
@@ -32,7 +32,7 @@ pub const EPOCH_TICK: Duration = Duration::from_millis(1);
 /// Ticks with nobody inside before the ticker parks.
 const IDLE_TICKS: u32 = 8;
 
-/// Runs the clock of one engine. Start it in the pod process, after the fork; dropping it stops and
+/// Runs the clock of all engines, those that are made later too. Start it in the pod process, after the fork; dropping it stops and
 /// joins its thread.
 #[derive(Debug)]
 pub struct EpochTicker {
@@ -61,12 +61,12 @@ impl EpochTicker {
     /// # Errors
     ///
     /// The kernel's, when it refuses the thread.
-    pub fn start(engine: &Engine) -> std::io::Result<Self> {
+    pub fn start(engines: &Engines) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
-        let engine = engine.wasmtime().clone();
+        let engines = engines.clone();
         let state = Arc::clone(&shared);
         let thread = thread::Builder::new().name("epoch".into()).spawn(move || {
-            state.run(|| engine.increment_epoch());
+            state.run(|| engines.made().for_each(|engine| engine.wasmtime().increment_epoch()));
         })?;
         let handle = EpochHandle { shared, ticker: thread.thread().clone() };
         Ok(Self { handle, thread: Some(thread) })
@@ -158,32 +158,37 @@ mod tests {
     use wasmtime::component::{Component, Linker};
 
     use super::*;
+    use crate::engine::WasiVersion;
 
     #[test]
     fn an_endless_loop_gives_others_their_turn() {
-        let engine = Engine::new().unwrap();
         let text = r#"(component
             (core module $m (func (export "spin") (loop (br 0))))
             (core instance $i (instantiate $m))
             (func (export "spin") (canon lift (core func $i "spin"))))"#;
-        let component = Component::new(engine.wasmtime(), wat::parse_str(text).unwrap()).unwrap();
-        let ticker = EpochTicker::start(&engine).unwrap();
-        let mut store = wasmtime::Store::new(engine.wasmtime(), ());
-        store.set_epoch_deadline(1);
-        store.epoch_deadline_async_yield_and_update(1);
-        let linker = Linker::new(engine.wasmtime());
+        let binary = wat::parse_str(text).unwrap();
+        let engines = Engines::default();
+        let ticker = EpochTicker::start(&engines).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        runtime.block_on(async {
-            let instance = linker.instantiate_async(&mut store, &component).await.unwrap();
-            let spin = instance.get_typed_func::<(), ()>(&mut store, "spin").unwrap();
-            let handle = ticker.handle();
-            // On one thread: the timer can only fire if the guest is interrupted, and the loop only
-            // ends by being dropped.
-            tokio::select! {
-                result = handle.run(spin.call_async(&mut store, ())) => panic!("a loop without an end ended: {result:?}"),
-                () = tokio::time::sleep(5 * EPOCH_TICK) => {}
-            }
-        });
+        for version in WasiVersion::ALL {
+            let engine = engines.get(version).unwrap().wasmtime();
+            let component = Component::new(engine, &binary).unwrap();
+            let mut store = wasmtime::Store::new(engine, ());
+            store.set_epoch_deadline(1);
+            store.epoch_deadline_async_yield_and_update(1);
+            let linker = Linker::new(engine);
+            runtime.block_on(async {
+                let instance = linker.instantiate_async(&mut store, &component).await.unwrap();
+                let spin = instance.get_typed_func::<(), ()>(&mut store, "spin").unwrap();
+                let handle = ticker.handle();
+                // On one thread: the timer can only fire if the guest is interrupted, and the loop only
+                // ends by being dropped.
+                tokio::select! {
+                    result = handle.run(spin.call_async(&mut store, ())) => panic!("a loop without an end ended: {result:?}"),
+                    () = tokio::time::sleep(5 * EPOCH_TICK) => {}
+                }
+            });
+        }
     }
 
     #[test]

@@ -182,7 +182,7 @@ mod tests {
     use super::*;
     use crate::container::about::About;
     use crate::container::stop::StopSignal;
-    use crate::engine::Engine;
+    use crate::engine::{Engine, WasiVersion};
     use crate::ipc;
     use crate::wasi::config::{ConfigCtx, ConfigView};
     use crate::wasi::ipc::{IpcCtxView, IpcView};
@@ -227,14 +227,16 @@ mod tests {
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).unwrap();
         wasmtime_wasi::p3::add_to_linker(&mut linker).unwrap();
         wasi::pod::add_to_linker(&mut linker).unwrap();
+        wasi::pod::add_async_to_linker(&mut linker).unwrap();
         wasi::ipc::add_to_linker(&mut linker).unwrap();
+        wasi::ipc::add_async_to_linker(&mut linker).unwrap();
         wasi::config::add_to_linker(&mut linker).unwrap();
         wasi::keyvalue::add_to_linker(&mut linker).unwrap();
         linker
     }
 
     fn check_text(imports: &str) -> Result<(), ImportsError> {
-        let engine = Engine::new().unwrap();
+        let engine = Engine::new(WasiVersion::V03).unwrap();
         let binary = wat::parse_str(format!("(component {imports})")).unwrap();
         let component = Component::new(engine.wasmtime(), binary).unwrap();
         check(&linker(&engine), &component)
@@ -324,7 +326,7 @@ mod tests {
 
     #[test]
     fn what_is_offered_is_what_the_hosts_define() {
-        let engine = Engine::new().unwrap();
+        let engine = Engine::new(WasiVersion::V03).unwrap();
         let mut linker = linker(&engine);
         let of = |package| match package {
             "wasi:cli" => "exit",

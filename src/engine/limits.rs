@@ -251,7 +251,7 @@ mod tests {
     use wasmtime::component::{Component, Linker};
 
     use super::*;
-    use crate::engine::Engine;
+    use crate::engine::{Engine, WasiVersion};
 
     const MIB: u64 = 1 << 20;
 
@@ -286,19 +286,21 @@ mod tests {
 
     #[test]
     fn a_guest_that_grows_for_ever_ends_with_the_reason() {
-        for engine in [Engine::new().unwrap(), Engine::on_demand("a test").unwrap()] {
-            let (limiter, error) = run_growing(&engine, 8 * MIB, 2);
-            let exceeded = *error.downcast_ref::<MemoryExceeded>().unwrap_or_else(|| panic!("{error:?}"));
-            assert_eq!(limiter.exceeded(), Some(exceeded));
-            assert_eq!(exceeded.limit, 8 * MIB);
-            assert_eq!(limiter.used(), 8 * MIB, "all that fits was given, to both memories together");
-            assert!(format!("{error:?}").contains("wasm backtrace"), "{error:?}");
+        for version in WasiVersion::ALL {
+            for engine in [Engine::new(version).unwrap(), Engine::on_demand(version, "a test").unwrap()] {
+                let (limiter, error) = run_growing(&engine, 8 * MIB, 2);
+                let exceeded = *error.downcast_ref::<MemoryExceeded>().unwrap_or_else(|| panic!("{error:?}"));
+                assert_eq!(limiter.exceeded(), Some(exceeded));
+                assert_eq!(exceeded.limit, 8 * MIB);
+                assert_eq!(limiter.used(), 8 * MIB, "all that fits was given, to both memories together");
+                assert!(format!("{error:?}").contains("wasm backtrace"), "{error:?}");
+            }
         }
     }
 
     #[test]
     fn a_limit_below_what_a_component_starts_with_is_the_same_reason() {
-        let (limiter, error) = run_growing(&Engine::new().unwrap(), MIB / 2, 1);
+        let (limiter, error) = run_growing(&Engine::new(WasiVersion::V02).unwrap(), MIB / 2, 1);
         assert_eq!(
             error.downcast_ref(),
             Some(&MemoryExceeded { wanted: MIB, limit: MIB / 2, of_pod: false })

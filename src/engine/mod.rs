@@ -1,17 +1,20 @@
 //! The WebAssembly engine: one policy for every container.
 //!
 //! ```text
-//! wasm bytes ─► code::compile ─► machine code (a file) ─► code::map ─► Component ─► classify ─► World
-//!                                                                          │
-//!                               Linker ─► imports::check ─► InstancePre ◄──┘
-//!                                                              │  in the pod process
-//!                                        Store + MemoryLimiter ┘ + EpochTicker
+//! wasm bytes ─► WasiVersion ─► Engines ─► its Engine
+//!     └─► code::compile ─► machine code (a file) ─► code::map ─► Component ─► classify ─► World
+//!                                                                    │
+//!                         Linker ─► imports::check ─► InstancePre ◄──┘
+//!                                                        │  in the pod process
+//!                                  Store + MemoryLimiter ┘ + EpochTicker
 //! ```
 //!
-//! An [`Engine`] is made once, in the single-threaded zygote, and inherited by every pod process that
-//! is forked from it: making one starts no thread, opens no file and touches little memory (most of it
-//! is address space, reserved but never written; see [`config`]). Threads start in the pod process
-//! only: the [`EpochTicker`] there, the compiler's never in the zygote (see [`crate::image`]).
+//! There is one [`Engine`] for components that need WASI 0.3 and one for those that do not, which is faster. Each is
+//! made when it is first needed: as a rule in the single-threaded zygote, and inherited by every pod process
+//! that is forked from it; in the pod process for the first command or ephemeral container of the other version.
+//! Making one starts no thread, opens no file and touches little memory (most of it is address space, reserved but
+//! never written; see [`config`]). Threads start in the pod process only: the [`EpochTicker`] there, one for both
+//! engines, the compiler's never in the zygote (see [`crate::image`]).
 
 pub mod classify;
 pub mod code;
@@ -19,13 +22,16 @@ pub mod config;
 pub mod epoch;
 pub mod imports;
 pub mod limits;
+pub mod version;
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 pub use classify::{CommandVersion, World, WorldError};
 pub use epoch::{EPOCH_TICK, EpochHandle, EpochTicker};
 pub use limits::{MemoryAccount, MemoryExceeded, MemoryInUse, MemoryLimiter};
+pub use version::{Each, WasiVersion};
 
 /// Why an engine cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -45,37 +51,79 @@ pub enum Allocation {
     OnDemand,
 }
 
+/// The engines of a process. Cloning is cheap: all clones have the same ones.
+#[derive(Debug, Clone, Default)]
+pub struct Engines(Arc<Each<Engine>>);
+
+impl Engines {
+    /// The engine for what needs `version`, made if this is the first.
+    ///
+    /// # Errors
+    /// As [`Engine::new`].
+    pub fn get(&self, version: WasiVersion) -> Result<&Engine, EngineError> {
+        self.make(version, || Engine::new(version))
+    }
+
+    /// [`Engines::get`], by other means.
+    pub(crate) fn make(
+        &self,
+        version: WasiVersion,
+        make: impl FnOnce() -> Result<Engine, EngineError>,
+    ) -> Result<&Engine, EngineError> {
+        self.0.get_or_try(version, make)
+    }
+
+    /// Those that were needed so far.
+    pub fn made(&self) -> impl Iterator<Item = &Engine> {
+        self.0.made()
+    }
+
+    /// What the user should know about them on this machine: the same of both.
+    pub fn warning(&self) -> Option<&str> {
+        self.made().find_map(Engine::warning)
+    }
+}
+
 /// A `wasmtime::Engine` with peapod's policy. Cloning it is cheap: all clones are one engine.
 #[derive(Clone)]
 pub struct Engine {
     inner: wasmtime::Engine,
+    version: WasiVersion,
     allocation: Allocation,
     warning: Option<String>,
 }
 
 impl Engine {
-    /// Makes the engine: pooled, else on demand with a [`Engine::warning`].
-    pub fn new() -> Result<Self, EngineError> {
-        match wasmtime::Engine::new(&config::pooled()) {
-            Ok(inner) => Ok(Self { inner, allocation: Allocation::Pooled, warning: None }),
-            Err(refused) => Self::on_demand(&format!("{refused:#}")),
+    /// Makes an engine for what needs `version`: pooled, else on demand with a [`Engine::warning`].
+    ///
+    /// # Errors
+    /// The kernel gives no memory for either.
+    pub fn new(version: WasiVersion) -> Result<Self, EngineError> {
+        match wasmtime::Engine::new(&config::pooled(version)) {
+            Ok(inner) => Ok(Self { inner, version, allocation: Allocation::Pooled, warning: None }),
+            Err(refused) => Self::on_demand(version, &format!("{refused:#}")),
         }
     }
 
     /// An engine without a pool, `because` of what is said there.
-    pub(crate) fn on_demand(because: &str) -> Result<Self, EngineError> {
-        let inner = wasmtime::Engine::new(&config::on_demand())
+    pub(crate) fn on_demand(version: WasiVersion, because: &str) -> Result<Self, EngineError> {
+        let inner = wasmtime::Engine::new(&config::on_demand(version))
             .map_err(|error| EngineError::Setup(format!("{error:#}; without the pool because: {because}")))?;
         let warning = format!(
             "no address space for the instance pool ({because}): containers start and run slower; \
              lift the limit (ulimit -v unlimited, vm.overcommit_memory=0)"
         );
-        Ok(Self { inner, allocation: Allocation::OnDemand, warning: Some(warning) })
+        Ok(Self { inner, version, allocation: Allocation::OnDemand, warning: Some(warning) })
     }
 
     /// The engine that linkers, stores and components are made with.
     pub fn wasmtime(&self) -> &wasmtime::Engine {
         &self.inner
+    }
+
+    /// What its components need.
+    pub fn version(&self) -> WasiVersion {
+        self.version
     }
 
     /// How instances get their memory.
@@ -102,6 +150,7 @@ impl Engine {
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Engine")
+            .field("version", &self.version)
             .field("allocation", &self.allocation)
             .field("warning", &self.warning)
             .finish()
@@ -110,26 +159,24 @@ impl fmt::Debug for Engine {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     #[test]
     fn the_fallback_says_why_and_has_its_own_code() {
-        let pooled = Engine::new().unwrap();
-        let on_demand = Engine::on_demand("the test says so").unwrap();
+        let pooled = Engine::new(WasiVersion::V02).unwrap();
+        let on_demand = Engine::on_demand(WasiVersion::V02, "the test says so").unwrap();
         assert_eq!(pooled.allocation(), Allocation::Pooled);
         assert_eq!(pooled.warning(), None);
         assert_eq!(on_demand.allocation(), Allocation::OnDemand);
         assert!(on_demand.warning().unwrap().contains("the test says so"));
         assert_ne!(pooled.code_key(1), on_demand.code_key(1), "the code differs: bounds checks");
         assert_ne!(pooled.code_key(1), pooled.code_key(2));
-        assert_eq!(pooled.code_key(1), Engine::new().unwrap().code_key(1));
+        assert_eq!(pooled.code_key(1), Engine::new(WasiVersion::V02).unwrap().code_key(1));
     }
 
     #[test]
     fn a_component_of_an_interpreters_size_fits_the_pool() {
-        let engine = Engine::new().unwrap();
+        let engine = Engine::new(WasiVersion::V02).unwrap();
         let instances: String = (0..60).map(|n| format!("(core instance $i{n} (instantiate $m))")).collect();
         let text = format!(
             r#"(component

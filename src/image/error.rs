@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::cache::CacheError;
-use crate::engine::WorldError;
+use crate::engine::{EngineError, WorldError};
 
 /// Why an image cannot be had. Every message names the file.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +73,9 @@ pub enum ImageError {
     /// The cache of compiled code cannot be used.
     #[error(transparent)]
     Cache(#[from] CacheError),
+    /// The engine that it is for cannot be made.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
 }
 
 /// Whose fault an [`ImageError`] is.
@@ -97,9 +100,11 @@ impl ImageError {
             Self::Read { error, .. } if error.kind() == io::ErrorKind::PermissionDenied => {
                 ErrorKind::CannotRun
             }
-            Self::Read { .. } | Self::Toolchain { .. } | Self::Compiler { .. } | Self::Cache(_) => {
-                ErrorKind::Host
-            }
+            Self::Read { .. }
+            | Self::Toolchain { .. }
+            | Self::Compiler { .. }
+            | Self::Cache(_)
+            | Self::Engine(_) => ErrorKind::Host,
         }
     }
 

@@ -1,6 +1,7 @@
-//! The digests of files that have not changed, so that starting an image need not read it.
+//! What is known of files that have not changed, so that starting an image need not read it.
 //!
-//! One small file for each: its name says which file in which state, its content is the digest. A file
+//! One small file for each: its name says which file in which state, its content is the digest and,
+//! for a component, the WASI that it needs. A file
 //! is known by device, inode, size and both timestamps. ctime cannot be set by anybody, so content that
 //! was changed in secret has another; but a change within the clock's granularity after the file was
 //! read would leave it the same. Like git ("racily clean", Documentation/technical/racy-git.txt), the
@@ -12,12 +13,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::cache::CacheDir;
 use super::digest::Digest;
+use crate::engine::WasiVersion;
 
 /// The coarsest timestamps of a file system in use (FAT: 2 s).
 pub const RACY: Duration = Duration::from_secs(2);
 
-/// Bytes of all entries together: 4096 files at 64 bytes each (and a block of the disk each).
-pub const MAX_BYTES: u64 = 4096 * 64;
+/// Bytes of an entry: 64 digits, a space, a version.
+const LENGTH: u64 = 68;
+
+/// Bytes of all entries together: 4096 files at 68 bytes each (and a block of the disk each).
+pub const MAX_BYTES: u64 = 4096 * LENGTH;
 
 /// The state of a file: the same stamp, the same content.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,19 +61,43 @@ impl Stamp {
     }
 }
 
-/// The digest of the file in state `stamp`, if it is known.
-pub fn lookup(index: &CacheDir, stamp: &Stamp) -> Option<Digest> {
-    let mut text = String::new();
-    // 64 digits; more is no entry of ours.
-    index.open_trusted(&stamp.entry())?.take(65).read_to_string(&mut text).ok()?;
-    text.parse().ok()
+/// What is known of a file's content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// Its digest.
+    pub digest: Digest,
+    /// The WASI that it needs, where it was looked at as a component.
+    pub wasi: Option<WasiVersion>,
 }
 
-/// Remembers `digest` for the file in state `stamp`, which was taken before the file was read at `now` or
+impl Known {
+    fn from_entry(text: &str) -> Option<Self> {
+        let (digest, wasi) = match text.split_once(' ') {
+            Some((digest, wasi)) => (digest, Some(wasi.parse().ok()?)),
+            None => (text, None),
+        };
+        Some(Self { digest: digest.parse().ok()?, wasi })
+    }
+
+    fn entry(&self) -> String {
+        let wasi = self.wasi.map_or_else(String::new, |version| format!(" {version}"));
+        self.digest.hex() + &wasi
+    }
+}
+
+/// What is known of the file in state `stamp`.
+pub fn lookup(index: &CacheDir, stamp: &Stamp) -> Option<Known> {
+    let mut text = String::new();
+    // More is no entry of ours.
+    index.open_trusted(&stamp.entry())?.take(LENGTH + 1).read_to_string(&mut text).ok()?;
+    Known::from_entry(&text)
+}
+
+/// Remembers `known` of the file in state `stamp`, which was taken before the file was read at `now` or
 /// later. Best effort: without the entry the file is read again.
-pub fn remember(index: &CacheDir, stamp: &Stamp, digest: &Digest, now: SystemTime) {
+pub fn remember(index: &CacheDir, stamp: &Stamp, known: &Known, now: SystemTime) {
     if stamp.is_settled(now) {
-        let _ = index.write(&stamp.entry(), digest.hex().as_bytes());
+        let _ = index.write(&stamp.entry(), known.entry().as_bytes());
     }
 }
 
@@ -85,6 +114,19 @@ mod tests {
         assert!(stamp.is_settled(at(8_000)));
         assert!(!stamp.is_settled(at(1_000)), "a clock that was set back");
         assert!(!stamp.is_settled(UNIX_EPOCH - Duration::from_secs(1)), "a clock before 1970");
+    }
+
+    #[test]
+    fn an_entry_and_back() {
+        let digest = Digest::of(b"");
+        for wasi in [None, Some(WasiVersion::V02), Some(WasiVersion::V03)] {
+            let known = Known { digest, wasi };
+            assert!(known.entry().len() as u64 <= LENGTH);
+            assert_eq!(Known::from_entry(&known.entry()), Some(known));
+        }
+        for bad in ["", " ", " 0.2", &format!("{} ", digest.hex()), &format!("{} 0.4", digest.hex())] {
+            assert_eq!(Known::from_entry(bad), None, "{bad:?}");
+        }
     }
 
     #[test]

@@ -43,6 +43,8 @@ use crate::engine::{Engine, World};
 /// A component ready to be instantiated. Cheap to clone.
 #[derive(Clone)]
 pub struct Image {
+    /// The engine that it was compiled for.
+    pub engine: Engine,
     /// The component, mapped from the cache.
     pub component: Component,
     /// SHA-256 of the file that the image names.
@@ -65,7 +67,7 @@ impl Image {
         let digest = digest.parse().map_err(|error: digest::NotADigest| error.to_string())?;
         let component = code::map(engine, &TrustedCode::new(code.into()))?;
         let world = World::of(engine, &component);
-        Ok(Self { component, digest, world, path, cache: CacheUse::Hit })
+        Ok(Self { engine: engine.clone(), component, digest, world, path, cache: CacheUse::Hit })
     }
 }
 

@@ -12,10 +12,10 @@ use std::time::SystemTime;
 use wasmtime::component::Component;
 
 use super::cache::{self, CacheDir, CacheError};
-use super::index::{self, Stamp};
-use super::source::{self, MAX_SOURCE_BYTES};
+use super::index::{self, Known, Stamp};
+use super::source::{self, Kind, MAX_SOURCE_BYTES};
 use super::{CacheUse, Digest, Image, ImageError, Progress, Reference, compile};
-use crate::engine::{Engine, World, code};
+use crate::engine::{Each, Engine, Engines, WasiVersion, World, code};
 
 /// Names what is made of a file besides its bytes and wasmtime: the wrapping of core modules, the cache's
 /// own layout. To be counted up when one of them changes.
@@ -27,11 +27,11 @@ const MAX_LOADED: usize = 256;
 
 /// Loads images, compiling each content once per machine.
 pub struct Store {
-    engine: Engine,
+    engines: Engines,
     code: CacheDir,
     index: CacheDir,
-    /// The part of a code file's name that stands for the engine.
-    key: String,
+    /// The part of a code file's name that stands for each engine.
+    keys: Each<String>,
     loaded: Mutex<HashMap<Digest, Component>>,
 }
 
@@ -41,15 +41,14 @@ impl Store {
     /// # Errors
     ///
     /// When the directory cannot be made, or is not safe to run code from.
-    pub fn open(cache_dir: &Path, engine: &Engine) -> Result<Self, CacheError> {
+    pub fn open(cache_dir: &Path, engines: &Engines) -> Result<Self, CacheError> {
         let root = CacheDir::open(cache_dir)?;
         let (code, index) = (root.subdirectory("code")?, root.subdirectory("index")?);
         if root.prune_is_due() {
             code.prune(cache::MAX_BYTES);
             index.prune(index::MAX_BYTES);
         }
-        let key = engine.code_key((env!("CARGO_PKG_VERSION"), FORMAT));
-        Ok(Self { engine: engine.clone(), code, index, key, loaded: Mutex::default() })
+        Ok(Self { engines: engines.clone(), code, index, keys: Each::default(), loaded: Mutex::default() })
     }
 
     /// Loads an image that a container can run; see [`super`] for the way.
@@ -82,44 +81,51 @@ impl Store {
     }
 
     /// The machine code of an image that was loaded before.
-    pub fn code(&self, digest: &Digest) -> Option<OwnedFd> {
-        self.code.open_trusted(&self.code_name(digest)).map(Into::into)
+    pub fn code(&self, image: &Image) -> Option<OwnedFd> {
+        self.code.open_trusted(&self.code_name(&image.engine, &image.digest)).map(Into::into)
     }
 
     fn load_source(&self, mut source: Source, progress: Progress<'_>) -> Result<Image, ImageError> {
         let path = source.path.clone();
         let path = path.as_path();
-        if let Some(digest) = index::lookup(&self.index, &source.stamp)
-            && let Some(component) = self.cached(&digest)
-        {
-            return self.image(path, digest, component, CacheUse::Hit);
+        if let Some(Known { digest, wasi: Some(version) }) = index::lookup(&self.index, &source.stamp) {
+            let engine = self.engines.get(version)?;
+            if let Some(component) = self.cached(engine, &digest) {
+                return self.image(engine, path, digest, component, CacheUse::Hit);
+            }
         }
         let bytes = source.read()?;
         let kind = source::kind(&bytes).map_err(|reason| ImageError::rejected(path, reason))?;
+        let version = match kind {
+            // The adapter that it is wrapped with is written for it.
+            Kind::CoreModule => WasiVersion::V02,
+            Kind::Component => WasiVersion::of(&bytes),
+        };
         let digest = Digest::of(&bytes);
-        source.remember(&self.index, &digest);
-        if let Some(component) = self.cached(&digest) {
-            return self.image(path, digest, component, CacheUse::Hit);
+        source.remember(&self.index, &Known { digest, wasi: Some(version) });
+        let engine = self.engines.get(version)?;
+        if let Some(component) = self.cached(engine, &digest) {
+            return self.image(engine, path, digest, component, CacheUse::Hit);
         }
         let unfinished = self.code.begin()?;
-        compile::compile(&self.engine, path, &bytes, kind, unfinished.file(), progress)?;
-        unfinished.publish(&self.code_name(&digest))?;
-        let component = self.cached(&digest).ok_or_else(|| ImageError::Compiler {
+        compile::compile(engine, path, &bytes, kind, unfinished.file(), progress)?;
+        unfinished.publish(&self.code_name(engine, &digest))?;
+        let component = self.cached(engine, &digest).ok_or_else(|| ImageError::Compiler {
             path: path.to_owned(),
             reason: format!("made code that cannot be mapped again from {}", self.code.path().display()),
         })?;
-        self.image(path, digest, component, CacheUse::Compiled)
+        self.image(engine, path, digest, component, CacheUse::Compiled)
     }
 
     /// The component for `digest`, if its code is in the cache and sound.
-    fn cached(&self, digest: &Digest) -> Option<Component> {
+    fn cached(&self, engine: &Engine, digest: &Digest) -> Option<Component> {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(component) = loaded.get(digest) {
             return Some(component.clone());
         }
-        let code = self.code.open_code(&self.code_name(digest))?;
+        let code = self.code.open_code(&self.code_name(engine, digest))?;
         // Cut off or of another engine: as good as absent, it will be made anew.
-        let component = code::map(&self.engine, &code).ok()?;
+        let component = code::map(engine, &code).ok()?;
         if loaded.len() >= MAX_LOADED {
             loaded.clear();
         }
@@ -127,20 +133,25 @@ impl Store {
         Some(component)
     }
 
-    fn code_name(&self, digest: &Digest) -> String {
-        format!("{}-{}.cwasm", digest.hex(), self.key)
+    fn code_name(&self, engine: &Engine, digest: &Digest) -> String {
+        let key = || engine.code_key((env!("CARGO_PKG_VERSION"), FORMAT));
+        let key = self.keys.get_or_make(engine.version(), key);
+        format!("{}-{key}.cwasm", digest.hex())
     }
 
     fn image(
         &self,
+        engine: &Engine,
         path: &Path,
         digest: Digest,
         component: Component,
         cache: CacheUse,
     ) -> Result<Image, ImageError> {
-        let world = World::of(&self.engine, &component);
+        let world = World::of(engine, &component);
         match world.command() {
-            Ok(_) => Ok(Image { component, digest, world, path: path.to_owned(), cache }),
+            Ok(_) => {
+                Ok(Image { engine: engine.clone(), component, digest, world, path: path.to_owned(), cache })
+            }
             Err(error) => Err(ImageError::World { path: path.to_owned(), error }),
         }
     }
@@ -188,11 +199,11 @@ impl Source {
         Ok(bytes)
     }
 
-    /// Enters `digest` into the index, unless the file was changed while it was read.
-    fn remember(&self, index: &CacheDir, digest: &Digest) {
+    /// Enters what is known of it into the index, unless the file was changed while it was read.
+    fn remember(&self, index: &CacheDir, known: &Known) {
         let unchanged = self.file.metadata().is_ok_and(|metadata| Stamp::of(&metadata) == self.stamp);
         if unchanged {
-            index::remember(index, &self.stamp, digest, self.opened);
+            index::remember(index, &self.stamp, known, self.opened);
         }
     }
 }

@@ -177,6 +177,8 @@ pub struct Addition {
     pub path: PathBuf,
     /// SHA-256 of the image's file, hexadecimal.
     pub digest: String,
+    /// The WASI that it needs, 0.2 or 0.3: which engine the machine code is for.
+    pub wasi: String,
 }
 
 /// What became of a component that was to be compiled.
@@ -187,6 +189,8 @@ pub enum Preparation {
     Ready {
         /// SHA-256 of the component's file, hexadecimal.
         digest: String,
+        /// The WASI that it needs, 0.2 or 0.3: which engine the machine code is for.
+        wasi: String,
         /// The component's file.
         path: PathBuf,
     },

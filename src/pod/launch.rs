@@ -67,7 +67,7 @@ pub struct Plan {
     pub spec: Arc<Pod>,
     /// The linked image of each container, by container name.
     pub programs: BTreeMap<String, Program>,
-    /// What images are linked against, for those that come later, and the engine of all.
+    /// What images are linked against, for those that come later, and the engines of all.
     pub hosts: Arc<Hosts>,
     /// Where the containers' output appears besides their log files.
     pub console: Option<Console>,
@@ -180,7 +180,7 @@ impl Prepared {
         let mut prepared = Self {
             logger: start_logger(log_dir.clone(), console, trouble).map_err(start("logger"))?,
             recording: pcap.map(Recording::start).transpose().map_err(start("capture"))?,
-            ticker: EpochTicker::start(hosts.engine()).map_err(start("ticker"))?,
+            ticker: EpochTicker::start(hosts.engines()).map_err(start("ticker"))?,
             runtime: event_loop().map_err(start("event loop"))?,
             spec,
             programs,

@@ -39,6 +39,7 @@ pub use error::SocketError;
 pub use filesystem::{FilesCtxView, FilesView, OpenFiles};
 pub use pod::{PodCtxView, PodView};
 
+use crate::engine::WasiVersion;
 use crate::net::Endpoint;
 
 /// Most bytes one call moves between guest and host, and so the most that the host allocates for one.
@@ -80,21 +81,25 @@ impl HasData for Sockets {
     type Data<'a> = SocketsCtxView<'a>;
 }
 
-/// Adds all of WASI 0.2 (its async variant) and 0.3 to the linker, with peapod's sockets, `peapod:pod` and `peapod:ipc`,
-/// and `wasi:config` and `wasi:keyvalue`.
+/// Adds all of WASI 0.2 (its async variant) to the linker, with peapod's sockets, `peapod:pod` and `peapod:ipc`,
+/// and `wasi:config` and `wasi:keyvalue`; for components that need 0.3 all of that too.
 ///
 /// # Errors
-/// When the linker has one of the interfaces already, or the engine is not configured for
-/// component-model-async.
-pub fn add_to_linker<T>(linker: &mut Linker<T>) -> wasmtime::Result<()>
+/// When the linker has one of the interfaces already, or its engine is not for `version`.
+pub fn add_to_linker<T>(linker: &mut Linker<T>, version: WasiVersion) -> wasmtime::Result<()>
 where
     T: FilesView + SocketsView + PodView + ipc::IpcView + 'static,
     T: config::ConfigView + keyvalue::KeyValueView,
 {
     p2::add_to_linker(linker)?;
-    p3::add_to_linker(linker)?;
     pod::add_to_linker(linker)?;
     ipc::add_to_linker(linker)?;
     config::add_to_linker(linker)?;
-    keyvalue::add_to_linker(linker)
+    keyvalue::add_to_linker(linker)?;
+    if version == WasiVersion::V03 {
+        p3::add_to_linker(linker)?;
+        pod::add_async_to_linker(linker)?;
+        ipc::add_async_to_linker(linker)?;
+    }
+    Ok(())
 }

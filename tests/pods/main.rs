@@ -42,4 +42,5 @@ mod sidecars;
 mod sockets;
 mod users;
 mod volume_errors;
+mod versions;
 mod volumes;

@@ -144,8 +144,15 @@ pub fn fill_in(text: &str) -> String {
         .replace("{lifecycle-p2}", &built.lifecycle_p2.to_string_lossy())
         .replace("{lifecycle-p3}", &built.lifecycle_p3.to_string_lossy())
         .replace("{core}", &built.core_p1.to_string_lossy());
-    for name in ["unknown-import", "http-handler-0.3", "http-handler", "library", "reactor-module", "exports"]
-    {
+    for name in [
+        "unknown-import",
+        "http-handler-0.3",
+        "http-handler",
+        "library",
+        "reactor-module",
+        "exports",
+        "random-0.3",
+    ] {
         let placeholder = format!("{{{name}}}");
         if text.contains(&placeholder) {
             let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.wasm"));

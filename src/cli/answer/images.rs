@@ -86,13 +86,13 @@ impl Questions<'_> {
                 let _ = answer.send(Err(additions::refused(&self.pod, ".image", message)));
                 None
             }
-            (For::Addition(container, checked, answer), Preparation::Ready { digest, path }) => {
+            (For::Addition(container, checked, answer), Preparation::Ready { digest, wasi, path }) => {
                 let id = self.next_id();
                 // Another change may come before the answer: no two have the same one.
                 self.spec.generation += 1;
                 let generation = self.spec.generation;
                 let (added, pod) = ((*container).clone(), self.pod.clone());
-                let addition = Addition { container: added, pod, generation, path, digest };
+                let addition = Addition { container: added, pod, generation, path, digest, wasi };
                 let adding = Adding { container: *container, checked: *checked, generation, answer };
                 self.additions.insert(id, adding);
                 Some((Request::AddEphemeral { id, addition: Box::new(addition) }, carried))

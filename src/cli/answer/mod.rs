@@ -383,7 +383,8 @@ mod tests {
             let checked = additions::check(&container, &questions.spec, &questions.pod, directory).unwrap();
             let (answer, answered) = oneshot::channel();
             let purpose = For::Addition(Box::new(container), Box::new(checked), answer);
-            let ready = Preparation::Ready { digest: String::new(), path: PathBuf::new() };
+            let (digest, wasi) = (String::new(), String::new());
+            let ready = Preparation::Ready { digest, wasi, path: PathBuf::new() };
             let Some((Request::AddEphemeral { id, addition }, _)) =
                 questions.prepared(purpose, (ready, None))
             else {

@@ -30,7 +30,7 @@ use super::supervise::{End, PATIENCE, Watch};
 use super::{EXIT_BAD_MANIFEST, EXIT_HOST, Failure, claims, counted, load, output, trace};
 use crate::container::log::Console;
 use crate::container::state::KILLED_EXIT_CODE;
-use crate::engine::Engine;
+use crate::engine::Engines;
 use crate::paths::Paths;
 use crate::pod::actions::MIN_STOP_WINDOW;
 use crate::pod::backoff::BackoffPolicy;
@@ -155,12 +155,12 @@ fn prepare(
     startup: &mut Startup,
 ) -> Result<Plan, Failure> {
     let clock = Instant::now();
-    let engine = Engine::new()?;
-    if let Some(warning) = engine.warning() {
+    let engines = Engines::default();
+    let mut images = Images::new(&engines, paths, args.build, display)?;
+    let programs = images.programs(&pod)?;
+    if let Some(warning) = engines.warning() {
         display.warning(warning);
     }
-    let mut images = Images::new(&engine, paths, args.build, display)?;
-    let programs = images.programs(&pod)?;
     let mut bound = bound;
     bound.extend(images.volumes(&pod)?);
     display.step("images", images.summary(), clock.elapsed());

@@ -7,7 +7,7 @@ use wasmtime_wasi::{p2, p3};
 
 use super::Host;
 use crate::engine::imports::{self, ImportsError};
-use crate::engine::{CommandVersion, Engine, WorldError};
+use crate::engine::{CommandVersion, Each, Engine, Engines, WorldError};
 use crate::image::Image;
 use crate::wasi;
 
@@ -43,24 +43,22 @@ pub enum LinkError {
     Hosts(wasmtime::Error),
 }
 
-/// The interfaces that a guest can import, ready to link images against. Made once, in the zygote.
+/// The interfaces that a guest can import, to link images against: those of an engine are made for its first image,
+/// as a rule in the zygote.
 pub struct Hosts {
-    engine: Engine,
-    linker: Linker<Host>,
+    engines: Engines,
+    linkers: Each<Linker<Host>>,
 }
 
 impl Hosts {
-    /// # Errors
-    /// [`LinkError::Hosts`].
-    pub fn new(engine: &Engine) -> Result<Self, LinkError> {
-        let mut linker = Linker::new(engine.wasmtime());
-        wasi::add_to_linker(&mut linker).map_err(LinkError::Hosts)?;
-        Ok(Self { engine: engine.clone(), linker })
+    /// For the images of these engines.
+    pub fn new(engines: &Engines) -> Self {
+        Self { engines: engines.clone(), linkers: Each::default() }
     }
 
-    /// The engine that they are for.
-    pub fn engine(&self) -> &Engine {
-        &self.engine
+    /// The engines that they are for.
+    pub fn engines(&self) -> &Engines {
+        &self.engines
     }
 
     /// Links an image: resolves its imports and checks that it is a command.
@@ -71,20 +69,27 @@ impl Hosts {
         let path = || image.path.clone();
         let types = |error| LinkError::Types { path: path(), error };
         let version = image.world.command().map_err(|error| LinkError::World { path: path(), error })?;
-        imports::check(&self.linker, &image.component)
+        let linker = self.linkers.get_or_try(image.engine.version(), || linker(&image.engine))?;
+        imports::check(linker, &image.component)
             .map_err(|error| LinkError::Imports { path: path(), error })?;
-        let pre = self.linker.instantiate_pre(&image.component).map_err(types)?;
+        let pre = linker.instantiate_pre(&image.component).map_err(types)?;
         let entry = match version {
             CommandVersion::V02 => p2::bindings::CommandPre::new(pre).map(Entry::Command02),
             CommandVersion::V03 => p3::bindings::CommandPre::new(pre).map(Entry::Command03),
         };
         Ok(Program {
-            engine: self.engine.clone(),
+            engine: image.engine.clone(),
             entry: entry.map_err(types)?,
             name: file_name(&image.path),
             digest: image.digest.to_string(),
         })
     }
+}
+
+fn linker(engine: &Engine) -> Result<Linker<Host>, LinkError> {
+    let mut linker = Linker::new(engine.wasmtime());
+    wasi::add_to_linker(&mut linker, engine.version()).map_err(LinkError::Hosts)?;
+    Ok(linker)
 }
 
 /// A linked image: what every start of a container instantiates.

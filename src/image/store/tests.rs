@@ -46,12 +46,12 @@ fn tiny(n: u32) -> Vec<u8> {
 
 struct Fixture {
     dir: TempDir,
-    engine: Engine,
+    engines: Engines,
 }
 
 impl Fixture {
     fn new() -> Self {
-        Self { dir: TempDir::new().unwrap(), engine: Engine::new().unwrap() }
+        Self { dir: TempDir::new().unwrap(), engines: Engines::default() }
     }
 
     fn cache(&self) -> PathBuf {
@@ -60,7 +60,7 @@ impl Fixture {
 
     /// A store without anything in memory, as after a restart.
     fn store(&self) -> Store {
-        Store::open(&self.cache(), &self.engine).unwrap()
+        Store::open(&self.cache(), &self.engines).unwrap()
     }
 
     fn file(&self, name: &str, content: &[u8]) -> Reference {
@@ -102,6 +102,34 @@ fn programs_of_both_targets_run_one_way_and_compile_once() {
 }
 
 #[test]
+fn each_version_of_wasi_has_an_engine_that_is_made_when_it_is_needed() {
+    let fixture = Fixture::new();
+    let needed = || fixture.engines.made().map(Engine::version).collect::<Vec<_>>();
+    let v02 = fixture.file("a.wasm", &tiny(1));
+    let run = r#"(component
+        (core module $m (func (export "run") (result i32) unreachable) (func (export "more") (param i32 i32 i32) (result i32) unreachable))
+        (core instance $i (instantiate $m))
+        (func $run async (result (result)) (canon lift
+            (core func $i "run") async (callback (core func $i "more"))))
+        (instance $e (export "run" (func $run)))
+        (export "wasi:cli/run@0.3.0" (instance $e)))"#;
+    let v03 = fixture.file("b.wasm", &wat::parse_str(run).unwrap());
+    for cache in [CacheUse::Compiled, CacheUse::Hit] {
+        let image = fixture.store().load(&v02).unwrap();
+        assert_eq!((image.engine.version(), image.cache), (WasiVersion::V02, cache));
+        if cache == CacheUse::Compiled {
+            assert_eq!(needed(), [WasiVersion::V02]);
+        }
+        let image = fixture.store().load(&v03).unwrap();
+        assert_eq!(
+            (image.world, image.engine.version(), image.cache),
+            (World::Command03, WasiVersion::V03, cache)
+        );
+    }
+    assert_eq!(needed(), WasiVersion::ALL);
+}
+
+#[test]
 fn a_copy_elsewhere_is_the_same_image() {
     let fixture = Fixture::new();
     let store = fixture.store();
@@ -118,14 +146,11 @@ fn code_of_another_engine_is_not_used() {
     let fixture = Fixture::new();
     let reference = fixture.file("a.wasm", &tiny(1));
     fixture.store().load(&reference).unwrap();
-    let other = wasmtime_engine_without_pool();
-    let store = Store::open(&fixture.cache(), &other).unwrap();
+    let without_pool = || Engine::on_demand(WasiVersion::V02, "a test");
+    let others = Engines::default();
+    others.make(WasiVersion::V02, without_pool).unwrap();
+    let store = Store::open(&fixture.cache(), &others).unwrap();
     assert_eq!(store.load(&reference).unwrap().cache, CacheUse::Compiled);
-}
-
-/// An engine whose code is not [`Fixture::engine`]'s.
-fn wasmtime_engine_without_pool() -> Engine {
-    Engine::on_demand("a test").unwrap()
 }
 
 #[test]
@@ -139,7 +164,10 @@ fn an_unchanged_file_is_not_read_and_a_changed_one_is() {
     }
     let first = fixture.store().load(&reference).unwrap();
     let index = CacheDir::open(&fixture.cache()).unwrap().subdirectory("index").unwrap();
-    assert_eq!(index::lookup(&index, &stamp()), Some(first.digest));
+    assert_eq!(
+        index::lookup(&index, &stamp()),
+        Some(index::Known { digest: first.digest, wasi: Some(WasiVersion::V02) })
+    );
     fs::write(reference.path(), tiny(2)).unwrap();
     assert_eq!(index::lookup(&index, &stamp()), None);
     let second = fixture.store().load(&reference).unwrap();
@@ -237,7 +265,7 @@ fn a_directory_of_somebody_else_is_refused() {
     let fixture = Fixture::new();
     drop(fixture.store());
     let code = fixture.cache().join("code");
-    let open = || Store::open(&fixture.cache(), &fixture.engine).map(|_| ()).unwrap_err();
+    let open = || Store::open(&fixture.cache(), &fixture.engines).map(|_| ()).unwrap_err();
 
     fs::set_permissions(&code, fs::Permissions::from_mode(0o770)).unwrap();
     assert!(matches!(open(), CacheError::WritableByOthers { mode: 0o770, .. }));

@@ -30,7 +30,7 @@ use flate2::read::MultiGzDecoder;
 use self::meter::{Hashing, Ticking};
 use self::unpack::{Kind, Unpacker};
 use super::cache::{self, CacheDir};
-use super::index::{self, Stamp};
+use super::index::{self, Known, Stamp};
 use super::{Digest, Event, ImageError, Progress, Reference};
 
 /// Where unpacked content is below the cache.
@@ -106,13 +106,13 @@ fn archive(
     let mut file = options.read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(failed("open"))?;
     let stamp = Stamp::of(&file.metadata().map_err(failed("stat"))?);
     let digest = match index::lookup(&cache.index, &stamp) {
-        Some(digest) => digest,
+        Some(known) => known.digest,
         None => {
             let mut hashing = Hashing::new(&file);
             io::copy(&mut hashing, &mut io::sink()).map_err(failed("read"))?;
             let digest = hashing.digest();
             if file.metadata().is_ok_and(|metadata| Stamp::of(&metadata) == stamp) {
-                index::remember(&cache.index, &stamp, &digest, opened);
+                index::remember(&cache.index, &stamp, &Known { digest, wasi: None }, opened);
             }
             digest
         }

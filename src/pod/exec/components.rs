@@ -7,6 +7,7 @@
 //!         Program ◄─ link ◄─ map ◄───────────┘
 //! ```
 
+use std::fmt::Display;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{CannotRun, EXIT_CANNOT_RUN};
 use crate::container::runner::{Hosts, Program};
+use crate::engine::version::NotAVersion;
 use crate::image::Image;
 use crate::image::index::Stamp;
 use crate::pod::control::Preparation;
@@ -68,7 +70,7 @@ impl Components {
         let wanted = Wanted { name: name.to_owned(), file: file.into(), answer };
         self.wanted.send(wanted).await.map_err(|_| host("the pod ends"))?;
         let program = match prepared.await.map_err(|_| host("the pod ends"))? {
-            (Preparation::Ready { digest, .. }, Some(code)) => self.link(code, &digest, name),
+            (Preparation::Ready { digest, wasi, .. }, Some(code)) => self.link(code, &digest, &wasi, name),
             (Preparation::Ready { .. }, None) => Err(host("the machine code was lost on the way")),
             (Preparation::Refused { code, message }, _) => Err(CannotRun::new(code, message)),
         }?;
@@ -87,9 +89,11 @@ impl Components {
     ///
     /// # Errors
     /// It is no machine code, or no program.
-    pub fn link(&self, code: OwnedFd, digest: &str, path: &str) -> Result<Program, CannotRun> {
-        let image = Image::from_code(self.hosts.engine(), code, digest, path.into());
-        let image = image.map_err(|error| CannotRun::new(EXIT_HOST, format!("{path}: {error}")))?;
+    pub fn link(&self, code: OwnedFd, digest: &str, wasi: &str, path: &str) -> Result<Program, CannotRun> {
+        let host = |error: &dyn Display| CannotRun::new(EXIT_HOST, format!("{path}: {error}"));
+        let version = wasi.parse().map_err(|error: NotAVersion| host(&error))?;
+        let engine = self.hosts.engines().get(version).map_err(|error| host(&error))?;
+        let image = Image::from_code(engine, code, digest, path.into()).map_err(|error| host(&error))?;
         self.hosts.link(&image).map_err(|error| CannotRun::new(EXIT_CANNOT_RUN, error.to_string()))
     }
 

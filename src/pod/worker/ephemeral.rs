@@ -17,7 +17,7 @@ impl Worker {
         let container = additions::check(&addition, &self.parts.spec)?;
         let code = carried.into_iter().next().ok_or("the machine code was lost on the way")?;
         let path = addition.path.to_string_lossy();
-        let program = self.execs.components().link(code, &addition.digest, &path);
+        let program = self.execs.components().link(code, &addition.digest, &addition.wasi, &path);
         let program = program.map_err(|error| error.message)?;
         self.parts.facts.image_ids.insert(container.name.clone(), program.digest().to_owned());
         self.parts.programs.insert(container.name.clone(), program);

@@ -49,7 +49,7 @@ impl HasData for IpcHost {
     type Data<'a> = IpcCtxView<'a>;
 }
 
-/// Adds `peapod:ipc` to the linker.
+/// Adds `peapod:ipc` to the linker, but for the interfaces `…-async`.
 ///
 /// # Errors
 /// As [`crate::wasi::add_to_linker`].
@@ -59,7 +59,15 @@ pub fn add_to_linker<T: IpcView + 'static>(linker: &mut Linker<T>) -> wasmtime::
     wit::message_queue::add_to_linker::<T, IpcHost>(linker, view)?;
     wit::shared_memory::add_to_linker::<T, IpcHost>(linker, view)?;
     wit::semaphore::add_to_linker::<T, IpcHost>(linker, view)?;
-    wit::channel::add_to_linker::<T, IpcHost>(linker, view)?;
+    wit::channel::add_to_linker::<T, IpcHost>(linker, view)
+}
+
+/// Adds the interfaces `…-async` to the linker.
+///
+/// # Errors
+/// As [`crate::wasi::add_to_linker`].
+pub fn add_async_to_linker<T: IpcView + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+    let view = <T as IpcView>::ipc;
     wit::message_queue_async::add_to_linker::<T, IpcHost>(linker, view)?;
     wit::shared_memory_async::add_to_linker::<T, IpcHost>(linker, view)?;
     wit::semaphore_async::add_to_linker::<T, IpcHost>(linker, view)?;

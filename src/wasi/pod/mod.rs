@@ -46,15 +46,22 @@ impl HasData for Pod {
     type Data<'a> = PodCtxView<'a>;
 }
 
-/// Adds `peapod:pod` to the linker.
+/// Adds `peapod:pod` to the linker, but for `lifecycle-async`.
 ///
 /// # Errors
-/// When the linker has one of the interfaces already, or the engine is not configured for component-model-async.
+/// When the linker has one of the interfaces already.
 pub fn add_to_linker<T: PodView + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     types::add_to_linker::<T, Pod>(linker, T::pod)?;
     lifecycle::add_to_linker::<T, Pod>(linker, T::pod)?;
-    lifecycle_async::add_to_linker::<T, Pod>(linker, T::pod)?;
     identity_wit::add_to_linker::<T, Pod>(linker, T::pod)
+}
+
+/// Adds `lifecycle-async` to the linker.
+///
+/// # Errors
+/// When the linker has it already, or its engine has no concurrency.
+pub fn add_async_to_linker<T: PodView + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+    lifecycle_async::add_to_linker::<T, Pod>(linker, T::pod)
 }
 
 /// The guest's monotonic clock: the pod's, so that a deadline and the guest's own time can be compared.

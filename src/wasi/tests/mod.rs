@@ -139,11 +139,11 @@ fn guests() -> &'static Guests {
             .expect("run rustc");
         assert!(status.success(), "rustc failed; is the target there? rustup target add wasm32-wasip2");
         let mut config = Config::new();
-        config.wasm_component_model_async(true);
+        config.concurrency_support(false);
         let engine = Engine::new(&config).expect("engine");
         let component = Component::from_file(&engine, &wasm).expect("component");
         let mut linker = Linker::new(&engine);
-        add_to_linker(&mut linker).expect("link");
+        add_to_linker(&mut linker, WasiVersion::V02).expect("link");
         Guests { engine, component, linker }
     })
 }
