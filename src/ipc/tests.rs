@@ -310,6 +310,111 @@ async fn whoever_waits_on_an_address_is_notified_in_turn() {
     assert_eq!(two.notify(4, 1), Ok(0));
 }
 
+/// A native process's view of a segment.
+fn native(pod: &Pod, segment: &str) -> crate::sys::shared::Mapping {
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(pod.directory.path().join(segment));
+    let file = file.unwrap();
+    let length = file.metadata().unwrap().len() as usize;
+    crate::sys::shared::Mapping::new(&file, length).unwrap()
+}
+
+fn store(native: &crate::sys::shared::Mapping, offset: usize, value: u32) {
+    native.with(offset, |number: &AtomicU32| number.store(value.to_le(), Ordering::SeqCst)).unwrap().unwrap();
+}
+
+/// A number of addresses that takes more than one thread.
+const ADDRESSES: u64 = 300;
+
+#[tokio::test]
+async fn a_native_wake_ends_a_containers_wait() {
+    if !crate::sys::futex::is_supported() {
+        return;
+    }
+    let pod = Pod::new(&[]);
+    let a = pod.ipc.attach("a");
+    let segment = a.open_segment(&name("/m"), Access::Both, Open::Create, Some(8192)).await.unwrap();
+    let native = native(&pod, "m");
+    // Changed and woken, at many addresses, of which the kernel tells one at a time.
+    let mut waits: Vec<_> = (0..ADDRESSES).map(|n| Box::pin(segment.wait(n * 4, 0, LONG))).collect();
+    assert!(waits.iter_mut().all(|wait| once(wait.as_mut()).is_pending()));
+    let waker = std::thread::spawn(move || {
+        for offset in (0..ADDRESSES as usize).map(|n| n * 4) {
+            store(&native, offset, 1);
+            native.wake(offset, 1);
+        }
+        native
+    });
+    for wait in waits {
+        assert_eq!(wait.await, Ok(WaitResult::Notified));
+    }
+    let native = waker.join().unwrap();
+    // Woken without a change, as soon as the thread waits.
+    let mut wait = Box::pin(segment.wait(4096, 0, LONG));
+    assert!(once(wait.as_mut()).is_pending());
+    let waker = std::thread::spawn(move || {
+        while native.wake(4096, 1) == 0 {
+            std::thread::yield_now();
+        }
+    });
+    assert_eq!(wait.await, Ok(WaitResult::Notified));
+    waker.join().unwrap();
+}
+
+#[tokio::test]
+async fn a_containers_notify_counts_native_waiters_and_not_the_thread_that_watches() {
+    if !crate::sys::futex::is_supported() {
+        return;
+    }
+    let pod = Pod::new(&[]);
+    let (a, b) = (pod.ipc.attach("a"), pod.ipc.attach("b"));
+    let one = a.open_segment(&name("/m"), Access::Both, Open::Create, Some(64)).await.unwrap();
+    let two = b.open_segment(&name("/m"), Access::Both, Open::Create, None).await.unwrap();
+    for _ in 0..50 {
+        let mut wait = Box::pin(one.wait(0, 0, LONG));
+        assert!(once(wait.as_mut()).is_pending());
+        assert_eq!(two.notify(0, u32::MAX), Ok(1));
+        assert_eq!(wait.await, Ok(WaitResult::Notified));
+        tokio::task::yield_now().await;
+    }
+    let mapping = Arc::new(native(&pod, "m"));
+    let waiter = std::thread::spawn(move || {
+        let control = crate::sys::futex::Control::default();
+        let number = crate::sys::futex::Number { mapping, offset: 0, value: 0 };
+        control.wait(control.value(), &[number], Duration::from_secs(60))
+    });
+    while two.notify(0, u32::MAX) == Ok(0) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(waiter.join().unwrap().unwrap(), crate::sys::futex::Woken::Number(0));
+}
+
+#[tokio::test]
+async fn what_is_watched_can_shrink_and_go() {
+    let pod = Pod::new(&[]);
+    let a = pod.ipc.attach("a");
+    let segment = a.open_segment(&name("/m"), Access::Both, Open::Create, Some(8192)).await.unwrap();
+    let waits = [segment.begin_wait(0, 0).unwrap(), segment.begin_wait(4096, 0).unwrap()];
+    // A native process makes it shorter; whoever waits behind the end may be told, and then sees it.
+    std::fs::OpenOptions::new().write(true).open(pod.directory.path().join("m")).unwrap().set_len(4).unwrap();
+    let third = segment.begin_wait(0, 0).unwrap();
+    if crate::sys::futex::is_supported() {
+        // The thread looks again as soon as there is something new to watch.
+        let other = a.open_segment(&name("/n"), Access::Both, Open::Create, Some(4)).await.unwrap();
+        let _new = other.begin_wait(0, 0).unwrap();
+        waits[1].ready().await;
+    }
+    assert_eq!(segment.notify(0, u32::MAX), Ok(2));
+    third.ready().await;
+    a.unlink_segment(&name("/m")).unwrap();
+    drop(segment);
+    drop((waits, third));
+    // The pod ends with a wait that is watched: its threads are joined.
+    let last = a.open_segment(&name("/n"), Access::Both, Open::Create, Some(4)).await.unwrap();
+    let wait = last.begin_wait(0, 0).unwrap();
+    drop((wait, last, a));
+    assert_eq!(Arc::strong_count(&pod.ipc), 1);
+}
+
 #[tokio::test]
 async fn limits_hold() {
     let pod = Pod::new(&[
