@@ -57,6 +57,9 @@ fn once<T>(future: Pin<&mut impl Future<Output = T>>) -> Poll<T> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
+/// The highest priority of a message.
+const PRIORITY_MAX: u32 = 32_767;
+
 const SOON: Option<Duration> = Some(Duration::from_millis(10));
 const LONG: Option<Duration> = Some(Duration::from_secs(60));
 
@@ -238,6 +241,68 @@ async fn a_queue_is_the_kernels() {
 }
 
 #[tokio::test]
+async fn a_message_for_a_container_that_waits_overtakes_none_and_is_not_lost() {
+    let pod = Pod::new(&[]);
+    let (a, b) = (pod.ipc.attach("a"), pod.ipc.attach("b"));
+    let queue_name = QueueName::new();
+    let attributes = Some(QueueAttributes { max_messages: 1, message_size: 16 });
+    let sender = a.open_queue(&queue_name.0, Access::Write, Open::Exclusive, attributes).unwrap();
+    let receiver = b.open_queue(&queue_name.0, Access::Read, Open::Existing, None).unwrap();
+    let native = crate::sys::mqueue::MessageQueue::open(&queue_name.0.to_c().unwrap(), Access::Both, None);
+    let native = native.unwrap();
+    let received = |text: &str| (text.as_bytes().to_vec(), 0);
+    let mut buffer = Vec::with_capacity(16);
+    let mut waiting = || {
+        let mut receive = Box::pin(receiver.receive(LONG));
+        assert!(once(receive.as_mut()).is_pending());
+        receive
+    };
+
+    // Straight to the one who waits; the queue has room for one more.
+    let receive = waiting();
+    sender.try_send(b"handed", 0).unwrap();
+    assert_eq!(sender.status().unwrap().messages, 0);
+    sender.try_send(b"queued", 9).unwrap();
+    assert_eq!(receive.await, Ok(received("handed")));
+    assert_eq!(receiver.try_receive(), Ok((b"queued".to_vec(), 9)));
+
+    // A native process was first.
+    let receive = waiting();
+    native.send(b"native", 0).unwrap();
+    assert_eq!(sender.try_send(b"later", 9), Err(Errno::Again));
+    assert_eq!(receive.await, Ok(received("native")));
+
+    // What the kernel would refuse is refused.
+    let receive = waiting();
+    assert_eq!(sender.try_send(&[0; 17], 0), Err(Errno::MessageSize));
+    assert_eq!(sender.try_send(b"x", PRIORITY_MAX + 1), Err(Errno::Invalid));
+    assert_eq!(receiver.try_send(b"x", 0), Err(Errno::Access));
+    sender.try_send(b"last", PRIORITY_MAX).unwrap();
+    assert_eq!(receive.await, Ok((b"last".to_vec(), PRIORITY_MAX)));
+
+    // Who was to have it is killed: the next one gets it, or the queue.
+    let (first, second) = (waiting(), waiting());
+    sender.try_send(b"again", 0).unwrap();
+    drop(first);
+    assert_eq!(second.await, Ok(received("again")));
+    let killed = waiting();
+    sender.try_send(b"back", 0).unwrap();
+    drop(killed);
+    native.receive(&mut buffer).unwrap();
+    assert_eq!(buffer, b"back");
+
+    // And the queue is full meanwhile.
+    let killed = waiting();
+    sender.try_send(b"kept", 0).unwrap();
+    sender.try_send(b"queued", 0).unwrap();
+    drop(killed);
+    receiver.readable().await;
+    assert_eq!(receiver.try_receive(), Ok(received("kept")));
+    assert_eq!(receiver.receive(LONG).await, Ok(received("queued")));
+    assert_eq!(receiver.try_receive(), Err(Errno::Again));
+}
+
+#[tokio::test]
 async fn a_segment_is_a_file_that_all_see() {
     let pod = Pod::new(&[]);
     let (a, b) = (pod.ipc.attach("a"), pod.ipc.attach("b"));
@@ -297,7 +362,7 @@ async fn whoever_waits_on_an_address_is_notified_in_turn() {
     let elsewhere = one.begin_wait(4, 0).unwrap();
     assert!(once(first.as_mut()).is_pending());
     assert!(once(second.as_mut()).is_pending());
-    two.store_u32(0, 1).unwrap();
+    // The number stays: a change may end the second wait as well.
     assert_eq!(two.notify(0, 1), Ok(1));
     assert_eq!(first.await, Ok(WaitResult::Notified));
     assert!(once(second.as_mut()).is_pending());

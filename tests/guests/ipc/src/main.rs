@@ -41,7 +41,9 @@ fn run(words: &[&str]) -> Outcome {
             println!("created {name}");
             rest_unless(queue.len().is_err())
         }
-        ["queue-send", name, text, priority] => Queue::create(name, 10, 8192)?.send(text.as_bytes(), number(priority)),
+        ["queue-send", name, text, priority] => {
+            Queue::create(name, 10, 8192)?.send(text.as_bytes(), number(priority))
+        }
         ["queue-receive", name, count] => {
             let queue = Queue::create(name, 10, 8192)?;
             println!("receiving");
@@ -114,6 +116,25 @@ fn run(words: &[&str]) -> Outcome {
             println!("lost: {lost:?}");
             memory.resize(8192)?;
             println!("again: {}", far.fetch_add(1)?);
+            Ok(())
+        }
+        // Follows a number that a native process counts up, and says in another one how far it has come.
+        ["memory-answer", name, count] => {
+            let memory = SharedMemory::create(name, 4096)?;
+            let (theirs, ours) = (memory.u32_at(0), memory.u32_at(4));
+            println!("answering");
+            for seen in 0..number(count) {
+                while theirs.load()? == seen {
+                    if seen % 2 == 0 {
+                        theirs.wait(seen)?;
+                    } else {
+                        memory.as_resource().subscribe(0, seen).map_err(Error)?.block();
+                    }
+                }
+                ours.store(seen + 1)?;
+                ours.notify_all()?;
+            }
+            println!("answered");
             Ok(())
         }
         // Semaphores.
