@@ -252,7 +252,7 @@ async fn a_message_for_a_container_that_waits_overtakes_none_and_is_not_lost() {
     let native = native.unwrap();
     let received = |text: &str| (text.as_bytes().to_vec(), 0);
     let mut buffer = Vec::with_capacity(16);
-    let mut waiting = || {
+    let waiting = || {
         let mut receive = Box::pin(receiver.receive(LONG));
         assert!(once(receive.as_mut()).is_pending());
         receive
