@@ -54,7 +54,7 @@ impl Control {
         self.0.load(Ordering::SeqCst)
     }
 
-    /// Keeps a wait from beginning with the value that was; one that is under way goes on.
+    /// Keeps a wait from beginning with the value that was; one that is queued on its numbers already goes on.
     pub fn outdate(&self) {
         self.0.fetch_add(1, Ordering::SeqCst);
     }
@@ -77,11 +77,12 @@ impl Control {
         let shared = libc::FUTEX2_SIZE_U32 as u32;
         let private = (libc::FUTEX2_SIZE_U32 | libc::FUTEX2_PRIVATE) as u32;
         let mut all = Vec::with_capacity(numbers.len() + 1);
-        all.push(waiter(value, self.0.as_ptr() as usize, private));
         for number in numbers {
             let address = number.mapping.number_address(number.offset).ok_or(io::ErrorKind::InvalidInput)?;
             all.push(waiter(number.value, address, shared));
         }
+        // Looked at last: a wait that begins was queued on every number when this one still had its value.
+        all.push(waiter(value, self.0.as_ptr() as usize, private));
         let end = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC)?).saturating_add(timeout);
         let end = libc::timespec {
             tv_sec: end.as_secs().min(i64::MAX as u64) as libc::time_t,
@@ -101,8 +102,8 @@ impl Control {
             )
         };
         match usize::try_from(woken) {
-            Ok(0) => Ok(Woken::Control),
-            Ok(index) => Ok(Woken::Number(index - 1)),
+            Ok(index) if index == numbers.len() => Ok(Woken::Control),
+            Ok(index) => Ok(Woken::Number(index)),
             Err(_) => Err(io::Error::last_os_error()),
         }
     }
