@@ -21,7 +21,8 @@
 //! Every operation that may wait is a `try_` that does not, and `wait`: try, wait until the object has changed, try
 //! again. What waits is a future: dropping it ends the wait without a trace. When the container is asked to end
 //! ([`Handle::stop`]) every wait ends with [`Errno::Canceled`]. Who is next is decided in the objects' pure states
-//! (`semaphore::state`, `memory::addresses`), not by who is woken first.
+//! (`semaphore::state`, `memory::addresses`, `queue::receivers`), not by who is woken first. What native processes do is
+//! told by the event loop, of queues, and by threads of `memory::watcher`, of addresses in shared memory.
 
 mod channel;
 mod error;

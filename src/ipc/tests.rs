@@ -57,6 +57,9 @@ fn once<T>(future: Pin<&mut impl Future<Output = T>>) -> Poll<T> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
+/// The highest priority of a message.
+const PRIORITY_MAX: u32 = 32_767;
+
 const SOON: Option<Duration> = Some(Duration::from_millis(10));
 const LONG: Option<Duration> = Some(Duration::from_secs(60));
 
@@ -238,6 +241,68 @@ async fn a_queue_is_the_kernels() {
 }
 
 #[tokio::test]
+async fn a_message_for_a_container_that_waits_overtakes_none_and_is_not_lost() {
+    let pod = Pod::new(&[]);
+    let (a, b) = (pod.ipc.attach("a"), pod.ipc.attach("b"));
+    let queue_name = QueueName::new();
+    let attributes = Some(QueueAttributes { max_messages: 1, message_size: 16 });
+    let sender = a.open_queue(&queue_name.0, Access::Write, Open::Exclusive, attributes).unwrap();
+    let receiver = b.open_queue(&queue_name.0, Access::Read, Open::Existing, None).unwrap();
+    let native = crate::sys::mqueue::MessageQueue::open(&queue_name.0.to_c().unwrap(), Access::Both, None);
+    let native = native.unwrap();
+    let received = |text: &str| (text.as_bytes().to_vec(), 0);
+    let mut buffer = Vec::with_capacity(16);
+    let waiting = || {
+        let mut receive = Box::pin(receiver.receive(LONG));
+        assert!(once(receive.as_mut()).is_pending());
+        receive
+    };
+
+    // Straight to the one who waits; the queue has room for one more.
+    let receive = waiting();
+    sender.try_send(b"handed", 0).unwrap();
+    assert_eq!(sender.status().unwrap().messages, 0);
+    sender.try_send(b"queued", 9).unwrap();
+    assert_eq!(receive.await, Ok(received("handed")));
+    assert_eq!(receiver.try_receive(), Ok((b"queued".to_vec(), 9)));
+
+    // A native process was first.
+    let receive = waiting();
+    native.send(b"native", 0).unwrap();
+    assert_eq!(sender.try_send(b"later", 9), Err(Errno::Again));
+    assert_eq!(receive.await, Ok(received("native")));
+
+    // What the kernel would refuse is refused.
+    let receive = waiting();
+    assert_eq!(sender.try_send(&[0; 17], 0), Err(Errno::MessageSize));
+    assert_eq!(sender.try_send(b"x", PRIORITY_MAX + 1), Err(Errno::Invalid));
+    assert_eq!(receiver.try_send(b"x", 0), Err(Errno::Access));
+    sender.try_send(b"last", PRIORITY_MAX).unwrap();
+    assert_eq!(receive.await, Ok((b"last".to_vec(), PRIORITY_MAX)));
+
+    // Who was to have it is killed: the next one gets it, or the queue.
+    let (first, second) = (waiting(), waiting());
+    sender.try_send(b"again", 0).unwrap();
+    drop(first);
+    assert_eq!(second.await, Ok(received("again")));
+    let killed = waiting();
+    sender.try_send(b"back", 0).unwrap();
+    drop(killed);
+    native.receive(&mut buffer).unwrap();
+    assert_eq!(buffer, b"back");
+
+    // And the queue is full meanwhile.
+    let killed = waiting();
+    sender.try_send(b"kept", 0).unwrap();
+    sender.try_send(b"queued", 0).unwrap();
+    drop(killed);
+    receiver.readable().await;
+    assert_eq!(receiver.try_receive(), Ok(received("kept")));
+    assert_eq!(receiver.receive(LONG).await, Ok(received("queued")));
+    assert_eq!(receiver.try_receive(), Err(Errno::Again));
+}
+
+#[tokio::test]
 async fn a_segment_is_a_file_that_all_see() {
     let pod = Pod::new(&[]);
     let (a, b) = (pod.ipc.attach("a"), pod.ipc.attach("b"));
@@ -297,7 +362,7 @@ async fn whoever_waits_on_an_address_is_notified_in_turn() {
     let elsewhere = one.begin_wait(4, 0).unwrap();
     assert!(once(first.as_mut()).is_pending());
     assert!(once(second.as_mut()).is_pending());
-    two.store_u32(0, 1).unwrap();
+    // The number stays: a change may end the second wait as well.
     assert_eq!(two.notify(0, 1), Ok(1));
     assert_eq!(first.await, Ok(WaitResult::Notified));
     assert!(once(second.as_mut()).is_pending());
@@ -308,6 +373,111 @@ async fn whoever_waits_on_an_address_is_notified_in_turn() {
     drop(ready);
     drop(elsewhere);
     assert_eq!(two.notify(4, 1), Ok(0));
+}
+
+/// A native process's view of a segment.
+fn native(pod: &Pod, segment: &str) -> crate::sys::shared::Mapping {
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(pod.directory.path().join(segment));
+    let file = file.unwrap();
+    let length = file.metadata().unwrap().len() as usize;
+    crate::sys::shared::Mapping::new(&file, length).unwrap()
+}
+
+fn store(native: &crate::sys::shared::Mapping, offset: usize, value: u32) {
+    native.with(offset, |number: &AtomicU32| number.store(value.to_le(), Ordering::SeqCst)).unwrap().unwrap();
+}
+
+/// A number of addresses that takes more than one thread.
+const ADDRESSES: u64 = 300;
+
+#[tokio::test]
+async fn a_native_wake_ends_a_containers_wait() {
+    if !crate::sys::futex::is_supported() {
+        return;
+    }
+    let pod = Pod::new(&[]);
+    let a = pod.ipc.attach("a");
+    let segment = a.open_segment(&name("/m"), Access::Both, Open::Create, Some(8192)).await.unwrap();
+    let native = native(&pod, "m");
+    // Changed and woken, at many addresses, of which the kernel tells one at a time.
+    let mut waits: Vec<_> = (0..ADDRESSES).map(|n| Box::pin(segment.wait(n * 4, 0, LONG))).collect();
+    assert!(waits.iter_mut().all(|wait| once(wait.as_mut()).is_pending()));
+    let waker = std::thread::spawn(move || {
+        for offset in (0..ADDRESSES as usize).map(|n| n * 4) {
+            store(&native, offset, 1);
+            native.wake(offset, 1);
+        }
+        native
+    });
+    for wait in waits {
+        assert_eq!(wait.await, Ok(WaitResult::Notified));
+    }
+    let native = waker.join().unwrap();
+    // Woken without a change, as soon as the thread waits.
+    let mut wait = Box::pin(segment.wait(4096, 0, LONG));
+    assert!(once(wait.as_mut()).is_pending());
+    let waker = std::thread::spawn(move || {
+        while native.wake(4096, 1) == 0 {
+            std::thread::yield_now();
+        }
+    });
+    assert_eq!(wait.await, Ok(WaitResult::Notified));
+    waker.join().unwrap();
+}
+
+#[tokio::test]
+async fn a_containers_notify_counts_native_waiters_and_not_the_thread_that_watches() {
+    if !crate::sys::futex::is_supported() {
+        return;
+    }
+    let pod = Pod::new(&[]);
+    let (a, b) = (pod.ipc.attach("a"), pod.ipc.attach("b"));
+    let one = a.open_segment(&name("/m"), Access::Both, Open::Create, Some(64)).await.unwrap();
+    let two = b.open_segment(&name("/m"), Access::Both, Open::Create, None).await.unwrap();
+    for _ in 0..50 {
+        let mut wait = Box::pin(one.wait(0, 0, LONG));
+        assert!(once(wait.as_mut()).is_pending());
+        assert_eq!(two.notify(0, u32::MAX), Ok(1));
+        assert_eq!(wait.await, Ok(WaitResult::Notified));
+        tokio::task::yield_now().await;
+    }
+    let mapping = Arc::new(native(&pod, "m"));
+    let waiter = std::thread::spawn(move || {
+        let control = crate::sys::futex::Control::default();
+        let number = crate::sys::futex::Number { mapping, offset: 0, value: 0 };
+        control.wait(control.value(), &[number], Duration::from_secs(60))
+    });
+    while two.notify(0, u32::MAX) == Ok(0) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(waiter.join().unwrap().unwrap(), crate::sys::futex::Woken::Number(0));
+}
+
+#[tokio::test]
+async fn what_is_watched_can_shrink_and_go() {
+    let pod = Pod::new(&[]);
+    let a = pod.ipc.attach("a");
+    let segment = a.open_segment(&name("/m"), Access::Both, Open::Create, Some(8192)).await.unwrap();
+    let waits = [segment.begin_wait(0, 0).unwrap(), segment.begin_wait(4096, 0).unwrap()];
+    // A native process makes it shorter; whoever waits behind the end may be told, and then sees it.
+    std::fs::OpenOptions::new().write(true).open(pod.directory.path().join("m")).unwrap().set_len(4).unwrap();
+    let third = segment.begin_wait(0, 0).unwrap();
+    if crate::sys::futex::is_supported() {
+        // The thread looks again as soon as there is something new to watch.
+        let other = a.open_segment(&name("/n"), Access::Both, Open::Create, Some(4)).await.unwrap();
+        let _new = other.begin_wait(0, 0).unwrap();
+        waits[1].ready().await;
+    }
+    assert_eq!(segment.notify(0, u32::MAX), Ok(2));
+    third.ready().await;
+    a.unlink_segment(&name("/m")).unwrap();
+    drop(segment);
+    drop((waits, third));
+    // The pod ends with a wait that is watched: its threads are joined.
+    let last = a.open_segment(&name("/n"), Access::Both, Open::Create, Some(4)).await.unwrap();
+    let wait = last.begin_wait(0, 0).unwrap();
+    drop((wait, last, a));
+    assert_eq!(Arc::strong_count(&pod.ipc), 1);
 }
 
 #[tokio::test]

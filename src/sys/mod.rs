@@ -14,6 +14,7 @@
 //! | [`namespace`] | what a process does to the namespaces it has just entered |
 //! | [`mount`] | the mounts of a pod |
 //! | [`mqueue`] | POSIX message queues |
+//! | [`futex`] | waiting on several numbers in memory at once |
 //! | [`shared`] | numbers in memory that other processes have mapped too |
 //! | [`netlink`] | a small synchronous netlink socket: one send per batch |
 //! | [`user`] | the user that one thread works with files as |
@@ -27,6 +28,7 @@ pub mod conntrack;
 pub mod enter;
 pub mod fds;
 pub mod fork;
+pub mod futex;
 pub mod guard;
 pub mod heap;
 pub mod inotify;

@@ -114,17 +114,24 @@ impl Mapping {
         Some(if FAULTED.take() { Err(Faulted) } else { Ok(result) })
     }
 
-    /// Wakes up to `count` threads of other processes that wait at `offset` by futex(2); how many.
+    /// Where the number of four bytes at `offset` is, for the kernel.
+    pub(super) fn number_address(&self, offset: usize) -> Option<usize> {
+        let end = offset.checked_add(size_of::<u32>())?;
+        let is_number = end <= self.length && offset.is_multiple_of(size_of::<u32>());
+        is_number.then(|| self.start.as_ptr() as usize + offset)
+    }
+
+    /// Wakes up to `count` threads, of any process, that wait at `offset` by futex(2); how many.
     pub fn wake(&self, offset: usize, count: u32) -> u32 {
         let count = count.min(i32::MAX as u32);
-        if offset.checked_add(4).is_none_or(|end| end > self.length) {
+        let Some(address) = self.number_address(offset) else { return 0 };
+        if count == 0 {
+            // The kernel would wake one.
             return 0;
         }
         // SAFETY: an address inside the mapping; the kernel only looks up who waits there, and fails with EFAULT where
         // nothing is behind it.
-        let woken = unsafe {
-            libc::syscall(libc::SYS_futex, self.start.as_ptr().add(offset), libc::FUTEX_WAKE, count)
-        };
+        let woken = unsafe { libc::syscall(libc::SYS_futex, address, libc::FUTEX_WAKE, count) };
         u32::try_from(woken).unwrap_or(0)
     }
 }

@@ -5,12 +5,17 @@ use std::net::TcpStream;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Child, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::Signal;
 
+use libc::ETIMEDOUT;
+use peapod::sys::futex::{self, Control, Number};
 use peapod::sys::mqueue::{Access, MessageQueue};
+use peapod::sys::shared::Mapping;
 
 use super::support::{Finished, PATIENCE, Running, needs_root, peapod, run};
 
@@ -168,6 +173,40 @@ fn native_processes_of_the_pod_take_part_and_nobody_else() {
     });
     mine.wait_for("lost: EFAULT");
     mine.wait_for("again: 0");
+}
+
+#[test]
+fn a_native_futex_wake_ends_a_containers_wait() {
+    if !needs_root() {
+        return;
+    }
+    if !futex::is_supported() {
+        eprintln!("skipped: no futex_waitv(2)");
+        return;
+    }
+    const TURNS: u32 = 200;
+    let count = TURNS.to_string();
+    let mut pod = Running::start(&pod("futex", &[("answer", &["memory-answer", "/turns", &count])]), &[]);
+    pod.wait_for("answering");
+    // Neither side looks again by itself: a wake-up that is lost is a turn that never comes.
+    native(&pod, || {
+        let file = std::fs::OpenOptions::new().read(true).write(true).open("/dev/shm/turns").unwrap();
+        let mapping = Arc::new(Mapping::new(&file, 4096).unwrap());
+        let at = |offset, access: fn(&AtomicU32) -> u32| mapping.with(offset, access).unwrap().unwrap();
+        let control = Control::default();
+        for turn in 0..TURNS {
+            assert_eq!(at(0, |theirs| u32::from_le(theirs.fetch_add(1_u32.to_le(), SeqCst))), turn);
+            mapping.wake(0, 1);
+            while u32::from_le(at(4, |ours| ours.load(SeqCst))) == turn {
+                let answer = Number { mapping: Arc::clone(&mapping), offset: 4, value: turn.to_le() };
+                let woken = control.wait(control.value(), &[answer], PATIENCE);
+                let error = woken.err().and_then(|error| error.raw_os_error());
+                assert!(error != Some(ETIMEDOUT), "no answer to turn {turn}");
+            }
+        }
+    });
+    pod.wait_for("answered");
+    assert_eq!(pod.wait(), 0);
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! `wasi:keyvalue`: state that the containers of a pod share, and that lasts as long as its volume.
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use super::support::{Running, directory, run};
 
 fn pod(name: &str, annotations: &str, volumes: &str, containers: &[(&str, &[&str])]) -> String {
@@ -82,6 +85,27 @@ fn on_a_host_path_it_survives_the_pod_and_elsewhere_it_does_not() {
             .expect_stdout("[lost] incremented to 5");
     }
     assert!(host.path().join(".peapod/keyvalue.redb").is_file());
+}
+
+#[test]
+fn what_was_kept_outlives_a_pod_that_is_killed_in_the_midst_of_it() {
+    let host = directory();
+    let volumes = format!("{{name: data, hostPath: {{path: {}}}}}", host.path().display());
+    let annotations = "peapod.dev/keyvalue: data";
+    let text = |args| pod("ledger", annotations, &volumes, &[("main", args)]);
+    let mut kept = 0;
+    for _ in 0..3 {
+        let mut pod = Running::start(&text(&["ledger", "default"]), &[]);
+        pod.wait_for("kept 20");
+        kill(Pid::from_raw(pod.pod_pid()), Signal::SIGKILL).unwrap();
+        pod.wait();
+        let told =
+            pod.output().lines().filter_map(|line| line.split_once("kept ")?.1.parse::<u64>().ok()).max();
+        kept = kept.max(told.unwrap() + 1);
+        let read = run(&text(&["ledger-length", "default"]), &[]).expect_code(0);
+        let lines = read.stdout.lines().find_map(|line| line.split_once("lines ")?.1.parse::<u64>().ok());
+        assert!(lines.unwrap() >= kept, "{kept} were kept:\n{}", read.stdout);
+    }
 }
 
 #[test]

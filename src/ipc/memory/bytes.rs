@@ -22,7 +22,7 @@ impl Segment {
     /// # Errors
     /// The kernel's; none is known.
     pub fn size(&self) -> Result<u64> {
-        self.0.shared.size()
+        self.0.shared.words.size()
     }
 
     /// Makes it longer or shorter.
@@ -35,13 +35,13 @@ impl Segment {
         if size > now {
             return self.grow(now, size).await;
         }
-        Ok(self.0.shared.file.set_len(size)?)
+        Ok(self.0.shared.words.file.set_len(size)?)
     }
 
     /// Allocates the bytes from `now` to `size`.
     pub(super) async fn grow(&self, now: u64, size: u64) -> Result<()> {
         let allocate = {
-            let file = self.0.shared.file.try_clone()?;
+            let file = self.0.shared.words.file.try_clone()?;
             let (begin, length) = (i64::try_from(now), i64::try_from(size - now));
             let (begin, length) = (begin.map_err(|_| Errno::TooBig)?, length.map_err(|_| Errno::TooBig)?);
             move || fallocate(&file, FallocateFlags::empty(), begin, length)
@@ -61,7 +61,7 @@ impl Segment {
     pub fn read(&self, offset: u64, length: u64) -> Result<Vec<u8>> {
         let left = self.size()?.checked_sub(offset).ok_or(Errno::Fault)?;
         let mut bytes = vec![0; length.min(left).min(MAX_READ) as usize];
-        let read = self.0.shared.file.read_at(&mut bytes, offset)?;
+        let read = self.0.shared.words.file.read_at(&mut bytes, offset)?;
         bytes.truncate(read);
         Ok(bytes)
     }
@@ -76,7 +76,7 @@ impl Segment {
         if end > self.size()? {
             return Err(Errno::Fault);
         }
-        Ok(self.0.shared.file.write_all_at(bytes, offset)?)
+        Ok(self.0.shared.words.file.write_all_at(bytes, offset)?)
     }
 
     /// Copies bytes of another segment, or of this one, also where they overlap.
@@ -93,7 +93,7 @@ impl Segment {
             return Err(Errno::Fault);
         }
         let mut bytes = vec![0; length as usize];
-        source.0.shared.file.read_exact_at(&mut bytes, source_offset).map_err(|_| Errno::Fault)?;
+        source.0.shared.words.file.read_exact_at(&mut bytes, source_offset).map_err(|_| Errno::Fault)?;
         self.write(offset, &bytes)
     }
 }

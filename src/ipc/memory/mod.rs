@@ -4,6 +4,7 @@
 //!  Segment (a run's) ─► Shared (one for each file) ─┬─ read, write, copy ─► pread(2), pwrite(2)
 //!                                                   ├─ atomic operations ─► its one mapping
 //!                                                   └─ wait, notify ──────► who waits on which address
+//!                          FUTEX_WAKE of native processes ─► a thread that watches ┘
 //! ```
 //!
 //! Bytes go through the kernel, which copies them without a data race in this process, says when there is no memory
@@ -18,21 +19,23 @@ mod bytes;
 mod numbers;
 mod open;
 mod waits;
+mod watch;
+mod watcher;
+mod words;
 
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use nix::errno::Errno as Kernel;
-use tokio::sync::Notify;
 
-use self::addresses::Addresses;
+use self::watcher::Watcher;
+use self::words::Words;
 use super::handle::Place;
 use super::holders::Holders;
 use super::{Errno, Ipc, Name, Result};
-use crate::sys::shared::{Atomic, Mapping};
 
 pub use self::waits::{AddressWait, WaitResult};
 
@@ -42,11 +45,12 @@ pub(super) struct Table {
     directory: PathBuf,
     /// By device and inode: a name may be another file's by now.
     open: Mutex<HashMap<(u64, u64), Weak<Shared>>>,
+    watcher: Watcher,
 }
 
 impl Table {
     pub(super) fn new(directory: PathBuf) -> Self {
-        Self { directory, open: Mutex::default() }
+        Self { directory, open: Mutex::default(), watcher: Watcher::default() }
     }
 
     fn path(&self, name: &Name) -> PathBuf {
@@ -59,16 +63,17 @@ impl Table {
 struct Shared {
     ipc: Arc<Ipc>,
     key: (u64, u64),
-    file: File,
-    mapping: Mutex<Option<Mapping>>,
-    addresses: Mutex<Addresses>,
-    notified: Notify,
+    words: Arc<Words>,
     holders: Arc<Holders>,
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        let mut open = lock(&self.ipc.memory.open);
+        let table = &self.ipc.memory;
+        if lock(&self.words.addresses).is_watched() {
+            table.watcher.forget(&self.words);
+        }
+        let mut open = lock(&table.open);
         if open.get(&self.key).is_some_and(|shared| shared.strong_count() == 0) {
             open.remove(&self.key);
         }
@@ -77,39 +82,6 @@ impl Drop for Shared {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl Shared {
-    fn size(&self) -> Result<u64> {
-        Ok(self.file.metadata()?.len())
-    }
-
-    /// Does something with the number at `offset`.
-    fn with<A: Atomic, R>(&self, offset: u64, access: impl FnOnce(&A) -> R) -> Result<R> {
-        let size = size_of::<A>() as u64;
-        if !offset.is_multiple_of(size) {
-            return Err(Errno::Invalid);
-        }
-        let end = offset.checked_add(size).ok_or(Errno::Fault)?;
-        let mut mapping = lock(&self.mapping);
-        if mapping.as_ref().is_none_or(|mapping| (mapping.length() as u64) < end) {
-            let length = self.size()?;
-            if length < end {
-                return Err(Errno::Fault);
-            }
-            *mapping = None;
-            let length = usize::try_from(length).map_err(|_| Errno::TooBig)?;
-            *mapping = Some(Mapping::new(&self.file, length)?);
-        }
-        match mapping.as_ref().and_then(|mapping| mapping.with(offset as usize, access)) {
-            Some(Ok(result)) => Ok(result),
-            Some(Err(_)) => {
-                *mapping = None;
-                Err(Errno::Fault)
-            }
-            None => Err(Errno::Fault),
-        }
-    }
 }
 
 pub(super) fn unlink(table: &Table, name: &Name) -> Result<()> {
@@ -137,7 +109,7 @@ pub(super) fn list(table: &Table, limit: usize) -> Vec<Listed> {
         Some(Listed {
             name: format!("/{}", entry.file_name().to_string_lossy()),
             size: metadata.len(),
-            waiting: shared.as_ref().map_or(0, |shared| lock(&shared.addresses).len()),
+            waiting: shared.as_ref().map_or(0, |shared| lock(&shared.words.addresses).len()),
             containers: shared.map_or_else(Vec::new, |shared| shared.holders.names()),
         })
     };

@@ -10,13 +10,13 @@ impl Segment {
     /// # Errors
     /// `Errno::Fault`, `Errno::Invalid`.
     pub fn load_u32(&self, offset: u64) -> Result<u32> {
-        self.0.shared.with(offset, |number: &AtomicU32| u32::from_le(number.load(Ordering::SeqCst)))
+        self.0.shared.words.number(offset)
     }
 
     /// # Errors
     /// `Errno::Fault`, `Errno::Invalid`.
     pub fn load_u64(&self, offset: u64) -> Result<u64> {
-        self.0.shared.with(offset, |number: &AtomicU64| u64::from_le(number.load(Ordering::SeqCst)))
+        self.0.shared.words.with(offset, |number: &AtomicU64| u64::from_le(number.load(Ordering::SeqCst)))
     }
 
     /// # Errors
@@ -87,6 +87,6 @@ impl Segment {
 
     fn change<A: Atomic, R>(&self, offset: u64, change: impl FnOnce(&A) -> R) -> Result<R> {
         self.check_writable()?;
-        self.0.shared.with(offset, change)
+        self.0.shared.words.with(offset, change)
     }
 }

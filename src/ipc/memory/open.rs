@@ -3,11 +3,11 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 
 use nix::fcntl::OFlag;
-use tokio::sync::Notify;
 
+use super::words::Words;
 use super::{Opened, Segment, Shared, lock, unlink};
 use crate::ipc::handle::Handle;
 use crate::ipc::{Access, Errno, Name, Open, Result};
@@ -97,10 +97,7 @@ impl Handle {
         let shared = Arc::new(Shared {
             ipc: Arc::clone(&self.ipc),
             key,
-            file,
-            mapping: Mutex::new(None),
-            addresses: Mutex::default(),
-            notified: Notify::new(),
+            words: Arc::new(Words::new(file)),
             holders: Arc::default(),
         });
         open.insert(key, Arc::downgrade(&shared));

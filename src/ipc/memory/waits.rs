@@ -2,11 +2,9 @@
 //!
 //! ```text
 //! wait: the number is the expected one ─► in the queue of its address ◄─ notify: containers in turn,
-//!                                                                           then FUTEX_WAKE: native processes
+//!                                           │            ▲                 then FUTEX_WAKE: native processes
+//!                                           └─ watched ──┴─ FUTEX_WAKE of a native process: all of them
 //! ```
-//!
-//! A native process's own FUTEX_WAKE does not come here: the kernel knows only threads that wait, and a thread for each
-//! address that a container waits on is more than a pod may cost.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +17,7 @@ use crate::ipc::{Errno, Result, wait};
 /// How a wait ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WaitResult {
-    /// By `notify`.
+    /// By `notify`, or by a native process.
     Notified,
     /// The number was not the expected one.
     Mismatch,
@@ -35,9 +33,9 @@ impl Segment {
         if !waiting.is_waiting() {
             return Ok(WaitResult::Mismatch);
         }
-        let shared = &self.0.shared;
+        let words = &self.0.shared.words;
         let attempt = || if waiting.is_over() { Ok(WaitResult::Notified) } else { Err(Errno::Again) };
-        wait::until(self.0.place.handle(), timeout, || shared.notified.notified(), attempt).await
+        wait::until(self.0.place.handle(), timeout, || words.notified.notified(), attempt).await
     }
 
     /// Begins to wait: see [`AddressWait::ready`]. It counts as a handle.
@@ -47,11 +45,18 @@ impl Segment {
     pub fn begin_wait(&self, offset: u64, expected: u32) -> Result<AddressWait> {
         let place = self.0.place.handle().place().map_err(|_| Errno::NoMemory)?;
         let shared = Arc::clone(&self.0.shared);
-        let mut addresses = lock(&shared.addresses);
+        let mut addresses = lock(&shared.words.addresses);
         let now = self.load_u32(offset)?;
-        let ticket = (now == expected).then(|| addresses.enqueue(offset));
+        let ticket = (now == expected).then(|| addresses.enqueue(offset, expected));
+        let is_new = ticket.is_some() && addresses.watch(offset);
         drop(addresses);
-        Ok(AddressWait { shared, ticket, place })
+        let wait = AddressWait { shared, ticket, place };
+        if is_new {
+            let shared = &wait.shared;
+            let watched = shared.ipc.memory.watcher.watch(&shared.words, offset);
+            watched.inspect_err(|_| lock(&shared.words.addresses).unwatch(offset))?;
+        }
+        Ok(wait)
     }
 
     /// Wakes up to `count` of those who wait at `offset`; how many.
@@ -60,14 +65,19 @@ impl Segment {
     /// [`Errno::Fault`], [`Errno::Invalid`].
     pub fn notify(&self, offset: u64, count: u32) -> Result<u32> {
         self.load_u32(offset)?;
-        let shared = &self.0.shared;
-        let woken = lock(&shared.addresses).notify(offset, count);
-        shared.notified.notify_waiters();
-        let native = match &*lock(&shared.mapping) {
-            Some(mapping) => mapping.wake(offset as usize, count - woken),
-            None => 0,
+        let words = &self.0.shared.words;
+        let (woken, taken) = {
+            let mut addresses = lock(&words.addresses);
+            let woken = addresses.notify(offset, count);
+            // The thread that watches for native processes is one of those that the kernel wakes, and no one else.
+            (woken, u32::from(woken < count && addresses.take(offset)))
         };
-        Ok(woken + native)
+        if woken > 0 {
+            words.notified.notify_waiters();
+        }
+        let left = count - woken;
+        let native = if left > 0 { words.wake(offset, left.saturating_add(taken)) } else { 0 };
+        Ok(woken + native.saturating_sub(taken).min(left))
     }
 }
 
@@ -86,20 +96,20 @@ impl AddressWait {
     }
 
     fn is_over(&self) -> bool {
-        self.ticket.is_none_or(|ticket| lock(&self.shared.addresses).is_notified(ticket))
+        self.ticket.is_none_or(|ticket| lock(&self.shared.words.addresses).is_notified(ticket))
     }
 
     /// Ends when it is notified, or was never to wait, or the container is asked to end.
     pub async fn ready(&self) {
         let handle = self.place.handle();
-        wait::ready(handle, || self.shared.notified.notified(), || self.is_over()).await;
+        wait::ready(handle, || self.shared.words.notified.notified(), || self.is_over()).await;
     }
 }
 
 impl Drop for AddressWait {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket {
-            lock(&self.shared.addresses).remove(ticket);
+            lock(&self.shared.words.addresses).remove(ticket);
         }
     }
 }

@@ -2,9 +2,14 @@
 //!
 //! ```text
 //!  Queue ─ try ─► the kernel ◄─ native processes
-//!    └─ EAGAIN ─► another container has sent, or received; or the event loop tells when the descriptor is
-//!                 readable, or writable ─► try again
+//!    │  └─ EAGAIN ─► another container has sent, or received; or the event loop tells when the descriptor is
+//!    │               readable, or writable ─► try again
+//!    └─ send, where the kernel's queue is empty and a container waits to receive ─► that container
 //! ```
+//!
+//! The last way spares the kernel's work for a message, which is most of what one takes, and shows nobody anything that
+//! mq_send(3) to a process that waits would not: the queue is asked first whether it has messages, so that none that was
+//! sent before is overtaken, of whatever priority.
 //!
 //! Opening, sending and receiving are the kernel's; the limits on what containers make are kept here. A queue counts
 //! until it has no name and no container has it open. Queues of native processes do not count. The kernel's own limits
@@ -12,6 +17,7 @@
 //! 8192 bytes), which takes root, and that on all queues of a user (`RLIMIT_MSGQUEUE`, else 800 KiB), which takes
 //! CAP_SYS_RESOURCE.
 
+mod receivers;
 mod table;
 
 use std::ffi::CStr;
@@ -23,6 +29,7 @@ use nix::errno::Errno as Kernel;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use self::receivers::{Message, Ticket};
 use self::table::{Charge, Shared, is_there, lock, raise_limit, raise_namespace_limits};
 use super::handle::{Handle, Place};
 use super::wait;
@@ -31,6 +38,9 @@ use crate::sys::mqueue::MessageQueue;
 
 pub(super) use self::table::{Table, list, unlink};
 pub use crate::sys::mqueue::{Access, Attributes as QueueStatus};
+
+/// Priorities are below (`MQ_PRIO_MAX`).
+const PRIORITIES: u32 = 32_768;
 
 /// Tries to open a queue that others make and remove at the same time.
 const ATTEMPTS: usize = 8;
@@ -195,9 +205,23 @@ impl Queue {
     }
 
     fn send_now(&self, message: &[u8], priority: u32) -> Result<()> {
-        self.0.queue.get_ref().send(message, priority)?;
+        if !self.hand_over(message, priority)? {
+            self.0.queue.get_ref().send(message, priority)?;
+        }
         self.tell();
         Ok(())
+    }
+
+    /// Sends to a container that waits; whether there is one, and nothing in the queue before this message. What is
+    /// wrong with a message the kernel says.
+    fn hand_over(&self, message: &[u8], priority: u32) -> Result<bool> {
+        let is_sound = message.len() <= self.0.message_size && priority < PRIORITIES;
+        let may_send = self.0.access != Access::Read;
+        let mut receivers = lock(&self.0.shared.receivers);
+        if !is_sound || !may_send || !receivers.is_awaited() || self.status()?.messages > 0 {
+            return Ok(false);
+        }
+        Ok(receivers.hand((message.to_vec(), priority), self.clone()).is_none())
     }
 
     /// Receives the next message and its priority.
@@ -205,9 +229,7 @@ impl Queue {
     /// # Errors
     /// [`Errno::Access`], [`Errno::Again`], [`Errno::Canceled`].
     pub fn try_receive(&self) -> Result<(Vec<u8>, u32)> {
-        let mut buffer = Vec::new();
-        let received = self.receive_now(&mut buffer);
-        wait::at_once(self.handle(), received.map(|priority| (buffer, priority)))
+        wait::at_once(self.handle(), self.receive_now(&mut Vec::new()))
     }
 
     /// Receives the next message and its priority, waits for one.
@@ -216,23 +238,32 @@ impl Queue {
     /// As [`Self::try_receive`], with [`Errno::TimedOut`] and [`Errno::NoMemory`] instead of [`Errno::Again`].
     pub async fn receive(&self, timeout: Option<Duration>) -> Result<(Vec<u8>, u32)> {
         let mut buffer = Vec::new();
-        let attempt = || self.receive_now(&mut buffer);
-        let received =
-            wait::until(self.handle(), timeout, || self.changed(Interest::READABLE), attempt).await;
-        received.map(|priority| (buffer, priority))
+        let mut turn = Turn { shared: &self.0.shared, ticket: None };
+        let attempt = || match turn.take() {
+            Some(message) => Ok(message),
+            None => self.receive_now(&mut buffer).inspect_err(|error| turn.wait_on(*error)),
+        };
+        wait::until(self.handle(), timeout, || self.changed(Interest::READABLE), attempt).await
     }
 
-    fn receive_now(&self, buffer: &mut Vec<u8>) -> Result<u32> {
+    /// `buffer`: for the attempts of one call.
+    fn receive_now(&self, buffer: &mut Vec<u8>) -> Result<Message> {
+        if self.0.access != Access::Write
+            && let Some(message) = lock(&self.0.shared.receivers).take_kept()
+        {
+            return Ok(message);
+        }
         buffer.reserve_exact(self.0.message_size);
         let priority = self.0.queue.get_ref().receive(buffer)?;
         self.tell();
-        Ok(priority)
+        Ok((std::mem::take(buffer), priority))
     }
 
     /// Ends when there is a message, or the container is asked to end; at once on a handle that cannot receive.
     pub async fn readable(&self) {
         if self.0.access != Access::Write {
-            let is_ready = || self.status().map_or(true, |status| status.messages > 0);
+            let is_kept = || lock(&self.0.shared.receivers).kept() > 0;
+            let is_ready = || self.status().map_or(true, |status| status.messages > 0) || is_kept();
             wait::ready(self.handle(), || self.changed(Interest::READABLE), is_ready).await;
         }
     }
@@ -266,6 +297,47 @@ impl Queue {
                     Err(_) => std::future::pending().await,
                 },
             }
+        }
+    }
+}
+
+/// A place among those who wait to receive, given up when it is dropped.
+struct Turn<'a> {
+    shared: &'a Shared,
+    ticket: Option<Ticket>,
+}
+
+impl Turn<'_> {
+    /// What was handed to it.
+    fn take(&mut self) -> Option<Message> {
+        let message = lock(&self.shared.receivers).take(self.ticket?)?;
+        self.ticket = None;
+        Some(message)
+    }
+
+    /// The attempt has failed: waits, if that is why.
+    fn wait_on(&mut self, error: Errno) {
+        if error == Errno::Again && self.ticket.is_none() {
+            self.ticket = Some(lock(&self.shared.receivers).enqueue());
+        }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let Some(ticket) = self.ticket else { return };
+        let (was_handed, back) = {
+            let mut receivers = lock(&self.shared.receivers);
+            (receivers.is_handed(ticket), receivers.leave(ticket))
+        };
+        // Whoever it was for has ended between two steps of the event loop.
+        if let Some(((message, priority), sender)) = back
+            && sender.0.queue.get_ref().send(&message, priority).is_err()
+        {
+            lock(&self.shared.receivers).keep((message, priority));
+        }
+        if was_handed {
+            self.shared.changed.notify_waiters();
         }
     }
 }

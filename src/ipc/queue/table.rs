@@ -8,7 +8,8 @@ use nix::errno::Errno as Kernel;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 use tokio::sync::Notify;
 
-use super::{Access, QueueStatus, is};
+use super::receivers::Receivers;
+use super::{Access, Queue, QueueStatus, is};
 use crate::ipc::holders::Holders;
 use crate::ipc::{Errno, Ipc, Name, Result};
 use crate::spec::IpcLimits;
@@ -77,6 +78,7 @@ pub(super) struct Shared {
     inode: u64,
     /// A container has sent or received: quicker than to ask the kernel who did.
     pub(super) changed: Notify,
+    pub(super) receivers: Mutex<Receivers<Queue>>,
     pub(super) holders: Arc<Holders>,
 }
 
@@ -87,8 +89,9 @@ impl Shared {
         if let Some(shared) = open.get(&inode).and_then(Weak::upgrade) {
             return Ok(shared);
         }
-        let (changed, holders) = (Notify::new(), Arc::default());
-        let shared = Arc::new(Self { ipc: Arc::clone(ipc), inode, changed, holders });
+        let (ipc, changed) = (Arc::clone(ipc), Notify::new());
+        let shared =
+            Arc::new(Self { ipc, inode, changed, receivers: Mutex::default(), holders: Arc::default() });
         open.insert(inode, Arc::downgrade(&shared));
         Ok(shared)
     }

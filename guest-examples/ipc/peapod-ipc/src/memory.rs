@@ -108,7 +108,8 @@ impl SharedU32<'_> {
         Ok(if was == expected { Ok(was) } else { Err(was) })
     }
 
-    /// Waits for a notification while the number is the expected one; false when it is another one.
+    /// Waits for a notification while the number is the expected one; false when it is another one. Look at the number
+    /// again in any case: a wait may end before there is a change.
     pub fn wait(self, expected: u32) -> Result<bool> {
         Ok(self.segment.wait(self.offset, expected, None)? == WaitResult::Notified)
     }

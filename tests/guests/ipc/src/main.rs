@@ -158,6 +158,25 @@ fn run(words: &[&str]) -> Outcome {
             }
             rest_unless(false)
         }
+        // Follows a number that a native process counts up, and says in another one how far it has come.
+        ["memory-answer", name, count] => {
+            let memory = SharedMemory::create(name, 4096)?;
+            let (theirs, ours) = (memory.u32_at(0), memory.u32_at(4));
+            println!("answering");
+            for seen in 0..number(count) {
+                while theirs.load()? == seen {
+                    if seen % 2 == 0 {
+                        theirs.wait(seen)?;
+                    } else {
+                        memory.as_resource().subscribe(0, seen).map_err(Error)?.block();
+                    }
+                }
+                ours.store(seen + 1)?;
+                ours.notify_all()?;
+            }
+            println!("answered");
+            Ok(())
+        }
         // Semaphores.
         ["semaphore-hold", name, end] => {
             let semaphore = Semaphore::create(name, 1)?;

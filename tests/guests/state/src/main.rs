@@ -83,6 +83,24 @@ fn run(words: &[&str]) -> Outcome {
             }
             println!("incremented to {sum}");
         }
+        // Keeps one number after the other, and says so of each that is kept, for ever.
+        ["ledger", bucket] => {
+            let bucket = open(bucket)?;
+            for line in 0.. {
+                bucket.set(&format!("line-{line:08}"), line.to_string().as_bytes()).map_err(text)?;
+                println!("kept {line}");
+            }
+        }
+        // How many numbers were kept, without a gap.
+        ["ledger-length", bucket] => {
+            let bucket = open(bucket)?;
+            let mut lines = 0;
+            while let Some(value) = bucket.get(&format!("line-{lines:08}")).map_err(text)? {
+                assert_eq!(value, lines.to_string().as_bytes());
+                lines += 1;
+            }
+            println!("lines {lines}");
+        }
         // Adds by compare-and-swap.
         ["swap", bucket, key, times] => {
             let bucket = open(bucket)?;
