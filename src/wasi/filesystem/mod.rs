@@ -14,7 +14,10 @@
 
 mod look;
 mod p2;
+mod p2_streams;
 mod p3;
+mod p3_streams;
+mod reader;
 
 use wasmtime::component::{HasData, Linker};
 use wasmtime_wasi::WasiView;

@@ -1,5 +1,7 @@
 //! `wasi:filesystem` 0.2.
 
+use std::sync::Arc;
+
 use wasmtime::component::Resource;
 use wasmtime_wasi::p2::bindings::filesystem::types::{
     Advice, Descriptor, DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntry,
@@ -11,6 +13,8 @@ use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
 
 use super::FilesCtxView;
 use super::look::{Look, look};
+use super::p2_streams::{FileReader, FileWriter};
+use super::reader::Reader;
 
 /// Operations that wait, as wasmtime-wasi has them but as the user.
 macro_rules! as_user {
@@ -93,7 +97,12 @@ impl HostDescriptor for FilesCtxView<'_> {
         fd: Resource<Descriptor>,
         offset: Filesize,
     ) -> FsResult<Resource<DynInputStream>> {
-        HostDescriptor::read_via_stream(&mut self.files, fd, offset)
+        let Descriptor::File(file) = self.files.table.get(&fd)? else {
+            return HostDescriptor::read_via_stream(&mut self.files, fd, offset);
+        };
+        let reader = Reader::new(Arc::clone(&file.file), offset, self.user.clone());
+        let stream: DynInputStream = Box::new(FileReader::new(reader));
+        Ok(self.files.table.push(stream)?)
     }
 
     fn write_via_stream(
@@ -101,11 +110,22 @@ impl HostDescriptor for FilesCtxView<'_> {
         fd: Resource<Descriptor>,
         offset: Filesize,
     ) -> FsResult<Resource<DynOutputStream>> {
-        HostDescriptor::write_via_stream(&mut self.files, fd, offset)
+        let stream = HostDescriptor::write_via_stream(&mut self.files, fd, offset)?;
+        self.writer(stream)
     }
 
     fn append_via_stream(&mut self, fd: Resource<Descriptor>) -> FsResult<Resource<DynOutputStream>> {
-        HostDescriptor::append_via_stream(&mut self.files, fd)
+        let stream = HostDescriptor::append_via_stream(&mut self.files, fd)?;
+        self.writer(stream)
+    }
+}
+
+impl FilesCtxView<'_> {
+    /// wasmtime-wasi's stream as the user.
+    fn writer(&mut self, stream: Resource<DynOutputStream>) -> FsResult<Resource<DynOutputStream>> {
+        let stream = self.files.table.delete(stream)?;
+        let writer: DynOutputStream = Box::new(FileWriter::new(stream, self.user.clone()));
+        Ok(self.files.table.push(writer)?)
     }
 }
 

@@ -1,5 +1,8 @@
 //! `wasi:filesystem` 0.3.
 
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
 use wasmtime::AsContextMut as _;
 use wasmtime::component::{Access, Accessor, FutureReader, Resource, StreamReader};
 use wasmtime_wasi::filesystem::{Descriptor, WasiFilesystem, WasiFilesystemView as _};
@@ -11,6 +14,8 @@ use wasmtime_wasi::p3::bindings::filesystem::{preopens, types};
 use wasmtime_wasi::p3::filesystem::{FilesystemError, FilesystemResult};
 
 use super::look::{Look, look};
+use super::p3_streams::{FileBytes, FileSink, Place};
+use super::reader::Reader;
 use super::{Files, FilesCtxView, FilesView};
 
 /// How a data stream or a listing ends.
@@ -105,7 +110,7 @@ impl<T: FilesView + 'static> HostDescriptorWithStore<T> for Files {
         fd: Resource<Descriptor>,
     ) -> wasmtime::Result<(StreamReader<DirectoryEntry>, End)> {
         let user = store.get().user;
-        user.call(|| WasiFilesystem::read_directory(upstream(&mut store), fd))
+        user.start_lasting(|| WasiFilesystem::read_directory(upstream(&mut store), fd))
     }
 
     fn read_via_stream(
@@ -113,7 +118,14 @@ impl<T: FilesView + 'static> HostDescriptorWithStore<T> for Files {
         fd: Resource<Descriptor>,
         offset: Filesize,
     ) -> wasmtime::Result<(StreamReader<u8>, End)> {
-        WasiFilesystem::read_via_stream(upstream(&mut store), fd, offset)
+        let FilesCtxView { files, user } = store.get();
+        let Descriptor::File(file) = files.table.get(&fd)? else {
+            return WasiFilesystem::read_via_stream(upstream(&mut store), fd, offset);
+        };
+        let reader = Reader::new(Arc::clone(&file.file), offset, user);
+        let (done, end) = oneshot::channel();
+        let bytes = StreamReader::new(&mut store, FileBytes::new(reader, done))?;
+        Ok((bytes, FutureReader::new(&mut store, end)?))
     }
 
     fn write_via_stream(
@@ -122,7 +134,10 @@ impl<T: FilesView + 'static> HostDescriptorWithStore<T> for Files {
         data: StreamReader<u8>,
         offset: Filesize,
     ) -> wasmtime::Result<End> {
-        WasiFilesystem::write_via_stream(upstream(&mut store), fd, data, offset)
+        match sink(&mut store, &fd, Place::At(offset)) {
+            Some((sink, end)) => pipe(store, data, sink, end),
+            None => WasiFilesystem::write_via_stream(upstream(&mut store), fd, data, offset),
+        }
     }
 
     fn append_via_stream(
@@ -130,8 +145,36 @@ impl<T: FilesView + 'static> HostDescriptorWithStore<T> for Files {
         fd: Resource<Descriptor>,
         data: StreamReader<u8>,
     ) -> wasmtime::Result<End> {
-        WasiFilesystem::append_via_stream(upstream(&mut store), fd, data)
+        match sink(&mut store, &fd, Place::End) {
+            Some((sink, end)) => pipe(store, data, sink, end),
+            None => WasiFilesystem::append_via_stream(upstream(&mut store), fd, data),
+        }
     }
+}
+
+/// `None` for what cannot be written to: wasmtime-wasi says why.
+fn sink<T: FilesView + 'static>(
+    store: &mut Access<'_, T, Files>,
+    fd: &Resource<Descriptor>,
+    place: Place,
+) -> Option<(FileSink, oneshot::Receiver<Result<(), ErrorCode>>)> {
+    let FilesCtxView { files, user } = store.get();
+    let Ok(Descriptor::File(file)) = files.table.get(fd) else { return None };
+    if file.perms.write_not_permitted() {
+        return None;
+    }
+    let (done, end) = oneshot::channel();
+    Some((FileSink::new(Arc::clone(&file.file), place, user, done), end))
+}
+
+fn pipe<T: FilesView + 'static>(
+    mut store: Access<'_, T, Files>,
+    data: StreamReader<u8>,
+    sink: FileSink,
+    end: oneshot::Receiver<Result<(), ErrorCode>>,
+) -> wasmtime::Result<End> {
+    data.pipe(&mut store, sink)?;
+    FutureReader::new(&mut store, end)
 }
 
 impl HostDescriptor for FilesCtxView<'_> {

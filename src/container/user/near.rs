@@ -1,0 +1,192 @@
+//! Where file operations run: on the CPU of the event loop while all that it does is wait for them.
+//!
+//! ```text
+//! event loop has a file operation ─► has it slept since the one before?
+//!     │ no: others compute                          │ yes: it will wait
+//!     ▼                                             ▼
+//! a far thread, on any CPU            stay: the loop keeps its CPU, the near thread goes there
+//!                                                   │
+//!       any CPU again ◄─ leave ◄─ a guest computes for an epoch tick, or STAY is over
+//! ```
+//!
+//! A file operation of some kilobytes takes the kernel a microsecond or two. To wake an idle CPU for it, and the event
+//! loop's own when it is done, takes 10 to 40 where that is a virtual one (an interrupt through the hypervisor, twice),
+//! and that is what the scheduler does: it prefers an idle CPU to one that is about to be idle. On one CPU the two
+//! threads hand it to each other for a microsecond or two. It is not enough to move the thread of the pool: the loop,
+//! too, would be woken elsewhere.
+//!
+//! Staying must never keep a CPU idle that has work. So only the first operation at a time is near; others run
+//! beside it on far threads, anywhere. Where a guest computes, the loop does not sleep between two operations:
+//! they are far, and run beside the guest. What remains: the one operation during which a guest began to
+//! compute shares its CPU until the next epoch tick, when the loop [leaves](leave); and a loop that is not busy may
+//! for [`STAY`] share its CPU with another process, as each time that it is over the kernel places it anew.
+//!
+//! Nothing is required: where affinity cannot be set, or there is one CPU, the kernel decides as ever. The CPUs that
+//! the process was given are those it had when it first stayed; a cpuset that changes is the kernel's to follow.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::sched::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
+use nix::unistd::{Pid, SysconfVar, gettid, sysconf};
+
+/// How long the event loop keeps its CPU before the kernel may place it anew: long beside the two system calls that
+/// this takes (3 µs), short for who shares the CPU with another process while another CPU is idle.
+const STAY: Duration = Duration::from_millis(100);
+
+/// sched_setaffinity(2): the calling thread.
+const SELF: Pid = Pid::from_raw(0);
+
+/// No CPU.
+const NONE: usize = usize::MAX;
+
+/// The CPUs that this process was given. `None`: one, or it is not told; nobody stays anywhere then.
+static GIVEN: OnceLock<Option<CpuSet>> = OnceLock::new();
+
+thread_local! {
+    static EVENT_LOOP: EventLoop = const { EventLoop { slept: Cell::new(false), stay: Cell::new(None) } };
+}
+
+/// What is known of the event loop whose thread this is.
+struct EventLoop {
+    /// Whether it has slept since the last file operation.
+    slept: Cell<bool>,
+    stay: Cell<Option<Stay>>,
+}
+
+/// The loop runs nowhere else.
+#[derive(Clone, Copy)]
+struct Stay {
+    cpu: usize,
+    until: Instant,
+}
+
+/// The event loop has nothing to do: for [`on_thread_park`](tokio::runtime::Builder::on_thread_park).
+pub fn sleeps() {
+    EVENT_LOOP.with(|event_loop| event_loop.slept.set(true));
+}
+
+/// The event loop has something to do: for [`on_thread_unpark`](tokio::runtime::Builder::on_thread_unpark).
+pub fn wakes() {
+    EVENT_LOOP.with(|event_loop| {
+        if event_loop.stay.get().is_some_and(|stay| stay.until <= Instant::now()) {
+            event_loop.leave();
+        }
+    });
+}
+
+/// The event loop may run on any CPU again: it computes.
+pub fn leave() {
+    EVENT_LOOP.with(EventLoop::leave);
+}
+
+/// This thread may run on any CPU: for the start of those that the event loop makes, which inherit its own.
+pub fn anywhere() {
+    if let Some(Some(given)) = GIVEN.get() {
+        // It was allowed once; if it no longer is, the thread shares a CPU.
+        let _ = sched_setaffinity(SELF, given);
+    }
+}
+
+/// Whether an operation that this event loop waits for is to be near: it has slept since the last one.
+pub(super) fn is_idle() -> bool {
+    EVENT_LOOP.with(|event_loop| event_loop.slept.replace(false))
+}
+
+impl EventLoop {
+    /// Keeps the loop on its CPU, and says on which.
+    fn stay(&self) -> Option<usize> {
+        if let Some(stay) = self.stay.get() {
+            if stay.until <= Instant::now() {
+                self.leave();
+            }
+            return Some(stay.cpu);
+        }
+        GIVEN.get_or_init(given).as_ref()?;
+        let cpu = sched_getcpu().ok()?;
+        sched_setaffinity(SELF, &only(cpu)?).ok()?;
+        self.stay.set(Some(Stay { cpu, until: Instant::now() + STAY }));
+        Some(cpu)
+    }
+
+    fn leave(&self) {
+        if self.stay.take().is_some() {
+            anywhere();
+        }
+    }
+}
+
+/// The place of a near thread.
+#[derive(Debug)]
+pub(super) struct Seat {
+    /// The CPU it is on.
+    cpu: AtomicUsize,
+    /// The thread, while there is one.
+    thread: Mutex<Option<Pid>>,
+}
+
+impl Default for Seat {
+    fn default() -> Self {
+        Self { cpu: AtomicUsize::new(NONE), thread: Mutex::default() }
+    }
+}
+
+impl Seat {
+    /// Brings the event loop, whose thread this is, and the near thread together.
+    pub(super) fn join(&self) {
+        let Some(cpu) = EVENT_LOOP.with(EventLoop::stay) else { return };
+        if self.cpu.swap(cpu, Relaxed) == cpu {
+            return;
+        }
+        if let (Some(thread), Some(cpu)) = (*self.thread(), only(cpu)) {
+            // It lives: it takes the lock before it ends.
+            let _ = sched_setaffinity(thread, &cpu);
+        }
+    }
+
+    /// This is the near thread.
+    pub(super) fn taken(&self) {
+        let mut thread = self.thread();
+        *thread = Some(gettid());
+        match only(self.cpu.load(Relaxed)) {
+            Some(cpu) => drop(sched_setaffinity(SELF, &cpu)),
+            None => anywhere(),
+        }
+    }
+
+    /// The near thread ends.
+    pub(super) fn left(&self) {
+        *self.thread() = None;
+    }
+
+    fn thread(&self) -> MutexGuard<'_, Option<Pid>> {
+        // Valid whatever panicked: every change is one assignment.
+        self.thread.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// That CPU and no other, where there is one of that number.
+fn only(cpu: usize) -> Option<CpuSet> {
+    let mut set = CpuSet::new();
+    set.set(cpu).ok()?;
+    Some(set)
+}
+
+fn given() -> Option<CpuSet> {
+    let mine = sched_getaffinity(SELF).ok()?;
+    let count = (0..CpuSet::count()).filter(|cpu| mine.is_set(*cpu).unwrap_or(false)).count();
+    let online =
+        sysconf(SysconfVar::_NPROCESSORS_ONLN).ok().flatten().and_then(|count| count.try_into().ok());
+    match count {
+        0 | 1 => None,
+        // All of them: also of those that its cpuset will have.
+        _ if Some(count) == online => {
+            let mut all = CpuSet::new();
+            (0..CpuSet::count()).try_for_each(|cpu| all.set(cpu)).ok()?;
+            Some(all)
+        }
+        _ => Some(mine),
+    }
+}

@@ -1,0 +1,177 @@
+//! The threads that work with one container's files.
+//!
+//! ```text
+//! operation ─► one of OPERATIONS ─┬─ the loop waits for it, and the near thread is free ─► near: one thread
+//!                                 └─ else ─► far: FAR threads
+//! ```
+//!
+//! wasmtime-wasi hands system calls to the blocking pool of the runtime that is current; so each of the two is a
+//! runtime that nothing else runs on. tokio wakes the thread of a pool that has been idle longest: only a pool of one
+//! has a thread whose place is known ([`near`](super::near)).
+//!
+//! Every container has its own: one whose calls stick (a disk that does not answer) waits for itself, and no other
+//! container for it.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::Identity;
+use super::near::{self, Seat};
+
+/// Most threads of one container beside the near one: enough that its operations seldom wait for each other, and few
+/// beside those that the pod's cgroup allows (`cgroup::PIDS`).
+const FAR: usize = 15;
+
+/// Most operations of one container that have begun and not ended, those that the guest no longer waits for included:
+/// what bounds the queue before its threads. A guest of WASI 0.3 can give up calls as fast as it makes them.
+const OPERATIONS: usize = 64;
+
+/// The threads of one container's files, all of which are one user.
+#[derive(Debug)]
+pub(super) struct Threads {
+    near: Pool,
+    far: Pool,
+    seat: Arc<Seat>,
+    near_is_taken: Arc<AtomicBool>,
+    operations: Arc<Semaphore>,
+}
+
+impl Threads {
+    /// Threads that are this user, or peapod itself. A user must be one that a thread can become.
+    pub(super) fn new(user: Option<Identity>) -> io::Result<Self> {
+        let become_user = {
+            let user = user.clone();
+            move || {
+                if user.as_ref().is_some_and(|user| user.assume().is_err()) {
+                    // It has worked before; whatever is wrong now, nothing runs as root instead.
+                    std::process::abort();
+                }
+            }
+        };
+        let seat = Arc::new(Seat::default());
+        let near = {
+            let (sits, stands, become_user) = (Arc::clone(&seat), Arc::clone(&seat), become_user.clone());
+            Pool::new(
+                Builder::new_current_thread()
+                    .thread_name("file")
+                    .max_blocking_threads(1)
+                    .on_thread_start(move || {
+                        sits.taken();
+                        become_user();
+                    })
+                    .on_thread_stop(move || stands.left()),
+            )?
+        };
+        let far = Pool::new(
+            Builder::new_current_thread().thread_name("file").max_blocking_threads(FAR).on_thread_start(
+                move || {
+                    near::anywhere();
+                    become_user();
+                },
+            ),
+        )?;
+        let operations = Arc::new(Semaphore::new(OPERATIONS));
+        Ok(Self { near, far, seat, near_is_taken: Arc::default(), operations })
+    }
+
+    /// Polls an operation so that what it gives to the blocking pool runs on these threads.
+    pub(super) async fn run<F: Future>(&self, operation: F) -> F::Output {
+        let mut operation = pin!(operation);
+        // Never closed.
+        let permit = Arc::clone(&self.operations).acquire_owned().await.ok();
+        let mut turn = self.turn(permit);
+        let output = poll_fn(|cx| {
+            let _entered = turn.threads.enter();
+            operation.as_mut().poll(cx)
+        })
+        .await;
+        turn.held = None;
+        output
+    }
+
+    /// [`Self::run`] of what an operation begins with. It goes on when this returns; it does not last.
+    pub(super) fn start<T>(&self, begin: impl FnOnce() -> T) -> T {
+        // It cannot wait. Who begins one waits for it before the next: there are no more than the guest has streams.
+        let turn = self.turn(Arc::clone(&self.operations).try_acquire_owned().ok());
+        let _entered = turn.threads.enter();
+        begin()
+    }
+
+    /// [`Self::start`] of what may last.
+    pub(super) fn start_lasting<T>(&self, begin: impl FnOnce() -> T) -> T {
+        let _entered = self.far.handle.enter();
+        begin()
+    }
+
+    fn turn(&self, permit: Option<OwnedSemaphorePermit>) -> Turn<'_> {
+        let is_near = near::is_idle() && !self.near_is_taken.swap(true, SeqCst);
+        if is_near {
+            self.seat.join();
+        }
+        let near = is_near.then(|| Near(Arc::clone(&self.near_is_taken)));
+        let threads = if is_near { &self.near.handle } else { &self.far.handle };
+        Turn { threads, held: Some(Held { _permit: permit, _near: near }) }
+    }
+}
+
+/// An operation that has begun.
+struct Turn<'a> {
+    threads: &'a Handle,
+    /// Until it has ended.
+    held: Option<Held>,
+}
+
+/// What others wait for.
+struct Held {
+    _permit: Option<OwnedSemaphorePermit>,
+    _near: Option<Near>,
+}
+
+/// The near thread, taken.
+struct Near(Arc<AtomicBool>);
+
+impl Drop for Near {
+    fn drop(&mut self) {
+        self.0.store(false, SeqCst);
+    }
+}
+
+impl Drop for Turn<'_> {
+    /// Not known to have ended: its system call may still be on its thread, or wait for one. What comes behind it in the queue comes
+    /// after it has left the queue, and of the one near thread, after it has ended.
+    fn drop(&mut self) {
+        if let Some(held) = self.held.take() {
+            self.threads.spawn_blocking(move || drop(held));
+        }
+    }
+}
+
+/// A runtime's blocking pool.
+#[derive(Debug)]
+struct Pool {
+    handle: Handle,
+    /// Until it is dropped.
+    runtime: Option<Runtime>,
+}
+
+impl Pool {
+    fn new(builder: &mut Builder) -> io::Result<Self> {
+        let runtime = builder.build()?;
+        Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime) })
+    }
+}
+
+impl Drop for Pool {
+    /// Does not wait: what still runs belongs to a container that is gone.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
