@@ -15,6 +15,7 @@ mod endings;
 mod environment;
 mod escapes;
 mod exec;
+mod file_threads;
 mod files;
 mod hooks;
 mod hostile;

@@ -190,3 +190,67 @@ fn given() -> Option<CpuSet> {
         _ => Some(mine),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    fn cpus() -> Vec<usize> {
+        let mine = sched_getaffinity(SELF).unwrap();
+        (0..CpuSet::count()).filter(|cpu| mine.is_set(*cpu).unwrap()).collect()
+    }
+
+    #[test]
+    fn the_loop_stays_and_leaves_and_its_near_thread_follows() {
+        let given = cpus();
+        thread::spawn(move || {
+            let seat = std::sync::Arc::new(Seat::default());
+            seat.join();
+            let stays_on = cpus();
+            assert_eq!(stays_on.len(), 1);
+            // A thread that is made now is where it belongs, not where it was made.
+            assert_eq!(
+                thread::spawn(|| {
+                    anywhere();
+                    cpus()
+                })
+                .join()
+                .unwrap(),
+                given
+            );
+            let near = std::sync::Arc::clone(&seat);
+            let sits_on = thread::spawn(move || {
+                near.taken();
+                let sits_on = cpus();
+                near.left();
+                sits_on
+            });
+            assert_eq!(sits_on.join().unwrap(), stays_on);
+            leave();
+            assert_eq!(cpus(), given);
+            // It is over by itself, too.
+            seat.join();
+            assert_eq!(cpus().len(), 1);
+            thread::sleep(STAY);
+            wakes();
+            assert_eq!(cpus(), given);
+            // The thread that has left is not touched any more.
+            assert!(seat.thread().is_none());
+        })
+        .join()
+        .unwrap();
+    }
+
+    #[test]
+    fn a_loop_that_has_not_slept_computes() {
+        thread::spawn(|| {
+            assert!(!is_idle());
+            sleeps();
+            assert!(is_idle() && !is_idle());
+        })
+        .join()
+        .unwrap();
+    }
+}

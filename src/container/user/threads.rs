@@ -175,3 +175,98 @@ impl Drop for Pool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::time::Duration;
+
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    /// What sticks until it is let go.
+    struct Stuck {
+        begun: Receiver<()>,
+        begins: Sender<()>,
+        lets_go: Option<Sender<()>>,
+        goes: Arc<Mutex<Receiver<()>>>,
+    }
+
+    impl Stuck {
+        fn new() -> Self {
+            let ((begins, begun), (lets_go, goes)) = (channel(), channel());
+            Self { begun, begins, lets_go: Some(lets_go), goes: Arc::new(Mutex::new(goes)) }
+        }
+
+        /// An operation that has begun and is no longer waited for; whether it had begun.
+        fn give_up(&self, threads: &Threads) -> bool {
+            let (begins, goes) = (self.begins.clone(), Arc::clone(&self.goes));
+            let operation = async {
+                let stick = move || {
+                    let _ = begins.send(());
+                    // Nothing is sent: it ends with the sender.
+                    let _ = goes.lock().map(|goes| goes.recv());
+                };
+                tokio::task::spawn_blocking(stick).await
+            };
+            threads.run(operation).now_or_never().is_none() && threads.operations.available_permits() > 0
+        }
+
+        fn begun(&self) -> usize {
+            let mut count = 0;
+            while self.begun.recv_timeout(Duration::from_millis(100)).is_ok() {
+                count += 1;
+            }
+            count
+        }
+    }
+
+    fn event_loop() -> Runtime {
+        let mut builder = Builder::new_current_thread();
+        builder.enable_all().on_thread_park(near::sleeps).on_thread_unpark(near::wakes).build().unwrap()
+    }
+
+    async fn works(threads: &Threads) -> u32 {
+        threads.run(async { tokio::task::spawn_blocking(|| 7).await.unwrap() }).await
+    }
+
+    #[test]
+    fn what_is_given_up_is_counted_until_it_ends() {
+        event_loop().block_on(async {
+            let (threads, others) = (Threads::new(None).unwrap(), Threads::new(None).unwrap());
+            let mut stuck = Stuck::new();
+            for _ in 0..=FAR {
+                // The loop sleeps between two of them: each could be near.
+                near::sleeps();
+                assert!(stuck.give_up(&threads));
+            }
+            assert_eq!(stuck.begun(), FAR + 1, "one thread is near");
+            while stuck.give_up(&threads) {}
+            assert_eq!(stuck.begun(), 0, "as many threads as there may be");
+            assert!(works(&threads).now_or_never().is_none());
+            assert_eq!(works(&others).await, 7);
+            stuck.lets_go = None;
+            assert_eq!(works(&threads).await, 7);
+            while threads.operations.available_permits() < OPERATIONS {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            assert!(!threads.near_is_taken.load(SeqCst));
+        });
+    }
+
+    #[test]
+    fn operations_at_once_run_at_once() {
+        event_loop().block_on(async {
+            let threads = Threads::new(None).unwrap();
+            let barrier = Arc::new(std::sync::Barrier::new(FAR + 1));
+            let meet = || {
+                near::sleeps();
+                let barrier = Arc::clone(&barrier);
+                threads.run(async { tokio::task::spawn_blocking(move || barrier.wait()).await })
+            };
+            futures::future::join_all((0..=FAR).map(|_| meet())).await;
+        });
+    }
+}
