@@ -19,6 +19,8 @@ use std::io;
 use std::sync::Arc;
 use std::thread;
 
+use tokio::task::JoinHandle;
+
 use crate::spec::{Pod, User};
 use crate::sys::user::{has_group, has_user, work_as};
 
@@ -113,15 +115,15 @@ impl FileUser {
         }
     }
 
-    /// Begins an operation that goes on when this returns, and does not last: of one file, on what is given.
-    pub fn start<T>(&self, begin: impl FnOnce() -> T) -> T {
+    /// Begins what one thread does, which goes on whether or not it is waited for.
+    pub fn spawn<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
         match &self.0 {
-            Some(threads) => threads.start(begin),
-            None => begin(),
+            Some(threads) => threads.spawn(work),
+            None => tokio::task::spawn_blocking(work),
         }
     }
 
-    /// [`Self::start`] of an operation that may last as long as the guest wants.
+    /// Begins an operation that may keep a thread as long as the guest wants.
     pub fn start_lasting<T>(&self, begin: impl FnOnce() -> T) -> T {
         match &self.0 {
             Some(threads) => threads.start_lasting(begin),

@@ -1,7 +1,8 @@
 //! The threads of file operations: a container has so many, and none of another's.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::support::{Running, directory, needs_root};
@@ -9,12 +10,15 @@ use super::support::{Running, directory, needs_root};
 /// Most threads of one container: `container::user::threads`.
 const THREADS: usize = 16;
 
+/// fcntl(2): the signal that tells of a lease; the one by default would end the process.
+const F_SETSIG: i32 = 10;
+
 /// A file that nobody else can open: they wait until this is dropped, or the kernel's patience is over
 /// (fcntl(2), leases).
 fn leased(path: &Path) -> File {
     fs::write(path, "leased").unwrap();
     let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
-    for (command, argument) in [(libc::F_SETSIG, libc::SIGURG), (libc::F_SETLEASE, libc::F_WRLCK)] {
+    for (command, argument) in [(F_SETSIG, libc::SIGURG), (libc::F_SETLEASE, libc::F_WRLCK)] {
         // SAFETY: both take a number.
         let done = unsafe { libc::fcntl(file.as_raw_fd(), command, argument) };
         assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
@@ -53,9 +57,10 @@ spec:
 ",
             host.path().display()
         );
-        // Whoever runs the tests, another user may read it.
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        fs::set_permissions(host.path(), mode).unwrap();
+        // Another user may open it, too.
+        for (path, mode) in [(host.path().to_owned(), 0o755), (host.path().join("leased"), 0o666)] {
+            fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        }
         let mut pod = Running::start(&text, &[]);
         assert!(pod.wait_for("gave up").ends_with("gave up 300 of 300"));
         assert!(file_threads(&pod) <= 2 * THREADS, "{} threads", file_threads(&pod));

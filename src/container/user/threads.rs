@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
 
 use super::Identity;
 use super::near::{self, Seat};
@@ -95,15 +96,23 @@ impl Threads {
         output
     }
 
-    /// [`Self::run`] of what an operation begins with. It goes on when this returns; it does not last.
-    pub(super) fn start<T>(&self, begin: impl FnOnce() -> T) -> T {
-        // It cannot wait. Who begins one waits for it before the next: there are no more than the guest has streams.
-        let turn = self.turn(Arc::clone(&self.operations).try_acquire_owned().ok());
-        let _entered = turn.threads.enter();
-        begin()
+    /// Begins what one thread does.
+    pub(super) fn spawn<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> JoinHandle<T> {
+        // It cannot wait for its turn. Of these there are no more than the guest has streams: one waits for its last
+        // before the next, also to be dropped.
+        let mut turn = self.turn(Arc::clone(&self.operations).try_acquire_owned().ok());
+        let held = turn.held.take();
+        turn.threads.spawn_blocking(move || {
+            let result = work();
+            drop(held);
+            result
+        })
     }
 
-    /// [`Self::start`] of what may last.
+    /// Begins what may keep a thread as long as the guest wants: never the near one.
     pub(super) fn start_lasting<T>(&self, begin: impl FnOnce() -> T) -> T {
         let _entered = self.far.handle.enter();
         begin()
@@ -143,7 +152,7 @@ impl Drop for Near {
 }
 
 impl Drop for Turn<'_> {
-    /// Not known to have ended: its system call may still be on its thread, or wait for one. What comes behind it in the queue comes
+    /// Given up: its system call may still be on its thread, or wait for one. What comes behind it in the queue comes
     /// after it has left the queue, and of the one near thread, after it has ended.
     fn drop(&mut self) {
         if let Some(held) = self.held.take() {

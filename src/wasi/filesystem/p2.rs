@@ -13,8 +13,10 @@ use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
 
 use super::FilesCtxView;
 use super::look::{Look, look};
+use super::open::{Existing, Opened};
 use super::p2_streams::{FileReader, FileWriter};
 use super::reader::Reader;
+use super::writer::{Place, Writer};
 
 /// Operations that wait, as wasmtime-wasi has them but as the user.
 macro_rules! as_user {
@@ -71,16 +73,27 @@ impl HostDescriptor for FilesCtxView<'_> {
         open: OpenFlags,
         flags: DescriptorFlags,
     ) -> FsResult<Resource<Descriptor>> {
-        let is_unfit =
-            match look(self.files.table, &fd, &path, path_flags.contains(PathFlags::SYMLINK_FOLLOW)) {
-                Look::Unfit => true,
-                Look::Fit => false,
-                Look::Unknown => {
-                    let directory = Resource::new_borrow(fd.rep());
-                    let found = self.stat_at(directory, path_flags, path.clone()).await;
-                    found.is_ok_and(|found| found.type_ == DescriptorType::Unknown)
-                }
-            };
+        let follow = path_flags.contains(PathFlags::SYMLINK_FOLLOW);
+        if OpenFlags::DIRECTORY.contains(open)
+            && flags == DescriptorFlags::READ
+            && let Descriptor::Dir(directory) = self.files.table.get(&fd)?
+        {
+            let is_directory = open.contains(OpenFlags::DIRECTORY);
+            match Existing::new(directory, &path, follow, is_directory).open(&self.user).await {
+                Opened::Done(descriptor) => return Ok(self.files.table.push(descriptor)?),
+                Opened::NoEntry => return Err(ErrorCode::NoEntry.into()),
+                Opened::Otherwise => {}
+            }
+        }
+        let is_unfit = match look(self.files.table, &fd, &path, follow) {
+            Look::Unfit => true,
+            Look::Fit => false,
+            Look::Unknown => {
+                let directory = Resource::new_borrow(fd.rep());
+                let found = self.stat_at(directory, path_flags, path.clone()).await;
+                found.is_ok_and(|found| found.type_ == DescriptorType::Unknown)
+            }
+        };
         if is_unfit {
             return Err(ErrorCode::Unsupported.into());
         }
@@ -110,22 +123,28 @@ impl HostDescriptor for FilesCtxView<'_> {
         fd: Resource<Descriptor>,
         offset: Filesize,
     ) -> FsResult<Resource<DynOutputStream>> {
-        let stream = HostDescriptor::write_via_stream(&mut self.files, fd, offset)?;
-        self.writer(stream)
+        match self.writer(&fd, Place::At(offset)) {
+            Some(writer) => Ok(self.files.table.push(writer)?),
+            None => HostDescriptor::write_via_stream(&mut self.files, fd, offset),
+        }
     }
 
     fn append_via_stream(&mut self, fd: Resource<Descriptor>) -> FsResult<Resource<DynOutputStream>> {
-        let stream = HostDescriptor::append_via_stream(&mut self.files, fd)?;
-        self.writer(stream)
+        match self.writer(&fd, Place::End) {
+            Some(writer) => Ok(self.files.table.push(writer)?),
+            None => HostDescriptor::append_via_stream(&mut self.files, fd),
+        }
     }
 }
 
 impl FilesCtxView<'_> {
-    /// wasmtime-wasi's stream as the user.
-    fn writer(&mut self, stream: Resource<DynOutputStream>) -> FsResult<Resource<DynOutputStream>> {
-        let stream = self.files.table.delete(stream)?;
-        let writer: DynOutputStream = Box::new(FileWriter::new(stream, self.user.clone()));
-        Ok(self.files.table.push(writer)?)
+    /// `None` for what cannot be written to: wasmtime-wasi says why.
+    fn writer(&self, fd: &Resource<Descriptor>, place: Place) -> Option<DynOutputStream> {
+        let Ok(Descriptor::File(file)) = self.files.table.get(fd) else { return None };
+        if file.perms.write_not_permitted() {
+            return None;
+        }
+        Some(Box::new(FileWriter::new(Writer::new(Arc::clone(&file.file), place, self.user.clone()))))
     }
 }
 

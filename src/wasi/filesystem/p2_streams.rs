@@ -5,12 +5,12 @@ use std::mem;
 
 use bytes::Bytes;
 use wasmtime_wasi::async_trait;
-use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, spawn_blocking};
+use wasmtime_wasi::runtime::AbortOnDropJoinHandle;
 use wasmtime_wasi_io::poll::Pollable;
-use wasmtime_wasi_io::streams::{DynOutputStream, InputStream, OutputStream, StreamError, StreamResult};
+use wasmtime_wasi_io::streams::{InputStream, OutputStream, StreamError, StreamResult};
 
 use super::reader::Reader;
-use crate::container::user::FileUser;
+use super::writer::Writer;
 use crate::wasi::MAX_TRANSFER;
 
 /// Bytes that are read for a guest that waits for the stream without saying how many it wants.
@@ -56,10 +56,7 @@ impl FileReader {
         let size = size.min(MAX_TRANSFER);
         self.state = match self.reader.read_cached(size) {
             Some(bytes) => Ok(bytes).into(),
-            None => {
-                let read = self.reader.reading(size);
-                State::Reading(self.reader.user.start(|| spawn_blocking(read)))
-            }
+            None => State::Reading(self.reader.user.spawn(self.reader.reading(size)).into()),
         };
     }
 
@@ -90,14 +87,7 @@ impl InputStream for FileReader {
     }
 
     async fn blocking_read(&mut self, size: usize) -> StreamResult<Bytes> {
-        if size > 0 && matches!(self.state, State::Idle) {
-            let size = size.min(MAX_TRANSFER);
-            self.state = match self.reader.read_cached(size) {
-                Some(bytes) => Ok(bytes),
-                None => self.reader.read(size).await,
-            }
-            .into();
-        }
+        self.begin(size);
         if let State::Reading(task) = &mut self.state {
             self.state = task.await.into();
         }
@@ -124,42 +114,91 @@ impl Pollable for FileReader {
 
 /// A file that is written to.
 pub(super) struct FileWriter {
-    stream: DynOutputStream,
-    user: FileUser,
+    writer: Writer,
+    state: Written,
+}
+
+enum Written {
+    /// All of it.
+    All,
+    /// Not these, so many bytes, which a thread writes.
+    AllBut(usize, AbortOnDropJoinHandle<io::Result<()>>),
+    Failed(io::Error),
+    Closed,
 }
 
 impl FileWriter {
-    pub(super) fn new(stream: DynOutputStream, user: FileUser) -> Self {
-        Self { stream, user }
+    pub(super) fn new(writer: Writer) -> Self {
+        Self { writer, state: Written::All }
+    }
+
+    /// Nothing, or what went wrong, once.
+    fn check(&mut self) -> StreamResult<()> {
+        match mem::replace(&mut self.state, Written::Closed) {
+            Written::Failed(error) => Err(StreamError::LastOperationFailed(error.into())),
+            Written::Closed => Err(StreamError::Closed),
+            open => {
+                self.state = open;
+                Ok(())
+            }
+        }
     }
 }
 
 #[async_trait]
 impl OutputStream for FileWriter {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.user.start(|| self.stream.write(bytes))
+        match &self.state {
+            Written::All => {
+                let count = bytes.len();
+                let writing = self.writer.user.spawn(self.writer.writing(bytes));
+                self.state = Written::AllBut(count, writing.into());
+                Ok(())
+            }
+            Written::Closed => Err(StreamError::Closed),
+            Written::AllBut(..) | Written::Failed(_) => {
+                Err(StreamError::trap("write without check-write's permission"))
+            }
+        }
     }
 
     async fn blocking_write_and_flush(&mut self, bytes: Bytes) -> StreamResult<()> {
-        self.user.run(self.stream.blocking_write_and_flush(bytes)).await
+        self.ready().await;
+        self.check()?;
+        self.write(bytes)?;
+        self.ready().await;
+        self.check()
     }
 
+    /// Nothing is held back.
     fn flush(&mut self) -> StreamResult<()> {
-        self.stream.flush()
+        self.check()
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        self.stream.check_write()
+        self.check()?;
+        Ok(if matches!(self.state, Written::All) { MAX_TRANSFER } else { 0 })
     }
 
     async fn cancel(&mut self) {
-        self.stream.cancel().await;
+        // As a reader's.
+        if let Written::AllBut(_, task) = mem::replace(&mut self.state, Written::Closed) {
+            task.cancel().await;
+        }
     }
 }
 
 #[async_trait]
 impl Pollable for FileWriter {
     async fn ready(&mut self) {
-        self.stream.ready().await;
+        if let Written::AllBut(count, task) = &mut self.state {
+            self.state = match task.await {
+                Ok(()) => {
+                    self.writer.wrote(*count);
+                    Written::All
+                }
+                Err(error) => Written::Failed(error),
+            };
+        }
     }
 }

@@ -14,8 +14,10 @@ use wasmtime_wasi::p3::bindings::filesystem::{preopens, types};
 use wasmtime_wasi::p3::filesystem::{FilesystemError, FilesystemResult};
 
 use super::look::{Look, look};
-use super::p3_streams::{FileBytes, FileSink, Place};
+use super::open::{Existing, Opened};
+use super::p3_streams::{FileBytes, FileSink};
 use super::reader::Reader;
+use super::writer::{Place, Writer};
 use super::{Files, FilesCtxView, FilesView};
 
 /// How a data stream or a listing ends.
@@ -88,6 +90,23 @@ impl<T: FilesView + 'static> HostDescriptorWithStore<T> for Files {
         flags: DescriptorFlags,
     ) -> FilesystemResult<Resource<Descriptor>> {
         let follow = path_flags.contains(PathFlags::SYMLINK_FOLLOW);
+        let existing = (OpenFlags::DIRECTORY.contains(open) && flags == DescriptorFlags::READ).then(|| {
+            store.with(|mut store| {
+                let FilesCtxView { files, user } = store.get();
+                let Ok(Descriptor::Dir(directory)) = files.table.get(&fd) else { return None };
+                let is_directory = open.contains(OpenFlags::DIRECTORY);
+                Some((Existing::new(directory, &path, follow, is_directory), user))
+            })
+        });
+        if let Some((existing, user)) = existing.flatten() {
+            match existing.open(&user).await {
+                Opened::Done(opened) => {
+                    return Ok(store.with(|mut store| store.get().files.table.push(opened))?);
+                }
+                Opened::NoEntry => return Err(ErrorCode::NoEntry.into()),
+                Opened::Otherwise => {}
+            }
+        }
         let is_unfit = match store.with(|mut store| look(store.get().files.table, &fd, &path, follow)) {
             Look::Unfit => true,
             Look::Fit => false,
@@ -164,7 +183,8 @@ fn sink<T: FilesView + 'static>(
         return None;
     }
     let (done, end) = oneshot::channel();
-    Some((FileSink::new(Arc::clone(&file.file), place, user, done), end))
+    let writer = Writer::new(Arc::clone(&file.file), place, user);
+    Some((FileSink::new(writer, done), end))
 }
 
 fn pipe<T: FilesView + 'static>(

@@ -1,16 +1,12 @@
 //! The streams of files in 0.3, on threads of the container's user. What is in memory is read straight into the
 //! guest's.
 
-use std::fs::File;
 use std::future::Future;
-use std::io::{self, IoSlice};
-use std::os::unix::fs::FileExt as _;
+use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use rustix::io::{ReadWriteFlags, pwritev2};
 use tokio::sync::oneshot;
 use wasmtime::component::{Destination, Source, StreamConsumer, StreamProducer, StreamResult};
 use wasmtime::{AsContextMut as _, StoreContextMut};
@@ -18,6 +14,7 @@ use wasmtime_wasi::p3::bindings::filesystem::types::ErrorCode;
 use wasmtime_wasi::runtime::spawn_blocking;
 
 use super::reader::Reader;
+use super::writer::Writer;
 use crate::container::user::FileUser;
 use crate::wasi::MAX_TRANSFER;
 
@@ -122,38 +119,17 @@ impl Drop for FileBytes {
     }
 }
 
-/// Where bytes are written to.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Place {
-    /// Behind what is there.
-    End,
-    /// At this offset.
-    At(u64),
-}
-
-impl Place {
-    fn write(self, file: &File, bytes: &[u8]) -> io::Result<usize> {
-        let written = match self {
-            Self::At(offset) => file.write_at(bytes, offset)?,
-            Self::End => pwritev2(file, &[IoSlice::new(bytes)], 0, ReadWriteFlags::APPEND)?,
-        };
-        // The caller would try for ever.
-        if written == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(written) }
-    }
-}
-
 /// Takes the bytes of a file.
 pub(super) struct FileSink {
-    file: Arc<File>,
-    place: Place,
-    user: FileUser,
-    writing: Option<Work<usize>>,
+    writer: Writer,
+    /// So many bytes.
+    writing: Option<(usize, Work<()>)>,
     done: Option<Done>,
 }
 
 impl FileSink {
-    pub(super) fn new(file: Arc<File>, place: Place, user: FileUser, done: Done) -> Self {
-        Self { file, place, user, writing: None, done: Some(done) }
+    pub(super) fn new(writer: Writer, done: Done) -> Self {
+        Self { writer, writing: None, done: Some(done) }
     }
 }
 
@@ -167,29 +143,26 @@ impl<D: 'static> StreamConsumer<D> for FileSink {
         source: Source<'_, Self::Item>,
         _finish: bool,
     ) -> Poll<wasmtime::Result<StreamResult>> {
-        let Self { file, place, user, writing, .. } = &mut *self;
+        let Self { writer, writing, done } = &mut *self;
         let mut source = source.as_direct(store);
         if writing.is_none() && source.remaining().is_empty() {
             return Poll::Ready(Ok(StreamResult::Completed));
         }
         // What has been begun cannot be taken back: also who finishes waits for it.
-        let work = writing.get_or_insert_with(|| {
+        let (count, work) = writing.get_or_insert_with(|| {
             let bytes = source.remaining();
             let bytes = Bytes::copy_from_slice(&bytes[..bytes.len().min(MAX_TRANSFER)]);
-            let (file, place) = (Arc::clone(file), *place);
-            on_thread(user, move || place.write(&file, &bytes))
+            (bytes.len(), on_thread(&writer.user, writer.writing(bytes)))
         });
-        let written = ready!(work.as_mut().poll(cx));
+        let (count, written) = (*count, ready!(work.as_mut().poll(cx)));
         *writing = None;
         match written {
-            Ok(written) => {
-                source.mark_read(written);
-                if let Place::At(offset) = place {
-                    *offset = offset.saturating_add(written as u64);
-                }
+            Ok(()) => {
+                source.mark_read(count);
+                writer.wrote(count);
                 Poll::Ready(Ok(StreamResult::Completed))
             }
-            Err(error) => end(&mut self.done, Err(error)),
+            Err(error) => end(done, Err(error)),
         }
     }
 }

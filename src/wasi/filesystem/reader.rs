@@ -15,7 +15,6 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
-use wasmtime_wasi::runtime::spawn_blocking;
 
 use crate::container::user::FileUser;
 
@@ -57,13 +56,7 @@ impl Reader {
         Some(buffer.freeze())
     }
 
-    /// Reads up to `size` bytes, by a thread; none at the end of the file.
-    pub(super) async fn read(&self, size: usize) -> io::Result<Bytes> {
-        let read = self.reading(size);
-        self.user.run(async { spawn_blocking(read).await }).await
-    }
-
-    /// What a thread does to read up to `size` bytes.
+    /// What a thread does to read up to `size` bytes; none at the end of the file.
     pub(super) fn reading(&self, size: usize) -> impl FnOnce() -> io::Result<Bytes> + Send + use<> {
         let (file, position) = (Arc::clone(&self.file), self.position);
         move || {
@@ -88,15 +81,15 @@ mod tests {
         Reader::new(Arc::new(file.try_clone().unwrap()), position, FileUser::default())
     }
 
-    #[tokio::test]
-    async fn reads_what_is_there_with_and_without_a_thread() {
+    #[test]
+    fn reads_what_is_there_with_and_without_a_thread() {
         let mut file = tempfile::tempfile().unwrap();
         io::Write::write_all(&mut file, b"0123456789").unwrap();
         for (position, size, expected) in
             [(0, 4, &b"0123"[..]), (8, 4, b"89"), (10, 4, b""), (1 << 40, 4, b"")]
         {
             let mut reader = reader(&file, position);
-            assert_eq!(reader.read(size).await.unwrap(), expected, "{position}");
+            assert_eq!(reader.reading(size)().unwrap(), expected, "{position}");
             // Just written: in memory, wherever the file system can tell.
             if let Some(read) = reader.read_cached(size) {
                 assert_eq!(read, expected, "{position}");
@@ -105,7 +98,7 @@ mod tests {
         for position in [u64::MAX, 1 << 63] {
             let mut reader = reader(&file, position);
             assert!(reader.read_cached(4).is_none());
-            assert!(reader.read(4).await.is_err());
+            assert!(reader.reading(4)().is_err());
         }
     }
 }

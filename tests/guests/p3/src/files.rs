@@ -48,12 +48,12 @@ pub async fn read(path: &str, out: &mut Stdout) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Begins so often to open a file, and gives each up at once. Prints how many had to be waited for.
+/// Begins so often to open a file for writing, and gives each up at once. Prints how many had to be waited for.
 pub async fn give_up(path: &str, count: u64, out: &mut Stdout) -> Result<(), Failure> {
     let (directory, below) = mounted(path)?;
     let mut given_up = 0_u64;
     for _ in 0..count {
-        let (empty, flags) = (OpenFlags::empty(), DescriptorFlags::READ);
+        let (empty, flags) = (OpenFlags::empty(), DescriptorFlags::READ | DescriptorFlags::WRITE);
         let mut opening = pin!(directory.open_at(PathFlags::SYMLINK_FOLLOW, below.clone(), empty, flags));
         let waits = poll_fn(|cx| Poll::Ready(opening.as_mut().poll(cx).is_pending())).await;
         given_up += u64::from(waits);
