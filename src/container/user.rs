@@ -5,7 +5,7 @@
 //! guest's file operation ─► FileUser::run ─► wasmtime-wasi ─► spawn_blocking on a thread of the container
 //! ```
 //!
-//! One process runs all containers of a pod, and its files are opened by threads of [blocking pools](threads), of
+//! One process runs all containers of a pod, and its files are opened by threads of blocking pools, of
 //! which each container has its own. If its user is not peapod's, its threads are that user, so that the kernel
 //! decides what it may do, as it does for a process. What is in memory of a file that is open already is read
 //! without them.

@@ -109,7 +109,7 @@ pub async fn run(
     store.set_hostcall_fuel(hostcall_bytes(setup.memory.limit()));
     // tokio's own yield: it comes back after the event loop has looked for I/O and timers.
     store.epoch_deadline_callback(|_| {
-        near::leave();
+        near::tick();
         Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
     });
     store.set_epoch_deadline(1);
