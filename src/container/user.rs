@@ -1,37 +1,38 @@
 //! The users that containers work with files as: `runAsUser` and its like.
 //!
 //! ```text
-//! spec::User ─► FileUsers::of ─► FileUser ─┬─ peapod's own: the event loop's blocking pool
-//!                                          └─ another: Threads, a pool whose threads are that user (sys::user)
-//! guest's file operation ─► FileUser::run ─► wasmtime-wasi ─► spawn_blocking on the pool of the user
+//! spec::User ─► FileUsers::of ─► FileUser ─► Threads: those of one container, all of them that user (sys::user)
+//! guest's file operation ─► FileUser::run ─► wasmtime-wasi ─► spawn_blocking on a thread of the container
 //! ```
 //!
-//! One process runs all containers of a pod, and its files are opened by threads of tokio's blocking pool. A user
-//! that is not peapod's own has a pool to itself, so that the kernel decides what it may do, as it does for a
-//! process. Only what goes by path or needs permission runs there: reads and writes of files that are open already
-//! may come from any thread.
+//! One process runs all containers of a pod, and its files are opened by threads of blocking pools, of
+//! which each container has its own. If its user is not peapod's, its threads are that user, so that the kernel
+//! decides what it may do, as it does for a process. What is in memory of a file that is open already is read
+//! without them.
+
+pub mod near;
+mod threads;
 
 use std::collections::HashMap;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::io;
-use std::pin::pin;
 use std::sync::Arc;
 use std::thread;
 
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::task::JoinHandle;
 
 use crate::spec::{Pod, User};
 use crate::sys::user::{has_group, has_user, work_as};
 
-/// Most threads of one user: enough that the operations of a pod's containers do not wait for each other, and few
-/// beside those that the pod's cgroup allows (`cgroup::PIDS`).
-const THREADS: usize = 16;
+use threads::Threads;
 
-/// The users of a pod's containers that are not peapod's own. There are no more than there are containers.
+/// Who works with the files of a pod's containers, by container: over all runs of one, as a call that sticks may
+/// outlive its run.
 #[derive(Debug, Default)]
-pub struct FileUsers(HashMap<Identity, FileUser>);
+pub struct FileUsers(HashMap<String, (Option<Identity>, FileUser)>);
 
-/// Who works with files for one container. Clones are the same. The default is peapod's own user.
+/// Who works with files for one container. Clones are the same. The default has no threads of its own: it works on
+/// the blocking pool of the runtime that is current.
 #[derive(Debug, Clone, Default)]
 pub struct FileUser(Option<Arc<Threads>>);
 
@@ -58,26 +59,38 @@ impl Identity {
             && groups.try_fold(true, |all, group| Ok::<_, io::Error>(all && has_group(*group)?))?)
     }
 
+    /// Makes this thread the user, for good.
     fn assume(&self) -> io::Result<()> {
         work_as(self.uid, self.gid, &self.groups)
+    }
+
+    /// Whether a thread can: one of a pool could tell nobody that it cannot.
+    fn try_out(&self) -> io::Result<()> {
+        let user = self.clone();
+        let trial = thread::Builder::new().name("user".into()).spawn(move || user.assume())?;
+        trial.join().unwrap_or_else(|_| Err(io::Error::other("panicked")))
     }
 }
 
 impl FileUsers {
-    /// Who works with files for a container of this user: peapod itself where its user namespace has no other.
+    /// Who works with files for the container of this name and user: peapod itself where its user namespace has no
+    /// other.
     ///
     /// # Errors
     /// This process may not work as another user, or has no thread left.
-    pub fn of(&mut self, user: &User) -> io::Result<FileUser> {
-        let Some(identity) = Identity::of(user) else { return Ok(FileUser::default()) };
-        if let Some(known) = self.0.get(&identity) {
+    pub fn of(&mut self, container: &str, user: &User) -> io::Result<FileUser> {
+        if let Some((_, known)) = self.0.get(container) {
             return Ok(known.clone());
         }
-        if !identity.exists()? {
-            return Ok(FileUser::default());
+        let identity = match Identity::of(user) {
+            Some(other) if other.exists()? => Some(other),
+            _ => None,
+        };
+        if identity.is_some() && !self.0.values().any(|(known, _)| *known == identity) {
+            identity.as_ref().map_or(Ok(()), Identity::try_out)?;
         }
         let made = FileUser(Some(Arc::new(Threads::new(identity.clone())?)));
-        self.0.insert(identity, made.clone());
+        self.0.insert(container.to_owned(), (identity, made.clone()));
         Ok(made)
     }
 }
@@ -93,58 +106,20 @@ pub fn ignored(pod: &Pod) -> Option<String> {
 }
 
 impl FileUser {
-    /// Polls a file operation so that what it gives to the blocking pool runs as the user.
+    /// Polls a file operation so that what it gives to the blocking pool runs as the user. Where the container has too
+    /// many that have not ended, it waits for one.
     pub async fn run<F: Future>(&self, operation: F) -> F::Output {
-        let Some(threads) = &self.0 else { return operation.await };
-        let mut operation = pin!(operation);
-        poll_fn(|cx| {
-            let _entered = threads.handle.enter();
-            operation.as_mut().poll(cx)
-        })
-        .await
+        match &self.0 {
+            Some(threads) => threads.run(operation).await,
+            None => operation.await,
+        }
     }
 
-    /// [`Self::run`] of an operation that does not wait.
-    pub fn call<T>(&self, operation: impl FnOnce() -> T) -> T {
-        let _entered = self.0.as_ref().map(|threads| threads.handle.enter());
-        operation()
-    }
-}
-
-/// A blocking pool whose threads are one user: of a runtime that nothing else runs on.
-#[derive(Debug)]
-struct Threads {
-    handle: Handle,
-    /// Until it is dropped.
-    runtime: Option<Runtime>,
-}
-
-impl Threads {
-    fn new(user: Identity) -> io::Result<Self> {
-        // A thread of the pool could tell nobody that it cannot become the user.
-        let tried = user.clone();
-        let trial = thread::Builder::new().name("user".into()).spawn(move || tried.assume())?;
-        trial.join().unwrap_or_else(|_| Err(io::Error::other("panicked")))?;
-        let become_user = move || {
-            if user.assume().is_err() {
-                // It has worked before; whatever is wrong now, nothing runs as root instead.
-                std::process::abort();
-            }
-        };
-        let runtime = Builder::new_current_thread()
-            .thread_name("user")
-            .max_blocking_threads(THREADS)
-            .on_thread_start(become_user)
-            .build()?;
-        Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime) })
-    }
-}
-
-impl Drop for Threads {
-    /// Does not wait: what still runs belongs to a container that is gone.
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
+    /// Begins what one thread does, which goes on whether or not it is waited for.
+    pub fn spawn<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+        match &self.0 {
+            Some(threads) => threads.spawn(work),
+            None => tokio::task::spawn_blocking(work),
         }
     }
 }
@@ -153,6 +128,8 @@ impl Drop for Threads {
 mod tests {
     use std::fs::{self, Permissions};
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+    use tokio::runtime::Builder;
 
     use super::*;
 
@@ -174,15 +151,21 @@ mod tests {
         let event_loop = Builder::new_current_thread().enable_all().build().unwrap();
         event_loop.block_on(async {
             let mut users = FileUsers::default();
-            let (a, b) = (users.of(&user(1001)).unwrap(), users.of(&user(1002)).unwrap());
-            let (a, b, own) = tokio::join!(a.run(write("a")), b.run(write("b")), write("own"));
+            let (a, b) = (users.of("a", &user(1001)).unwrap(), users.of("b", &user(1002)).unwrap());
+            let own = users.of("own", &User::default()).unwrap();
+            let (a, b, own) = tokio::join!(a.run(write("a")), b.run(write("b")), own.run(write("own")));
             a.and(b).and(own).unwrap();
-            // The same user has the same threads.
-            users.of(&user(1001)).unwrap();
-            assert_eq!(users.0.len(), 2);
+            // The next run of a container has the same threads, another container of the same user has others.
+            let again = users.of("a", &user(1001)).unwrap();
+            let other = users.of("c", &user(1001)).unwrap();
+            let same = |one: &FileUser, two: &FileUser| {
+                matches!((&one.0, &two.0), (Some(one), Some(two)) if Arc::ptr_eq(one, two))
+            };
+            assert!(same(&again, &users.of("a", &user(1001)).unwrap()) && !same(&again, &other));
             // As root, groups change nothing.
             let root = User { uid: Some(0), groups: vec![5], ..User::default() };
-            assert!(users.of(&root).unwrap().0.is_none());
+            users.of("root", &root).unwrap();
+            assert!(users.0["root"].0.is_none());
             // Dropped in an event loop, it does not panic.
         });
         for (name, uid) in [("a", 1001), ("b", 1002), ("own", 0)] {

@@ -29,7 +29,7 @@ use crate::container::log::file::Rotation;
 use crate::container::log::{Console, LogConfig, LogEvent, Logger};
 use crate::container::message::Messages;
 use crate::container::runner::{Hosts, Program};
-use crate::container::user;
+use crate::container::user::{self, near};
 use crate::descriptors::Descriptors;
 use crate::engine::EpochTicker;
 use crate::ipc::Ipc;
@@ -47,7 +47,8 @@ const EXIT_NOT_BEGUN: i32 = 125;
 /// Where the pod's shared memory is, a tmpfs of its own (`sandbox::process`).
 const SHARED_MEMORY: &str = "/dev/shm";
 
-/// Threads for the containers' file operations: well below what the pod's cgroup allows (`cgroup::PIDS`).
+/// Threads for what the pod does with files, and its key-value stores: the containers have their own
+/// (`container::user`). Well below what the pod's cgroup allows (`cgroup::PIDS`).
 const BLOCKING_THREADS: usize = 64;
 
 /// Where the containers' termination messages are below the pod's state directory.
@@ -279,11 +280,18 @@ fn start_logger(
     })
 }
 
-fn event_loop() -> io::Result<Runtime> {
+/// The runtime that a pod process polls all of its containers on.
+///
+/// # Errors
+/// The process has no descriptor left.
+pub fn event_loop() -> io::Result<Runtime> {
     Builder::new_current_thread()
         .enable_all()
         .event_interval(EVENT_INTERVAL)
         .max_blocking_threads(BLOCKING_THREADS)
+        .on_thread_start(near::anywhere)
+        .on_thread_park(near::sleeps)
+        .on_thread_unpark(near::wakes)
         .build()
 }
 

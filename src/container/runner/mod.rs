@@ -32,7 +32,7 @@ use program::Entry;
 use super::about::About;
 use super::state::Exit;
 use super::stop::StopSignal;
-use super::user::FileUser;
+use super::user::{FileUser, near};
 use crate::descriptors;
 use crate::engine::MemoryAccount;
 use crate::ipc;
@@ -121,7 +121,10 @@ pub async fn run(
     store.set_hostcall_fuel(hostcall_bytes(setup.memory.limit()));
     store.set_max_component_handles(max_handles(&program.entry));
     // tokio's own yield: it comes back after the event loop has looked for I/O and timers.
-    store.epoch_deadline_callback(|_| Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now()))));
+    store.epoch_deadline_callback(|_| {
+        near::tick();
+        Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+    });
     store.set_epoch_deadline(1);
 
     let outcome = match what {

@@ -201,7 +201,7 @@ impl Worker {
             restarts,
             env: env.clone(),
         };
-        let user = self.users.of(&spec.user);
+        let user = self.users.of(&spec.name, &spec.user);
         let user = user.map_err(|error| format!("cannot work with files as its user: {error}"))?;
         let setup = Setup {
             argv: command.into_iter().chain(args).collect(),

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, statat};
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::JoinHandle;
 
 use super::open_files::ListingPlace;
 use crate::container::user::FileUser;
@@ -83,7 +83,7 @@ impl Listing {
                 return Poll::Ready(Ok(true));
             }
             self.state = match std::mem::replace(&mut self.state, State::Ended) {
-                State::Idle(reader) => State::Reading(self.user.call(|| spawn_blocking(|| reader.read()))),
+                State::Idle(reader) => State::Reading(self.user.spawn(|| reader.read())),
                 State::Reading(mut reading) => {
                     let Poll::Ready(read) = Pin::new(&mut reading).poll(cx) else {
                         self.state = State::Reading(reading);

@@ -1,27 +1,36 @@
 //! `wasi:filesystem` for containers, each with its own user.
 //!
 //! ```text
-//! guest ─► p2, p3 ─► FileUser::run ─► wasmtime-wasi ─► spawn_blocking ─► a thread that is the user
+//! guest ─┬─ operations ─► p2, p3 ─► FileUser::run ─► wasmtime-wasi ─► spawn_blocking ─► a thread that is the user
+//!        └─ streams ─► p2_streams, p3_streams ─┬─► reader ─┬─ what is in memory: at once
+//!                                              │           └─ FileUser ─► a thread that is the user
+//!                                              └─► writer ─── FileUser ─► a thread that is the user
 //! ```
 //!
-//! All that files do is wasmtime-wasi's. It hands system calls to the blocking pool of the runtime that is current:
-//! while one of its operations is polled here, that is the user's.
+//! All but streams is wasmtime-wasi's. It hands system calls to the blocking pool of the runtime that is current:
+//! while one of its operations is polled here, that is the user's. Streams are peapod's own, as those of wasmtime-wasi
+//! would always go over a thread, and in 0.3 over one of the event loop's.
 //!
-//! A FIFO is not opened: that waits for its other end, and keeps a thread of the pool which the containers share. WASI
-//! reads and writes at offsets, which a FIFO has none of: it is of no use to a guest. Sockets, which cannot be opened
-//! at all, are refused with it: wasmtime-wasi tells the two apart from other files, not from each other. The file that is
-//! opened may be another than the one looked at: only who can put a FIFO there, the host, or rename one makes it wait.
+//! A FIFO is not opened: that waits for its other end, and keeps a thread of the container. WASI reads and writes at
+//! offsets, which a FIFO has none of: it is of no use to a guest. Sockets, which cannot be opened at all, are refused
+//! with it: wasmtime-wasi tells the two apart from other files, not from each other. What is there and is to be read is
+//! opened so that it cannot wait (`open`). Else the file that is opened may be another than the one looked at: only who
+//! can put a FIFO there, the host, or rename one makes it wait.
 //!
 //! What a container keeps open is bounded: its files by its share of the process's descriptors, their streams and its
 //! listings by what they hold in memory (`open_files`). wasmtime-wasi's listings are not used (`listing`).
 
 mod listing;
 mod look;
+mod open;
 mod open_files;
 mod p2;
+mod p2_streams;
 mod p3;
-mod permitted;
+mod p3_streams;
+mod reader;
 mod refused;
+mod writer;
 
 use wasmtime::component::{HasData, Linker};
 use wasmtime_wasi::WasiView;

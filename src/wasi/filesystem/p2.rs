@@ -16,8 +16,11 @@ use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
 use super::FilesCtxView;
 use super::listing::Listing;
 use super::look::{Look, look};
-use super::permitted::Permitted;
+use super::open::{Existing, Opened};
+use super::p2_streams::{FileReader, FileWriter};
+use super::reader::Reader;
 use super::refused::{Refused, refused};
+use super::writer::{Place, Writer};
 
 /// Operations that wait, as wasmtime-wasi has them but as the user.
 macro_rules! as_user {
@@ -102,27 +105,42 @@ impl HostDescriptor for FilesCtxView<'_> {
         open: OpenFlags,
         flags: DescriptorFlags,
     ) -> FsResult<Resource<Descriptor>> {
-        let is_unfit =
-            match look(self.files.table, &fd, &path, path_flags.contains(PathFlags::SYMLINK_FOLLOW)) {
-                Look::Unfit => true,
-                Look::Fit => false,
-                Look::Unknown => {
-                    let directory = Resource::new_borrow(fd.rep());
-                    let found = self.stat_at(directory, path_flags, path.clone()).await;
-                    found.is_ok_and(|found| found.type_ == DescriptorType::Unknown)
+        let descriptor = self.open.take().ok_or(ErrorCode::Quota)?;
+        let follow = path_flags.contains(PathFlags::SYMLINK_FOLLOW);
+        if OpenFlags::DIRECTORY.contains(open)
+            && flags == DescriptorFlags::READ
+            && let Descriptor::Dir(directory) = self.files.table.get(&fd)?
+        {
+            let is_directory = open.contains(OpenFlags::DIRECTORY);
+            match Existing::new(directory, &path, follow, is_directory).open(&self.user).await {
+                Opened::Done(opened) => {
+                    let opened = self.files.table.push(opened)?;
+                    self.open.opened(self.files.table, &opened, descriptor);
+                    return Ok(opened);
                 }
-            };
+                Opened::NoEntry => return Err(ErrorCode::NoEntry.into()),
+                Opened::Otherwise => {}
+            }
+        }
+        let is_unfit = match look(self.files.table, &fd, &path, follow) {
+            Look::Unfit => true,
+            Look::Fit => false,
+            Look::Unknown => {
+                let directory = Resource::new_borrow(fd.rep());
+                let found = self.stat_at(directory, path_flags, path.clone()).await;
+                found.is_ok_and(|found| found.type_ == DescriptorType::Unknown)
+            }
+        };
         if is_unfit {
             return Err(ErrorCode::Unsupported.into());
         }
         let changes = open.intersects(OpenFlags::CREATE | OpenFlags::TRUNCATE)
             || flags.contains(DescriptorFlags::WRITE);
-        let descriptor = self.open.take().ok_or(ErrorCode::Quota)?;
         let Self { files, user, .. } = self;
         let directory = fd.rep();
         let opened = user.run(HostDescriptor::open_at(files, fd, path_flags, path, open, flags)).await;
-        let opened =
-            opened.map_err(|error| if changes { as_linux(files.table, &[directory], error) } else { error })?;
+        let opened = opened
+            .map_err(|error| if changes { as_linux(files.table, &[directory], error) } else { error })?;
         self.open.opened(self.files.table, &opened, descriptor);
         Ok(opened)
     }
@@ -149,7 +167,12 @@ impl HostDescriptor for FilesCtxView<'_> {
         offset: Filesize,
     ) -> FsResult<Resource<DynInputStream>> {
         self.check_stream()?;
-        HostDescriptor::read_via_stream(&mut self.files, fd, offset)
+        let Descriptor::File(file) = self.files.table.get(&fd)? else {
+            return HostDescriptor::read_via_stream(&mut self.files, fd, offset);
+        };
+        let reader = Reader::new(Arc::clone(&file.file), offset, self.user.clone());
+        let stream: DynInputStream = Box::new(FileReader::new(reader));
+        Ok(self.files.table.push(stream)?)
     }
 
     fn write_via_stream(
@@ -158,14 +181,18 @@ impl HostDescriptor for FilesCtxView<'_> {
         offset: Filesize,
     ) -> FsResult<Resource<DynOutputStream>> {
         self.check_stream()?;
-        let stream = HostDescriptor::write_via_stream(&mut self.files, fd, offset)?;
-        self.permit(stream)
+        match self.writer(&fd, Place::At(offset)) {
+            Some(writer) => Ok(self.files.table.push(writer)?),
+            None => HostDescriptor::write_via_stream(&mut self.files, fd, offset),
+        }
     }
 
     fn append_via_stream(&mut self, fd: Resource<Descriptor>) -> FsResult<Resource<DynOutputStream>> {
         self.check_stream()?;
-        let stream = HostDescriptor::append_via_stream(&mut self.files, fd)?;
-        self.permit(stream)
+        match self.writer(&fd, Place::End) {
+            Some(writer) => Ok(self.files.table.push(writer)?),
+            None => HostDescriptor::append_via_stream(&mut self.files, fd),
+        }
     }
 }
 
@@ -175,11 +202,13 @@ impl FilesCtxView<'_> {
         if self.open.may_stream() { Ok(()) } else { Err(ErrorCode::InsufficientMemory.into()) }
     }
 
-    /// The stream takes no more than it permits.
-    fn permit(&mut self, stream: Resource<DynOutputStream>) -> FsResult<Resource<DynOutputStream>> {
-        let upstream = self.files.table.delete(stream)?;
-        let permitted: DynOutputStream = Box::new(Permitted::new(upstream));
-        Ok(self.files.table.push(permitted)?)
+    /// `None` for what cannot be written to: wasmtime-wasi says why.
+    fn writer(&self, fd: &Resource<Descriptor>, place: Place) -> Option<DynOutputStream> {
+        let Ok(Descriptor::File(file)) = self.files.table.get(fd) else { return None };
+        if file.perms.write_not_permitted() {
+            return None;
+        }
+        Some(Box::new(FileWriter::new(Writer::new(Arc::clone(&file.file), place, self.user.clone()))))
     }
 }
 

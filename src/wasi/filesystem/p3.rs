@@ -21,7 +21,11 @@ use wasmtime_wasi::p3::filesystem::{FilesystemError, FilesystemResult};
 
 use super::listing::{Entry, Listing};
 use super::look::{Look, look};
+use super::open::{Existing, Opened};
+use super::p3_streams::{FileBytes, FileSink};
+use super::reader::Reader;
 use super::refused::{Refused, refused};
+use super::writer::{Place, Writer};
 use super::{Files, FilesCtxView, FilesView};
 
 /// How a data stream or a listing ends.
@@ -136,6 +140,32 @@ impl<T: FilesView + 'static> HostDescriptorWithStore<T> for Files {
         flags: DescriptorFlags,
     ) -> FilesystemResult<Resource<Descriptor>> {
         let follow = path_flags.contains(PathFlags::SYMLINK_FOLLOW);
+        let (user, files) = store.with(|mut store| {
+            let view = store.get();
+            (view.user, view.open)
+        });
+        let descriptor = files.take().ok_or(ErrorCode::Quota)?;
+        let existing = (OpenFlags::DIRECTORY.contains(open) && flags == DescriptorFlags::READ).then(|| {
+            store.with(|mut store| {
+                let Ok(Descriptor::Dir(directory)) = store.get().files.table.get(&fd) else { return None };
+                let is_directory = open.contains(OpenFlags::DIRECTORY);
+                Some(Existing::new(directory, &path, follow, is_directory))
+            })
+        });
+        if let Some(existing) = existing.flatten() {
+            match existing.open(&user).await {
+                Opened::Done(opened) => {
+                    return store.with(|mut store| {
+                        let table = store.get().files.table;
+                        let opened = table.push(opened)?;
+                        files.opened(table, &opened, descriptor);
+                        Ok(opened)
+                    });
+                }
+                Opened::NoEntry => return Err(ErrorCode::NoEntry.into()),
+                Opened::Otherwise => {}
+            }
+        }
         let is_unfit = match store.with(|mut store| look(store.get().files.table, &fd, &path, follow)) {
             Look::Unfit => true,
             Look::Fit => false,
@@ -150,11 +180,6 @@ impl<T: FilesView + 'static> HostDescriptorWithStore<T> for Files {
         }
         let changes = open.intersects(OpenFlags::CREATE | OpenFlags::TRUNCATE)
             || flags.contains(DescriptorFlags::WRITE);
-        let (user, files) = store.with(|mut store| {
-            let view = store.get();
-            (view.user, view.open)
-        });
-        let descriptor = files.take().ok_or(ErrorCode::Quota)?;
         let upstream = store.with_getter::<WasiFilesystem>(T::filesystem);
         let directory = fd.rep();
         let opened = WasiFilesystem::open_at(&upstream, fd, path_flags, path, open, flags);
@@ -196,7 +221,14 @@ impl<T: FilesView + 'static> HostDescriptorWithStore<T> for Files {
             let end = ended(&mut store, ErrorCode::InsufficientMemory)?;
             return Ok((StreamReader::new(&mut store, iter::empty())?, end));
         }
-        WasiFilesystem::read_via_stream(upstream(&mut store), fd, offset)
+        let FilesCtxView { files, user, .. } = store.get();
+        let Descriptor::File(file) = files.table.get(&fd)? else {
+            return WasiFilesystem::read_via_stream(upstream(&mut store), fd, offset);
+        };
+        let reader = Reader::new(Arc::clone(&file.file), offset, user);
+        let (done, end) = oneshot::channel();
+        let bytes = StreamReader::new(&mut store, FileBytes::new(reader, done))?;
+        Ok((bytes, FutureReader::new(&mut store, end)?))
     }
 
     fn write_via_stream(
@@ -209,7 +241,10 @@ impl<T: FilesView + 'static> HostDescriptorWithStore<T> for Files {
             data.close(&mut store)?;
             return ended(&mut store, ErrorCode::InsufficientMemory);
         }
-        WasiFilesystem::write_via_stream(upstream(&mut store), fd, data, offset)
+        match sink(&mut store, &fd, Place::At(offset)) {
+            Some((sink, end)) => pipe(store, data, sink, end),
+            None => WasiFilesystem::write_via_stream(upstream(&mut store), fd, data, offset),
+        }
     }
 
     fn append_via_stream(
@@ -221,8 +256,37 @@ impl<T: FilesView + 'static> HostDescriptorWithStore<T> for Files {
             data.close(&mut store)?;
             return ended(&mut store, ErrorCode::InsufficientMemory);
         }
-        WasiFilesystem::append_via_stream(upstream(&mut store), fd, data)
+        match sink(&mut store, &fd, Place::End) {
+            Some((sink, end)) => pipe(store, data, sink, end),
+            None => WasiFilesystem::append_via_stream(upstream(&mut store), fd, data),
+        }
     }
+}
+
+/// `None` for what cannot be written to: wasmtime-wasi says why.
+fn sink<T: FilesView + 'static>(
+    store: &mut Access<'_, T, Files>,
+    fd: &Resource<Descriptor>,
+    place: Place,
+) -> Option<(FileSink, oneshot::Receiver<Result<(), ErrorCode>>)> {
+    let FilesCtxView { files, user, .. } = store.get();
+    let Ok(Descriptor::File(file)) = files.table.get(fd) else { return None };
+    if file.perms.write_not_permitted() {
+        return None;
+    }
+    let (done, end) = oneshot::channel();
+    let writer = Writer::new(Arc::clone(&file.file), place, user);
+    Some((FileSink::new(writer, done), end))
+}
+
+fn pipe<T: FilesView + 'static>(
+    mut store: Access<'_, T, Files>,
+    data: StreamReader<u8>,
+    sink: FileSink,
+    end: oneshot::Receiver<Result<(), ErrorCode>>,
+) -> wasmtime::Result<End> {
+    data.pipe(&mut store, sink)?;
+    FutureReader::new(&mut store, end)
 }
 
 impl HostDescriptor for FilesCtxView<'_> {

@@ -1,5 +1,9 @@
 //! Files of `wasi:filesystem` 0.3.
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+
 use wasip3::filesystem::preopens;
 use wasip3::filesystem::types::{Descriptor, DescriptorFlags, OpenFlags, PathFlags};
 use wasip3::wit_stream;
@@ -41,6 +45,20 @@ pub async fn read(path: &str, out: &mut Stdout) -> Result<(), Failure> {
     let bytes = bytes.collect().await;
     done.await.about(path)?;
     out.line(&String::from_utf8_lossy(&bytes)).await;
+    Ok(())
+}
+
+/// Begins so often to open a file for writing, and gives each up at once. Prints how many had to be waited for.
+pub async fn give_up(path: &str, count: u64, out: &mut Stdout) -> Result<(), Failure> {
+    let (directory, below) = mounted(path)?;
+    let mut given_up = 0_u64;
+    for _ in 0..count {
+        let (empty, flags) = (OpenFlags::empty(), DescriptorFlags::READ | DescriptorFlags::WRITE);
+        let mut opening = pin!(directory.open_at(PathFlags::SYMLINK_FOLLOW, below.clone(), empty, flags));
+        let waits = poll_fn(|cx| Poll::Ready(opening.as_mut().poll(cx).is_pending())).await;
+        given_up += u64::from(waits);
+    }
+    out.line(&format!("gave up {given_up} of {count}")).await;
     Ok(())
 }
 

@@ -2,8 +2,8 @@
 //!
 //! `p3 hello | exit CODE | args | tick MS COUNT | tcp-serve PORT [CONNECTIONS] |
 //! tcp-connect IP PORT TEXT | tcp-leave IP PORT | tcp-bind IP PORT | udp-echo PORT [DATAGRAMS] | udp-send IP PORT TEXT |
-//! resolve NAME | write PATH TEXT | read PATH | mkdir PATH | ls PATH | attack MOUNT SEED OPERATIONS BASE |
-//! hoard KIND MOUNT MOST`
+//! resolve NAME | write PATH TEXT | read PATH | give-up PATH COUNT AFTER | mkdir PATH | ls PATH |
+//! attack MOUNT SEED OPERATIONS BASE | hoard KIND MOUNT MOST`
 //!
 //! Results go to stdout, an error to stderr as `p3: <what>: <WASI error code>` with exit code 1. All of
 //! it through `wasi:*@0.3` imports: nothing here prints or opens by the standard library, which speaks 0.2.
@@ -90,6 +90,10 @@ async fn command(args: &[String], out: &mut Stdout) -> Result<(), Failure> {
         ["udp-send", ip, port, text] => udp::send(address(ip, port)?, text, out).await?,
         ["write", path, text] => files::write(path, text, out).await?,
         ["read", path] => files::read(path, out).await?,
+        ["give-up", path, count, after] => {
+            files::give_up(path, parse(count)?, out).await?;
+            files::read(after, out).await?;
+        }
         ["mkdir", path] => files::mkdir(path, out).await?,
         ["ls", path] => files::list(path, out).await?,
         ["attack", mount, seed, operations, base] => {
