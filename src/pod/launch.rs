@@ -39,6 +39,7 @@ use crate::sandbox::{self, Entered, Inside, NotBegun, Sandbox, SandboxError};
 use crate::spec::environment::Surroundings;
 use crate::spec::qos::QosClass;
 use crate::spec::{NetworkMode, Pod};
+use crate::sys::affinity;
 use crate::volume::{Bound, VolumeErrors, Volumes};
 
 /// Exit code of a pod process that could not begin; its supervisor has the reason.
@@ -289,7 +290,7 @@ pub fn event_loop() -> io::Result<Runtime> {
         .enable_all()
         .event_interval(EVENT_INTERVAL)
         .max_blocking_threads(BLOCKING_THREADS)
-        .on_thread_start(near::anywhere)
+        .on_thread_start(affinity::anywhere)
         .on_thread_park(near::sleeps)
         .on_thread_unpark(near::wakes)
         .build()

@@ -3,6 +3,7 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`affinity`] | the CPUs that a thread may run on |
 //! | [`clone`] | `clone3(2)` into new namespaces and a cgroup, from a single-threaded process |
 //! | [`enter`] | entering the namespaces of a running process |
 //! | [`fds`] | descriptors sent through a unix socket |
@@ -23,6 +24,7 @@
 //! | [`notices`] | a descriptor that says that something has happened |
 //! | [`nftables`] | nf_tables messages, for [`netlink`] |
 
+pub mod affinity;
 pub mod clone;
 pub mod conntrack;
 pub mod enter;

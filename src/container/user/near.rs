@@ -27,11 +27,12 @@
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use nix::sched::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
-use nix::unistd::{Pid, SysconfVar, gettid, sysconf};
+use nix::unistd::{Pid, gettid};
+
+use crate::sys::affinity::{self, anywhere};
 
 /// How long the event loop keeps its CPU before the kernel may place it anew: long beside the two system calls that
 /// this takes (3 µs), short for who shares the CPU with another process while another CPU is idle.
@@ -41,14 +42,8 @@ const STAY: Duration = Duration::from_millis(100);
 /// then also a guest that only asks for files.
 const COMPUTES: u8 = 2;
 
-/// sched_setaffinity(2): the calling thread.
-const SELF: Pid = Pid::from_raw(0);
-
 /// No CPU.
 const NONE: usize = usize::MAX;
-
-/// The CPUs that this process was given. `None`: one, or it is not told; nobody stays anywhere then.
-static GIVEN: OnceLock<Option<CpuSet>> = OnceLock::new();
 
 thread_local! {
     static EVENT_LOOP: EventLoop = const { EventLoop { ticks: Cell::new(COMPUTES), stay: Cell::new(None) } };
@@ -93,14 +88,6 @@ pub fn tick() {
     });
 }
 
-/// This thread may run on any CPU: for the start of those that the event loop makes, which inherit its own.
-pub fn anywhere() {
-    if let Some(Some(given)) = GIVEN.get() {
-        // It was allowed once; if it no longer is, the thread shares a CPU.
-        let _ = sched_setaffinity(SELF, given);
-    }
-}
-
 /// Whether this event loop has nothing to do but to wait for the operation that it begins.
 pub(super) fn is_idle() -> bool {
     EVENT_LOOP.with(|event_loop| event_loop.ticks.get() < COMPUTES)
@@ -115,9 +102,7 @@ impl EventLoop {
             }
             return Some(stay.cpu);
         }
-        GIVEN.get_or_init(given).as_ref()?;
-        let cpu = sched_getcpu().ok()?;
-        sched_setaffinity(SELF, &only(cpu)?).ok()?;
+        let cpu = affinity::stay()?;
         self.stay.set(Some(Stay { cpu, until: Instant::now() + STAY }));
         Some(cpu)
     }
@@ -151,9 +136,9 @@ impl Seat {
         if self.cpu.swap(cpu, Relaxed) == cpu {
             return;
         }
-        if let (Some(thread), Some(cpu)) = (*self.thread(), only(cpu)) {
+        if let Some(thread) = *self.thread() {
             // It lives: it takes the lock before it ends.
-            let _ = sched_setaffinity(thread, &cpu);
+            affinity::only(thread, cpu);
         }
     }
 
@@ -161,9 +146,9 @@ impl Seat {
     pub(super) fn taken(&self) {
         let mut thread = self.thread();
         *thread = Some(gettid());
-        match only(self.cpu.load(Relaxed)) {
-            Some(cpu) => drop(sched_setaffinity(SELF, &cpu)),
-            None => anywhere(),
+        match self.cpu.load(Relaxed) {
+            NONE => anywhere(),
+            cpu => affinity::only(affinity::SELF, cpu),
         }
     }
 
@@ -178,40 +163,12 @@ impl Seat {
     }
 }
 
-/// That CPU and no other, where there is one of that number.
-fn only(cpu: usize) -> Option<CpuSet> {
-    let mut set = CpuSet::new();
-    set.set(cpu).ok()?;
-    Some(set)
-}
-
-fn given() -> Option<CpuSet> {
-    let mine = sched_getaffinity(SELF).ok()?;
-    let count = (0..CpuSet::count()).filter(|cpu| mine.is_set(*cpu).unwrap_or(false)).count();
-    let online =
-        sysconf(SysconfVar::_NPROCESSORS_ONLN).ok().flatten().and_then(|count| count.try_into().ok());
-    match count {
-        0 | 1 => None,
-        // All of them: also of those that its cpuset will have.
-        _ if Some(count) == online => {
-            let mut all = CpuSet::new();
-            (0..CpuSet::count()).try_for_each(|cpu| all.set(cpu)).ok()?;
-            Some(all)
-        }
-        _ => Some(mine),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::thread;
 
     use super::*;
-
-    fn cpus() -> Vec<usize> {
-        let mine = sched_getaffinity(SELF).unwrap();
-        (0..CpuSet::count()).filter(|cpu| mine.is_set(*cpu).unwrap()).collect()
-    }
+    use crate::sys::affinity::cpus;
 
     #[test]
     fn the_loop_stays_and_leaves_and_its_near_thread_follows() {

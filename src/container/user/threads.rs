@@ -24,6 +24,7 @@ use tokio::task::JoinHandle;
 
 use super::Identity;
 use super::near::{self, Seat};
+use crate::sys::affinity;
 
 /// Most threads of one container beside the near one: enough that its operations seldom wait for each other, and few
 /// beside those that the pod's cgroup allows (`cgroup::PIDS`).
@@ -72,7 +73,7 @@ impl Threads {
         let far = Pool::new(
             Builder::new_current_thread().thread_name("file").max_blocking_threads(FAR).on_thread_start(
                 move || {
-                    near::anywhere();
+                    affinity::anywhere();
                     become_user();
                 },
             ),

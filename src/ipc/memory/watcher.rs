@@ -25,6 +25,7 @@ use super::lock;
 use super::watch::{Heard, Look, Next, PAUSE, Watch};
 use super::words::Words;
 use crate::ipc::{Errno, Result};
+use crate::sys::affinity;
 use crate::sys::futex::{self, Control, MAX_NUMBERS, Number, Woken};
 
 /// Threads of a pod at most: enough for the default bound on waits (4096), each on an address of its own.
@@ -85,7 +86,10 @@ impl Thread {
         let state = Arc::<State>::default();
         state.add(words, offset);
         let run = Arc::clone(&state);
-        let thread = thread::Builder::new().name("futex".into()).spawn(move || run.run())?;
+        let thread = thread::Builder::new().name("futex".into()).spawn(move || {
+            affinity::anywhere();
+            run.run();
+        })?;
         Ok(Self { state, thread: Some(thread) })
     }
 }
