@@ -272,6 +272,16 @@ async fn a_message_for_a_container_that_waits_overtakes_none_and_is_not_lost() {
     assert_eq!(sender.try_send(b"later", 9), Err(Errno::Again));
     assert_eq!(receive.await, Ok(received("native")));
 
+    // It is known to be empty: a native message is had at once where nobody is to wait.
+    let receive = waiting();
+    drop(receive);
+    native.send(b"native", 0).unwrap();
+    assert_eq!(receiver.receive(Some(Duration::ZERO)).await, Ok(received("native")));
+    assert_eq!(receiver.receive(Some(Duration::ZERO)).await, Err(Errno::TimedOut));
+    native.send(b"native", 0).unwrap();
+    assert_eq!(receiver.receive(LONG).await, Ok(received("native")));
+    assert_eq!(sender.receive(None).await, Err(Errno::Access));
+
     // What the kernel would refuse is refused.
     let receive = waiting();
     assert_eq!(sender.try_send(&[0; 17], 0), Err(Errno::MessageSize));

@@ -23,6 +23,7 @@ mod table;
 use std::ffi::CStr;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use nix::errno::Errno as Kernel;
@@ -207,6 +208,7 @@ impl Queue {
     fn send_now(&self, message: &[u8], priority: u32) -> Result<()> {
         if !self.hand_over(message, priority)? {
             self.0.queue.get_ref().send(message, priority)?;
+            self.0.shared.is_empty.store(false, Ordering::Relaxed);
         }
         self.tell();
         Ok(())
@@ -238,10 +240,19 @@ impl Queue {
     /// As [`Self::try_receive`], with [`Errno::TimedOut`] and [`Errno::NoMemory`] instead of [`Errno::Again`].
     pub async fn receive(&self, timeout: Option<Duration>) -> Result<(Vec<u8>, u32)> {
         let mut buffer = Vec::new();
-        let mut turn = Turn { shared: &self.0.shared, ticket: None };
-        let attempt = || match turn.take() {
-            Some(message) => Ok(message),
-            None => self.receive_now(&mut buffer).inspect_err(|error| turn.wait_on(*error)),
+        let shared = &self.0.shared;
+        let mut turn = Turn { shared, ticket: None };
+        // What is to be had at once has to be, where there will be no wait.
+        let will_wait = self.0.access != Access::Write
+            && timeout.is_none_or(|timeout| !timeout.is_zero())
+            && !self.handle().is_stopping();
+        let attempt = || {
+            if let Some(message) = turn.take() {
+                return Ok(message);
+            }
+            let is_empty = will_wait && shared.is_empty.load(Ordering::Relaxed);
+            let received = if is_empty { Err(Errno::Again) } else { self.receive_now(&mut buffer) };
+            received.inspect_err(|error| turn.wait_on(*error))
         };
         wait::until(self.handle(), timeout, || self.changed(Interest::READABLE), attempt).await
     }
@@ -254,7 +265,9 @@ impl Queue {
             return Ok(message);
         }
         buffer.reserve_exact(self.0.message_size);
-        let priority = self.0.queue.get_ref().receive(buffer)?;
+        let received = self.0.queue.get_ref().receive(buffer).map_err(Errno::from);
+        self.0.shared.is_empty.store(received == Err(Errno::Again), Ordering::Relaxed);
+        let priority = received?;
         self.tell();
         Ok((std::mem::take(buffer), priority))
     }
@@ -292,7 +305,10 @@ impl Queue {
                 biased;
                 () = by_container => {}
                 ready = self.0.queue.ready(interest) => match ready {
-                    Ok(mut guard) => guard.clear_ready(),
+                    Ok(mut guard) => {
+                        self.0.shared.is_empty.store(false, Ordering::Relaxed);
+                        guard.clear_ready();
+                    }
                     // When the event loop ends, and everything that waits with it.
                     Err(_) => std::future::pending().await,
                 },
@@ -330,6 +346,7 @@ impl Drop for Turn<'_> {
             let mut receivers = lock(&self.shared.receivers);
             (receivers.is_handed(ticket), receivers.leave(ticket))
         };
+        self.shared.is_empty.store(false, Ordering::Relaxed);
         // Whoever it was for has ended between two steps of the event loop.
         if let Some(((message, priority), sender)) = back
             && sender.0.queue.get_ref().send(&message, priority).is_err()

@@ -1,7 +1,7 @@
 //! The pod's message queues: what they take, who has them open, what there is to see of them.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, Weak};
 
 use nix::errno::Errno as Kernel;
@@ -78,6 +78,9 @@ pub(super) struct Shared {
     inode: u64,
     /// A container has sent or received: quicker than to ask the kernel who did.
     pub(super) changed: Notify,
+    /// The kernel has said that there is no message, and nobody has told of one since. If there is one nevertheless, the
+    /// event loop has yet to tell every handle.
+    pub(super) is_empty: AtomicBool,
     pub(super) receivers: Mutex<Receivers<Queue>>,
     pub(super) holders: Arc<Holders>,
 }
@@ -89,9 +92,14 @@ impl Shared {
         if let Some(shared) = open.get(&inode).and_then(Weak::upgrade) {
             return Ok(shared);
         }
-        let (ipc, changed) = (Arc::clone(ipc), Notify::new());
-        let shared =
-            Arc::new(Self { ipc, inode, changed, receivers: Mutex::default(), holders: Arc::default() });
+        let shared = Arc::new(Self {
+            ipc: Arc::clone(ipc),
+            inode,
+            changed: Notify::new(),
+            is_empty: AtomicBool::new(false),
+            receivers: Mutex::default(),
+            holders: Arc::default(),
+        });
         open.insert(inode, Arc::downgrade(&shared));
         Ok(shared)
     }
