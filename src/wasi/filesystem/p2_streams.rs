@@ -150,7 +150,7 @@ impl OutputStream for FileWriter {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         match &self.state {
             Written::All if bytes.len() > MAX_TRANSFER => {
-                Err(StreamError::trap("write of more bytes than check-write permits"))
+                Err(StreamError::trap("write of more bytes than permitted"))
             }
             Written::All => {
                 let count = bytes.len();
