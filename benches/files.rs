@@ -134,7 +134,7 @@ fn main() -> anyhow::Result<()> {
     let programs = Programs::build()?;
     let directory = tempfile::tempdir()?;
     std::fs::set_permissions(directory.path(), Permissions::from_mode(0o777))?;
-    let mut users = FileUsers::default();
+    let mut users = FileUsers::new(1);
     let own = users.of("own", &User::default())?;
     let is_root = nix::unistd::geteuid().is_root();
     let other = User { uid: Some(USER), ..User::default() };

@@ -28,8 +28,12 @@ use threads::Threads;
 
 /// Who works with the files of a pod's containers, by container: over all runs of one, as a call that sticks may
 /// outlive its run.
-#[derive(Debug, Default)]
-pub struct FileUsers(HashMap<String, (Option<Identity>, FileUser)>);
+#[derive(Debug)]
+pub struct FileUsers {
+    users: HashMap<String, (Option<Identity>, FileUser)>,
+    /// Threads of each, but for one.
+    far: usize,
+}
 
 /// Who works with files for one container. Clones are the same. The default has no threads of its own: it works on
 /// the blocking pool of the runtime that is current.
@@ -73,24 +77,29 @@ impl Identity {
 }
 
 impl FileUsers {
+    /// Those of a pod of so many containers.
+    pub fn new(containers: usize) -> Self {
+        Self { users: HashMap::new(), far: threads::far(containers) }
+    }
+
     /// Who works with files for the container of this name and user: peapod itself where its user namespace has no
     /// other.
     ///
     /// # Errors
     /// This process may not work as another user, or has no thread left.
     pub fn of(&mut self, container: &str, user: &User) -> io::Result<FileUser> {
-        if let Some((_, known)) = self.0.get(container) {
+        if let Some((_, known)) = self.users.get(container) {
             return Ok(known.clone());
         }
         let identity = match Identity::of(user) {
             Some(other) if other.exists()? => Some(other),
             _ => None,
         };
-        if identity.is_some() && !self.0.values().any(|(known, _)| *known == identity) {
+        if identity.is_some() && !self.users.values().any(|(known, _)| *known == identity) {
             identity.as_ref().map_or(Ok(()), Identity::try_out)?;
         }
-        let made = FileUser(Some(Arc::new(Threads::new(identity.clone())?)));
-        self.0.insert(container.to_owned(), (identity, made.clone()));
+        let made = FileUser(Some(Arc::new(Threads::new(identity.clone(), self.far)?)));
+        self.users.insert(container.to_owned(), (identity, made.clone()));
         Ok(made)
     }
 }
@@ -150,7 +159,7 @@ mod tests {
         };
         let event_loop = Builder::new_current_thread().enable_all().build().unwrap();
         event_loop.block_on(async {
-            let mut users = FileUsers::default();
+            let mut users = FileUsers::new(1);
             let (a, b) = (users.of("a", &user(1001)).unwrap(), users.of("b", &user(1002)).unwrap());
             let own = users.of("own", &User::default()).unwrap();
             let (a, b, own) = tokio::join!(a.run(write("a")), b.run(write("b")), own.run(write("own")));
@@ -165,7 +174,7 @@ mod tests {
             // As root, groups change nothing.
             let root = User { uid: Some(0), groups: vec![5], ..User::default() };
             users.of("root", &root).unwrap();
-            assert!(users.0["root"].0.is_none());
+            assert!(users.users["root"].0.is_none());
             // Dropped in an event loop, it does not panic.
         });
         for (name, uid) in [("a", 1001), ("b", 1002), ("own", 0)] {

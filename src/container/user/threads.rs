@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! operation ─► one of OPERATIONS ─┬─ the loop waits for it, and the near thread is free ─► near: one thread
-//!                                 └─ else ─► far: FAR threads
+//!                                 └─ else ─► far: up to FAR threads
 //! ```
 //!
 //! wasmtime-wasi hands system calls to the blocking pool of the runtime that is current; so each of the two is a
@@ -26,9 +26,17 @@ use super::Identity;
 use super::near::{self, Seat};
 use crate::sys::affinity;
 
-/// Most threads of one container beside the near one: enough that its operations seldom wait for each other, and few
-/// beside those that the pod's cgroup allows (`cgroup::PIDS`).
+/// Most threads of one container beside the near one: enough that its operations seldom wait for each other.
 const FAR: usize = 15;
+
+/// Most threads of all containers of a pod, but for pods of more than half as many containers: half of what its cgroup
+/// allows (`cgroup::PIDS`), as tokio ends the pod where it gets no thread.
+const THREADS: usize = 256;
+
+/// The far threads of each of so many containers.
+pub(super) fn far(containers: usize) -> usize {
+    (THREADS / containers.max(1)).saturating_sub(1).clamp(1, FAR)
+}
 
 /// Most operations of one container that have begun and not ended, those that the guest no longer waits for included:
 /// what bounds the queue before its threads. A guest of WASI 0.3 can give up calls as fast as it makes them.
@@ -45,8 +53,9 @@ pub(super) struct Threads {
 }
 
 impl Threads {
-    /// Threads that are this user, or peapod itself. A user must be one that a thread can become.
-    pub(super) fn new(user: Option<Identity>) -> io::Result<Self> {
+    /// Threads that are this user, or peapod itself: one, and so many `far` ones. A user must be one that a thread can
+    /// become.
+    pub(super) fn new(user: Option<Identity>, far: usize) -> io::Result<Self> {
         let become_user = {
             let user = user.clone();
             move || {
@@ -71,7 +80,7 @@ impl Threads {
             )?
         };
         let far = Pool::new(
-            Builder::new_current_thread().thread_name("file").max_blocking_threads(FAR).on_thread_start(
+            Builder::new_current_thread().thread_name("file").max_blocking_threads(far).on_thread_start(
                 move || {
                     affinity::anywhere();
                     become_user();
@@ -239,7 +248,7 @@ mod tests {
     #[test]
     fn what_is_given_up_is_counted_until_it_ends() {
         event_loop().block_on(async {
-            let (threads, others) = (Threads::new(None).unwrap(), Threads::new(None).unwrap());
+            let (threads, others) = (Threads::new(None, FAR).unwrap(), Threads::new(None, FAR).unwrap());
             let mut stuck = Stuck::new();
             for _ in 0..=FAR {
                 // The loop sleeps between two of them: each could be near.
@@ -261,9 +270,19 @@ mod tests {
     }
 
     #[test]
+    fn a_pod_has_so_many_threads_however_many_containers() {
+        for (containers, each) in [(0, FAR), (1, FAR), (16, FAR), (17, 14), (100, 1), (1000, 1)] {
+            assert_eq!(far(containers), each, "{containers}");
+        }
+        for containers in 1..=THREADS / 2 {
+            assert!(containers * (far(containers) + 1) <= THREADS, "{containers}");
+        }
+    }
+
+    #[test]
     fn operations_at_once_run_at_once() {
         event_loop().block_on(async {
-            let threads = Threads::new(None).unwrap();
+            let threads = Threads::new(None, FAR).unwrap();
             let barrier = Arc::new(std::sync::Barrier::new(FAR + 1));
             let meet = || {
                 near::sleeps();

@@ -95,6 +95,7 @@ pub async fn run(parts: Parts, hosts: Arc<Hosts>, control: StdUnixStream) -> std
     if let Some(watch) = storage::Watch::new(spec, volumes, log_dir, own, *storage_period)? {
         measuring.spawn(watch.run());
     }
+    let users = FileUsers::new(parts.spec.all_containers().count());
     let mut worker = Worker {
         live: LivePod::new(Arc::clone(&parts.spec)),
         measuring,
@@ -108,7 +109,7 @@ pub async fn run(parts: Parts, hosts: Arc<Hosts>, control: StdUnixStream) -> std
         resizing: None,
         memory,
         accounts: BTreeMap::new(),
-        users: FileUsers::default(),
+        users,
         attendants: Attendants::default(),
         execs: Execs::new(components, wanted),
         wake_at: None,

@@ -39,7 +39,8 @@ pub(super) struct Listing {
     user: FileUser,
     state: State,
     batch: VecDeque<Entry>,
-    _place: ListingPlace,
+    /// A thread that reads has it too: what nobody waits for any more still counts.
+    place: Arc<ListingPlace>,
 }
 
 #[derive(Debug)]
@@ -70,7 +71,12 @@ impl std::fmt::Debug for Reader {
 impl Listing {
     /// Lists `directory` as the user. Nothing is read yet.
     pub(super) fn new(directory: Arc<File>, user: FileUser, place: ListingPlace) -> Self {
-        Self { user, state: State::Idle(Reader::New(directory)), batch: VecDeque::new(), _place: place }
+        Self {
+            user,
+            state: State::Idle(Reader::New(directory)),
+            batch: VecDeque::new(),
+            place: Arc::new(place),
+        }
     }
 
     /// Waits until there is an entry to take, or none left: whether there is.
@@ -83,7 +89,13 @@ impl Listing {
                 return Poll::Ready(Ok(true));
             }
             self.state = match std::mem::replace(&mut self.state, State::Ended) {
-                State::Idle(reader) => State::Reading(self.user.spawn(|| reader.read())),
+                State::Idle(reader) => {
+                    let place = Arc::clone(&self.place);
+                    State::Reading(self.user.spawn(move || {
+                        let _place = place;
+                        reader.read()
+                    }))
+                }
                 State::Reading(mut reading) => {
                     let Poll::Ready(read) = Pin::new(&mut reading).poll(cx) else {
                         self.state = State::Reading(reading);
@@ -195,5 +207,29 @@ mod tests {
         let mut none = listing(&dir.path().join("file"));
         poll_fn(|cx| none.poll_next(cx)).await.unwrap_err();
         assert_eq!(poll_fn(|cx| none.poll_next(cx)).await.unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_given_up_counts_until_its_thread_has_ended() {
+        let event_loop =
+            tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+        event_loop.block_on(async {
+            let (ends, ended) = std::sync::mpsc::channel::<()>();
+            let busy = tokio::task::spawn_blocking(move || ended.recv());
+            let dir = tempfile::tempdir().unwrap();
+            let files = OpenFiles::new(Descriptors::guaranteed(1).share("a"));
+            let place = files.listing().unwrap();
+            let mut listing =
+                Listing::new(File::open(dir.path()).unwrap().into(), FileUser::default(), place);
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            assert!(listing.poll_ready(&mut cx).is_pending());
+            drop(listing);
+            assert!(files.listing().is_none(), "it is before the thread");
+            drop(ends);
+            busy.await.unwrap().unwrap_err();
+            // The one thread has done it before this.
+            tokio::task::spawn_blocking(|| ()).await.unwrap();
+            assert!(files.listing().is_some());
+        });
     }
 }

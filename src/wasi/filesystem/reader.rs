@@ -14,6 +14,7 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use rustix::fs::fstat;
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use crate::container::user::FileUser;
@@ -42,7 +43,15 @@ impl Reader {
         }
         let read = preadv2(&self.file, &mut [IoSliceMut::new(buffer)], self.position, ReadWriteFlags::NOWAIT);
         self.has_cache = !matches!(read, Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::PERM));
-        read.ok()
+        let read = read.ok()?;
+        // Linux 5.9 and 5.10 say 0 as well where they would have to wait (preadv2(2), bugs).
+        (read > 0 || self.is_at_end()).then_some(read)
+    }
+
+    /// Whether there is nothing to read, as far as the file's size tells.
+    fn is_at_end(&self) -> bool {
+        fstat(&self.file)
+            .is_ok_and(|stat| u64::try_from(stat.st_size).is_ok_and(|size| size <= self.position))
     }
 
     /// [`Self::read_cached_into`] a buffer of this size.
@@ -94,6 +103,7 @@ mod tests {
             if let Some(read) = reader.read_cached(size) {
                 assert_eq!(read, expected, "{position}");
             }
+            assert_eq!(reader.is_at_end(), expected.is_empty(), "{position}");
         }
         for position in [u64::MAX, 1 << 63] {
             let mut reader = reader(&file, position);
