@@ -52,6 +52,7 @@ enum Action {
         #[arg(value_parser = kind)]
         kind: IpcKind,
         /// Its name, with the slash.
+        #[arg(value_parser = name)]
         name: String,
     },
 }
@@ -65,6 +66,13 @@ enum Format {
 fn kind(text: &str) -> Result<IpcKind, String> {
     let found = IpcKind::ALL.into_iter().find(|kind| kind.as_str() == text);
     found.ok_or_else(|| "one of: queue, memory, semaphore, channel".to_owned())
+}
+
+fn name(text: &str) -> Result<String, String> {
+    match text.starts_with('/') {
+        true => Ok(text.to_owned()),
+        false => Err(format!("a name begins with a slash: /{text}")),
+    }
 }
 
 /// Asks the pod and prints, or has it remove.
