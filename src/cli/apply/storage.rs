@@ -20,6 +20,11 @@ impl Storage<'_> {
     /// The one that there is, where it says all that `wanted` says.
     pub fn if_same(&self, paths: &Paths, wanted: &Value) -> Option<Value> {
         let own = self.existing(paths)?;
+        let mut wanted = wanted.clone();
+        if let Some(Value::Object(path)) = wanted.pointer_mut("/spec/hostPath") {
+            // What to make when there is nothing at the path; it is not kept.
+            path.remove("type");
+        }
         // Annotations say nothing of storage, and are not kept.
         let is_same = says(&own["metadata"]["labels"], &wanted["metadata"]["labels"])
             && says(&own["spec"], &wanted["spec"]);
