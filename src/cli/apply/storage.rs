@@ -20,11 +20,6 @@ impl Storage<'_> {
     /// The one that there is, where it says all that `wanted` says.
     pub fn if_same(&self, paths: &Paths, wanted: &Value) -> Option<Value> {
         let own = self.existing(paths)?;
-        let mut wanted = wanted.clone();
-        if let Some(Value::Object(path)) = wanted.pointer_mut("/spec/hostPath") {
-            // What to make when there is nothing at the path; it is not kept.
-            path.remove("type");
-        }
         // Annotations say nothing of storage, and are not kept.
         let is_same = says(&own["metadata"]["labels"], &wanted["metadata"]["labels"])
             && says(&own["spec"], &wanted["spec"]);
@@ -57,6 +52,8 @@ impl Storage<'_> {
 fn says(own: &Value, wanted: &Value) -> bool {
     match (own, wanted) {
         (_, Value::Null) => true,
+        // As Kubernetes' `omitempty` has it.
+        (Value::Null, Value::String(wanted)) => wanted.is_empty(),
         (Value::Object(own), Value::Object(wanted)) => {
             wanted.iter().all(|(key, wanted)| says(own.get(key).unwrap_or(&Value::Null), wanted))
         }
@@ -78,5 +75,6 @@ mod tests {
         assert!(!says(&own, &json!({"resources": {"requests": {"storage": "2Gi"}}})));
         assert!(!says(&own, &json!({"accessModes": ["ReadWriteOnce", "ReadOnlyMany"]})));
         assert!(!says(&own, &json!({"volumeName": "other"})));
+        assert!(says(&own, &json!({"volumeName": ""})));
     }
 }
