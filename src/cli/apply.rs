@@ -3,11 +3,13 @@
 //! ```text
 //! files ─► documents, all of them valid ─┬─ ConfigMap, Secret ─► every pod of its namespace ─┐
 //!          (or nothing is applied)       ├─ Pod ───────────────► the pod of this name ───────┴─► configured
+//!                                        ├─ claims, volumes ───► unchanged, where there is the same
 //!                                        └─ others ────────────► warning: read once
 //! --dry-run=server: asked of the pods in the same way, which change nothing; client: only whether they have it
 //! ```
 
 mod files;
+mod storage;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -18,8 +20,10 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
 
+use self::storage::Storage;
 use super::get::DEFAULT_NAMESPACE;
 use super::objects::{self, DRY_RUN, refers};
+use super::target::StorageKind;
 use super::{EXIT_REFUSED, Failure, load, output, target};
 use crate::api::client;
 use crate::api::objects::ObjectKind;
@@ -97,14 +101,30 @@ enum Format {
 
 /// One document that is to be applied.
 enum Document {
-    Object { kind: ObjectKind, namespace: String, name: String, object: Value },
-    Pod { namespace: String, name: String, pod: Value },
+    Object {
+        kind: ObjectKind,
+        namespace: String,
+        name: String,
+        object: Value,
+    },
+    Pod {
+        namespace: String,
+        name: String,
+        pod: Value,
+    },
+    /// A claim or a volume that there is just so.
+    Same {
+        kind: StorageKind,
+        name: String,
+        object: Value,
+    },
 }
 
 /// Reads all, then applies one after the other.
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let refused = |error| Failure::new(EXIT_REFUSED, error);
-    let (documents, ignored) = documents(args).map_err(refused)?;
+    let paths = Paths::from_env();
+    let (documents, ignored) = documents(args, &paths).map_err(refused)?;
     for name in &ignored {
         warn(&format!(
             "{name} is not applied: it is read when its pod begins; if it has changed delete the pod and run it anew"
@@ -113,7 +133,6 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     if documents.is_empty() {
         return Err(refused(anyhow::anyhow!("there is no ConfigMap, Secret or Pod in it")));
     }
-    let paths = Paths::from_env();
     let mut all_well = true;
     let mut objects = Vec::new();
     for document in &documents {
@@ -148,7 +167,7 @@ fn warn(text: &str) {
 }
 
 /// The documents of all files, and what in them cannot be applied.
-fn documents(args: &Args) -> anyhow::Result<(Vec<Document>, Vec<String>)> {
+fn documents(args: &Args, paths: &Paths) -> anyhow::Result<(Vec<Document>, Vec<String>)> {
     let (mut documents, mut ignored, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
     for file in files::files(&args.file, args.recursive)? {
         let source = match file == Path::new("-") {
@@ -158,11 +177,11 @@ fn documents(args: &Args) -> anyhow::Result<(Vec<Document>, Vec<String>)> {
         let text = load::read(&file).with_context(|| format!("cannot read {source}"))?;
         let (objects, errors) = manifest::objects(&text);
         wrong.extend(errors.into_iter().map(|error| format!("{source}: {error}")));
-        for (number, object) in objects {
-            let place = format!("{source}: document {number}");
-            match document(object, args.namespace.as_deref()) {
+        for (place, object) in objects {
+            let place = format!("{source}: {place}");
+            match document(object, args.namespace.as_deref(), paths) {
                 Ok(Read::Document(document)) => documents.push(document),
-                Ok(Read::Ignored(name)) => ignored.push(format!("{source}: document {number}: the {name}")),
+                Ok(Read::Ignored(name)) => ignored.push(format!("{place}: the {name}")),
                 Err(errors) => wrong.extend(errors.iter().map(|error| format!("{place}: {error}"))),
             }
         }
@@ -178,7 +197,7 @@ enum Read {
 }
 
 /// Checks one document. `chosen`: the namespace on the command line.
-fn document(object: Object, chosen: Option<&str>) -> Result<Read, Vec<String>> {
+fn document(object: Object, chosen: Option<&str>, paths: &Paths) -> Result<Read, Vec<String>> {
     let invalid =
         |invalid: manifest::Invalid| invalid.errors.iter().map(ToString::to_string).collect::<Vec<_>>();
     let value = |value: serde_json::Result<Value>| value.map_err(|error| vec![error.to_string()]);
@@ -202,6 +221,25 @@ fn document(object: Object, chosen: Option<&str>) -> Result<Read, Vec<String>> {
                 (spec.node_name, spec.ephemeral_containers) = (None, None);
             }
             Document::Pod { namespace, name, pod: value(serde_json::to_value(pod))? }
+        }
+        Object::PersistentVolumeClaim(mut object) => {
+            let (namespace, name) = place(&mut object.metadata, chosen)?;
+            let own = Storage { kind: StorageKind::Claims, namespace: Some(&namespace), name: &name };
+            match own.if_same(paths, &value(serde_json::to_value(object))?) {
+                Some(object) => Document::Same { kind: own.kind, name, object },
+                None => return Ok(Read::Ignored("PersistentVolumeClaim")),
+            }
+        }
+        Object::PersistentVolume(mut object) => {
+            // It is in no namespace.
+            object.metadata.namespace = None;
+            let (_, name) = place(&mut object.metadata, None)?;
+            object.metadata.namespace = None;
+            let own = Storage { kind: StorageKind::Volumes, namespace: None, name: &name };
+            match own.if_same(paths, &value(serde_json::to_value(object))?) {
+                Some(object) => Document::Same { kind: own.kind, name, object },
+                None => return Ok(Read::Ignored("PersistentVolume")),
+            }
         }
         Object::Other(kind) => return Ok(Read::Ignored(kind)),
     }))
@@ -282,6 +320,10 @@ fn apply(paths: &Paths, document: &Document, dry_run: DryRun) -> (Option<Applied
             Ok(applied) => (Some(applied), None),
             Err(error) => (None, Some(error)),
         },
+        Document::Same { kind, name, object } => {
+            let what = format!("{}/{name}", kind.singular());
+            (Some(Applied { what, outcome: Outcome::Unchanged, object: object.clone() }), None)
+        }
     }
 }
 
@@ -375,13 +417,19 @@ fn apply_pod(
 mod tests {
     use super::*;
 
+    /// Without claims and volumes.
+    fn nowhere() -> Paths {
+        Paths::resolve(0, |name| (name == "PEAPOD_ROOT").then(|| "/nonexistent".into()))
+    }
+
     fn read(text: &str, namespace: Option<&str>) -> Result<(String, String), Vec<String>> {
         let (mut objects, errors) = manifest::objects(text.as_bytes());
         assert!(errors.is_empty(), "{errors:?}");
-        match document(objects.remove(0).1, namespace)? {
+        match document(objects.remove(0).1, namespace, &nowhere())? {
             Read::Document(
                 Document::Object { namespace, name, .. } | Document::Pod { namespace, name, .. },
             ) => Ok((namespace, name)),
+            Read::Document(Document::Same { name, .. }) => Err(vec![format!("there is {name}")]),
             Read::Ignored(kind) => Err(vec![format!("ignored {kind}")]),
         }
     }
@@ -410,7 +458,9 @@ mod tests {
     fn what_a_pod_has_added_is_not_applied() {
         let text = "{apiVersion: v1, kind: ConfigMap, metadata: {name: a, uid: u, resourceVersion: '7', labels: {b: c}}}";
         let (mut objects, _) = manifest::objects(text.as_bytes());
-        let Ok(Read::Document(Document::Object { object, .. })) = document(objects.remove(0).1, None) else {
+        let Ok(Read::Document(Document::Object { object, .. })) =
+            document(objects.remove(0).1, None, &nowhere())
+        else {
             panic!()
         };
         let expected = serde_json::json!({"name": "a", "namespace": "default", "labels": {"b": "c"}});

@@ -13,8 +13,10 @@ mod row;
 pub mod storage;
 pub mod storage_wire;
 
+use std::cell::Cell;
 use std::io::Write;
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -67,6 +69,9 @@ pub struct Args {
     /// `KIND/NAME` in the tables, as kubectl has it where there are several kinds.
     #[arg(skip)]
     with_kind: bool,
+    /// Whether a table was printed already, of several kinds.
+    #[arg(skip)]
+    told: Rc<Cell<bool>>,
     /// Those with such labels: app=web, app!=web, 'tier in (front,back)', 'tier notin (test)', app, '!app'; all of
     /// several, with commas.
     #[arg(short = 'l', long, value_name = "SELECTOR", default_value = "", hide_default_value = true)]
@@ -130,6 +135,7 @@ pub fn run(args: &Args) -> Result<ExitCode, Failure> {
                 },
                 with_headings: !args.no_headers,
                 with_kind: args.with_kind,
+                told: &args.told,
             },
         )?;
         return Ok(ExitCode::SUCCESS);
@@ -179,14 +185,29 @@ fn run_each(args: &Args, kinds: &str, names: &[String]) -> Result<ExitCode, Fail
     if kinds.len() > 1 && matches!(args.output, Some(Format::Json | Format::Yaml)) {
         return Err(anyhow::anyhow!("one kind at a time with --output json or yaml").into());
     }
-    for (index, kind) in kinds.iter().enumerate() {
-        if index > 0 && args.output != Some(Format::Name) {
-            target::print("\n")?;
-        }
+    for kind in &kinds {
         let pods = std::iter::once((*kind).to_owned()).chain(names.iter().cloned()).collect();
         run(&Args { pods, with_kind: kinds.len() > 1, ..args.clone() })?;
     }
+    if kinds.len() > 1 && args.output != Some(Format::Name) && !args.told.get() {
+        let namespace = args.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
+        nothing_found((!args.all_namespaces).then_some(namespace));
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says that there is none, of a namespace or at all.
+pub fn nothing_found(namespace: Option<&str>) {
+    let place = namespace.map(|namespace| format!(" in {namespace} namespace.")).unwrap_or_default();
+    let _ = writeln!(std::io::stderr(), "No resources found{place}");
+}
+
+/// Prints a table; those of several kinds have an empty line between them. `told`: whether there was one before.
+pub fn print_table(table: &str, told: &Cell<bool>) -> anyhow::Result<()> {
+    if told.replace(true) {
+        target::print("\n")?;
+    }
+    target::print(table)
 }
 
 /// What there is of what a command names.
@@ -229,11 +250,10 @@ fn print_all<T: Serialize>(
             let names = objects.iter().filter_map(|object| metadata(object).name.as_deref());
             target::print(&names.map(|name| format!("{kind}/{name}\n")).collect::<String>())?;
         }
-        None | Some(Format::Wide) if objects.is_empty() => {
-            let place = place.map(|namespace| format!(" in {namespace} namespace.")).unwrap_or_default();
-            let _ = writeln!(std::io::stderr(), "No resources found{place}");
-        }
-        None | Some(Format::Wide) => target::print(table)?,
+        // Of several kinds it is said once, where there is nothing of any (`Run` of `pkg/cmd/get/get.go`).
+        None | Some(Format::Wide) if objects.is_empty() && args.with_kind => {}
+        None | Some(Format::Wide) if objects.is_empty() => nothing_found(place),
+        None | Some(Format::Wide) => print_table(table, &args.told)?,
     }
     all_well(failures).map(|()| ExitCode::SUCCESS)
 }

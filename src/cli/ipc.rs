@@ -32,13 +32,16 @@ have made is shown too; they see message queues and shared memory in the pod's /
 pub struct Args {
     #[command(subcommand)]
     action: Action,
+    /// The pod's namespace.
+    #[arg(short, long, global = true)]
+    namespace: Option<String>,
 }
 
 #[derive(clap::Subcommand)]
 enum Action {
     /// Show them.
     Ls {
-        /// The pod: NAME, NAMESPACE/NAME or the first letters of its uid [default: the one that runs].
+        /// The pod: NAME, pod/NAME, NAMESPACE/NAME or the first letters of its uid [default: the one that runs].
         pod: Option<String>,
         /// Another form than a table.
         #[arg(short, long, value_name = "FORMAT")]
@@ -46,12 +49,13 @@ enum Action {
     },
     /// Remove the name of one.
     Rm {
-        /// The pod: NAME, NAMESPACE/NAME or the first letters of its uid.
+        /// The pod: NAME, pod/NAME, NAMESPACE/NAME or the first letters of its uid.
         pod: String,
         /// What it is: queue, memory, semaphore or channel.
         #[arg(value_parser = kind)]
         kind: IpcKind,
         /// Its name, with the slash.
+        #[arg(value_parser = name)]
         name: String,
     },
 }
@@ -67,14 +71,21 @@ fn kind(text: &str) -> Result<IpcKind, String> {
     found.ok_or_else(|| "one of: queue, memory, semaphore, channel".to_owned())
 }
 
+fn name(text: &str) -> Result<String, String> {
+    match text.starts_with('/') {
+        true => Ok(text.to_owned()),
+        false => Err(format!("a name begins with a slash: /{text}")),
+    }
+}
+
 /// Asks the pod and prints, or has it remove.
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let paths = Paths::from_env();
-    let wanted = match &args.action {
-        Action::Ls { pod, .. } => pod.as_deref(),
-        Action::Rm { pod, .. } => Some(pod.as_str()),
+    let words = match &args.action {
+        Action::Ls { pod, .. } => pod.as_slice(),
+        Action::Rm { pod, .. } => std::slice::from_ref(pod),
     };
-    let pod = target::find(&paths, None, wanted)?;
+    let pod = target::find(&paths, args.namespace.as_deref(), target::one_name(words)?)?;
     let path = target::path(&pod) + "/ipc";
     let directory = paths.pod_run(&pod.uid);
     match &args.action {

@@ -38,8 +38,9 @@ pub struct LabelArgs {
 
 /// Change the annotations of pods that run.
 ///
-/// Downward API volumes show them. Those below peapod.dev/ configure peapod itself: they are read when the pod begins,
-/// and cannot change while it runs.
+/// Downward API volumes show them. Those below peapod.dev/ configure peapod itself: peapod.dev/config.CONTAINER says at
+/// once which ConfigMaps the container finds in wasi:config; the others are read when the pod begins, and cannot change
+/// while it runs.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -33,7 +33,7 @@ In and Out (-i): bytes that the container has read and written.
 Packets denied by policy (-s): by the kernel, which does so for native processes too; some
 seconds old.")]
 pub struct Args {
-    /// The pod: NAME, NAMESPACE/NAME or the first letters of its uid [default: the one that runs].
+    /// The pod: NAME, pod/NAME, NAMESPACE/NAME or the first letters of its uid [default: the one that runs].
     pod: Option<String>,
     /// Listeners only.
     #[arg(short, long)]
@@ -79,7 +79,7 @@ enum Format {
 /// Asks the pod and prints.
 pub fn run(args: &Args) -> Result<ExitCode, Failure> {
     let paths = Paths::from_env();
-    let pod = target::find(&paths, None, args.pod.as_deref())?;
+    let pod = target::find(&paths, None, target::one_name(args.pod.as_slice())?)?;
     let identity = &pod.identity;
     let path = format!("/api/v1/namespaces/{}/pods/{}/network", identity.namespace, identity.name);
     let network = client::get(&paths.pod_run(&pod.uid), &path);

@@ -47,6 +47,14 @@ impl Node {
         }
     }
 
+    /// The value of `key`, of a mapping, to change it.
+    pub(super) fn get_mut(&mut self, key: &str) -> Option<&mut Node> {
+        match self {
+            Node::Map(entries) => entries.iter_mut().find(|(k, _)| k == key).map(|(_, v)| v),
+            _ => None,
+        }
+    }
+
     /// Takes `key` out of a mapping.
     pub(super) fn take(&mut self, key: &str) {
         if let Node::Map(entries) = self {

@@ -44,6 +44,11 @@ impl FieldPath {
         Some(Self { steps: rest.to_vec() })
     }
 
+    /// `path` of this.
+    pub fn join(&self, path: &Self) -> Self {
+        Self { steps: self.steps.iter().chain(&path.steps).cloned().collect() }
+    }
+
     /// Goes one step down.
     pub fn push(&mut self, step: Step) {
         self.steps.push(step);

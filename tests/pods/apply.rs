@@ -239,6 +239,10 @@ fn a_pods_own_manifest_is_applied() {
     // What the pod was printed as is applied, too.
     let printed = said(&["get", "again", "-o", "yaml"]);
     assert_eq!(apply(&printed).expect_code(0).stdout, "pod/again unchanged\n");
+    let list = said(&["get", "configmaps", "-n", "manifest", "-o", "yaml"]);
+    assert!(list.contains("kind: List"), "{list}");
+    let unchanged = "configmap/fixed unchanged\nconfigmap/web-config unchanged\n";
+    assert_eq!(apply(&list).expect_code(0).stdout, unchanged);
     let service = "\n---\n{apiVersion: v1, kind: Service, metadata: {name: s}}";
     apply(&(labeled + service)).expect_code(0).expect_stderr("the Service is not applied");
     apply(service).expect_code(1).expect_stderr("there is no ConfigMap, Secret or Pod in it");

@@ -2,13 +2,13 @@
 //!
 //! The columns are those of `printConfigMap` and `printSecret` in `pkg/printers/internalversion/printers.go`.
 
-use std::io::Write;
+use std::cell::Cell;
 
 use serde_json::{Value, json};
 
 use super::super::age::since;
 use super::super::describe::object;
-use super::super::get::{DEFAULT_NAMESPACE, LabelColumns};
+use super::super::get::{DEFAULT_NAMESPACE, LabelColumns, nothing_found, print_table};
 use super::super::{Failure, all_well, output, tabs, target};
 use super::{ObjectKind, missing, of_pod, pods};
 use crate::api::selection::Selection;
@@ -31,6 +31,8 @@ pub struct Wanted<'a> {
     pub with_headings: bool,
     /// `KIND/NAME` in the table.
     pub with_kind: bool,
+    /// Whether a table of another kind was printed before.
+    pub told: &'a Cell<bool>,
     pub selection: Selection,
     pub labels: &'a LabelColumns,
 }
@@ -77,12 +79,10 @@ pub fn show(kind: ObjectKind, names: &[String], wanted: &Wanted<'_>) -> Result<(
             let line = |found: &Found| format!("{}/{}\n", kind.singular(), found.metadata("name"));
             target::print(&found.iter().map(line).collect::<String>())?;
         }
-        Form::Table { .. } if found.is_empty() => {
-            let place = namespace.map(|namespace| format!(" in {namespace} namespace.")).unwrap_or_default();
-            let _ = writeln!(std::io::stderr(), "No resources found{place}");
-        }
+        Form::Table { .. } if found.is_empty() && wanted.with_kind => {}
+        Form::Table { .. } if found.is_empty() => nothing_found(namespace),
         Form::Table { is_wide } => {
-            target::print(&table(kind, &found, wanted, is_wide, jiff::Timestamp::now()))?;
+            print_table(&table(kind, &found, wanted, is_wide, jiff::Timestamp::now()), wanted.told)?;
         }
     }
     all_well(failures)
@@ -196,6 +196,7 @@ mod tests {
             form,
             with_headings: true,
             with_kind: false,
+            told: &Cell::new(false),
             selection: Selection::default(),
             labels: &LabelColumns::default(),
         };
