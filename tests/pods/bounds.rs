@@ -151,7 +151,7 @@ fn one_that_goes_beyond_its_handles_or_permits_traps() {
     for (image, kind, most, why) in [
         ("probe", "timers", "200000", "handle limit exceeded"),
         ("p3", "calls", "200000", "handle limit exceeded"),
-        ("probe", "writes", "1", "write of more bytes than check-write permits"),
+        ("probe", "writes", "1", "write of more bytes than permitted"),
     ] {
         let text = format!(
             "
