@@ -191,8 +191,8 @@ fn the_example_follows_and_counts_on() {
     let page = http(address, get);
     let hello = "variable: Hello\nwasi:config: Hello\nfile: Change me and apply me.\nvisits: 1\n";
     assert!(page.starts_with("HTTP/1.1 200") && page.ends_with(hello), "{page}");
-    let unchanged = "configmap/site unchanged\nsecret/login unchanged\npod/configuration unchanged\n";
-    assert_eq!(apply(&text), unchanged);
+    let objects = ["configmap/site", "secret/login", "persistentvolumeclaim/visits", "pod/configuration"];
+    assert_eq!(apply(&text), objects.map(|object| format!("{object} unchanged\n")).concat());
     apply(&text.replace("Hello", "Good evening").replace("Change me", "Changed").replace("open-", ""));
     let page = http(address, get);
     let changed = "variable: Hello\nwasi:config: Good evening\nfile: Changed and apply me.\nvisits: 2\n";
