@@ -402,9 +402,7 @@ const ADDRESSES: u64 = 300;
 
 #[tokio::test]
 async fn a_native_wake_ends_a_containers_wait() {
-    if !crate::sys::futex::is_supported() {
-        return;
-    }
+    assert!(crate::sys::futex::is_supported(), "this test needs futex_waitv(2): Linux 5.16");
     let pod = Pod::new(&[]);
     let a = pod.ipc.attach("a");
     let segment = a.open_segment(&name("/m"), Access::Both, Open::Create, Some(8192)).await.unwrap();
@@ -437,9 +435,7 @@ async fn a_native_wake_ends_a_containers_wait() {
 
 #[tokio::test]
 async fn a_containers_notify_counts_native_waiters_and_not_the_thread_that_watches() {
-    if !crate::sys::futex::is_supported() {
-        return;
-    }
+    assert!(crate::sys::futex::is_supported(), "this test needs futex_waitv(2): Linux 5.16");
     let pod = Pod::new(&[]);
     let (a, b) = (pod.ipc.attach("a"), pod.ipc.attach("b"));
     let one = a.open_segment(&name("/m"), Access::Both, Open::Create, Some(64)).await.unwrap();
